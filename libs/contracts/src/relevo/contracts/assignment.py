@@ -1,0 +1,67 @@
+"""The assignment service: who holds a conversation, and why."""
+
+from typing import Literal
+
+from relevo.contracts.base import Id, Model, Time
+
+ReasonCode = Literal[
+    "round_robin",
+    "least_loaded",
+    "manual",
+    "self",
+    "automation",
+    "unassigned_by_hand",
+    "resolved",
+    "agent_removed",
+    "no_agent_available",
+    "all_at_capacity",
+    "no_candidates",
+]
+
+
+class Reason(Model):
+    """Why a decision fell, as a code and in words."""
+
+    code: ReasonCode
+    es: str
+    en: str
+
+
+class AssignmentEvent(Model):
+    """The base: the whole state of a conversation's assignment after the event.
+
+    ``version`` grows by one a change; a consumer that has a higher one drops the event.
+    """
+
+    conversation_id: Id
+    version: int
+    assignee_id: Id | None = None
+    team_id: Id | None = None
+    from_assignee_id: Id | None = None
+    from_team_id: Id | None = None
+    mode: Literal["automatic", "manual", "automation"] = "automatic"
+    reason: Reason
+    decision_id: Id | None = None
+    queued_at: Time | None = None
+
+
+class ConversationAssigned(AssignmentEvent):
+    """A conversation got an agent (a transfer when it had another). ``waited_seconds`` is the time in the queue."""
+
+    waited_seconds: float | None = None
+
+
+class ConversationUnassigned(AssignmentEvent):
+    """A conversation has no agent any more and does not wait for one."""
+
+
+class ConversationQueued(AssignmentEvent):
+    """A conversation waits for an agent."""
+
+
+class Assign(Model):
+    """Give a conversation to an agent, to a team, or to nobody (both None)."""
+
+    conversation_id: Id
+    assignee_id: Id | None = None
+    team_id: Id | None = None

@@ -1,0 +1,135 @@
+"""The conversation service: its story, what it is asked to do, and what it sends out."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+from relevo.contracts.base import Id, Model, Time
+from relevo.contracts.inbound import MAX_TEXT, Attachment
+from relevo.contracts.snapshots import AccessFacts, ContactSnapshot, ConversationSnapshot, MessageSnapshot
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+
+
+class ContactCreated(Model):
+    """A contact came to be; the first known facts."""
+
+    contact: ContactSnapshot
+
+
+class ContactUpdated(Model):
+    """A contact changed; the whole new state."""
+
+    contact: ContactSnapshot
+
+
+class ConversationEvent(Model):
+    """The base of all events of a conversation: the state after it, and the access facts before it.
+
+    ``before`` is None on the first event.
+    """
+
+    conversation: ConversationSnapshot
+    before: AccessFacts | None = None
+
+
+class ConversationOpened(ConversationEvent):
+    """A new conversation began."""
+
+
+class ConversationReopened(ConversationEvent):
+    """A resolved or archived conversation is open again: a new cycle. ``cause`` tells who did it."""
+
+    cause: Literal["customer", "agent", "automation"] = "customer"
+
+
+class ConversationResolved(ConversationEvent):
+    """A conversation was closed; its cycle ends."""
+
+
+class ConversationArchived(ConversationEvent):
+    """A closed conversation was put away for the record."""
+
+
+class ConversationUnarchived(ConversationEvent):
+    """An archived conversation lost that flag; it is resolved."""
+
+
+class LabelsChanged(ConversationEvent):
+    """Labels were put on or taken off."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class ParticipantsChanged(ConversationEvent):
+    """People joined a conversation, by a mention or by hand."""
+
+    added: tuple[Id, ...] = ()
+
+
+class AssigneeChanged(ConversationEvent):
+    """Assignment's decision, folded into the conversation's own story."""
+
+    from_assignee_id: Id | None = None
+    from_team_id: Id | None = None
+    reason: str = ""
+    mode: Literal["automatic", "manual", "automation"] = "automatic"
+
+
+class MessageCreated(ConversationEvent):
+    """A message, reply or private note was added.
+
+    ``first`` tells whether it is the first message of the conversation; ``human`` whether a person wrote it.
+    """
+
+    message: MessageSnapshot
+    first: bool = False
+    human: bool = True
+
+
+class MessageStatusChanged(ConversationEvent):
+    """An outgoing message was sent, delivered, read, or failed."""
+
+    message: MessageSnapshot
+
+
+class ChangeLabels(Model):
+    """Put labels on a conversation, take others off."""
+
+    conversation_id: Id
+    add: Annotated[tuple[Label, ...], Field(max_length=50)] = ()
+    remove: Annotated[tuple[Label, ...], Field(max_length=50)] = ()
+
+
+class SendMessage(Model):
+    """Write into a conversation: to the customer, or a private note."""
+
+    conversation_id: Id
+    text: Text
+    private: bool = False
+
+
+class ResolveConversation(Model):
+    """Close a conversation."""
+
+    conversation_id: Id
+
+
+class OutboundMessage(Model):
+    """A message for the customer, for the adapter of its inbox.
+
+    ``message_id`` is what delivery reports name; it is also the idempotency key for the provider.
+    """
+
+    message_id: Id
+    conversation_id: Id
+    inbox_id: Id
+    channel: str
+    recipient_id: str
+    recipient_key: Id
+    text: str
+    author_name: str = ""
+    reply_to: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    created_at: Time

@@ -1,0 +1,93 @@
+"""NATS permissions, derived from the catalogue: nobody gets more than their messages ask for."""
+
+from dataclasses import dataclass
+
+from relevo.contracts import streams
+from relevo.contracts.catalogue import DURABLES, published_by, read_by
+from relevo.contracts.streams import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a NATS user may publish and subscribe to; nothing else is allowed."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def inbox_prefix(name: str) -> str:
+    """The prefix of a user's reply subjects; nobody else may listen there."""
+    return f"_INBOX_{name}"
+
+
+def poke_subject(service: str) -> str:
+    """Core NATS: tells the service's other replicas that outbox rows wait."""
+    return f"poke.{service}"
+
+
+def _lookup(stream: Stream) -> list[str]:
+    return [f"$JS.API.STREAM.INFO.{stream.name}", f"$JS.API.STREAM.MSG.GET.{stream.name}"]
+
+
+def service_grants(service: str) -> Grants:
+    """The permissions of a service's own user."""
+    publish = ["$JS.API.INFO", poke_subject(service)]
+    looked_up: dict[str, Stream] = {}
+    for stream, pattern in published_by(service).items():
+        publish.append(pattern)
+        looked_up[stream.name] = stream
+    for stream in read_by(service):
+        looked_up[stream.name] = stream
+        publish += [
+            f"$JS.API.CONSUMER.CREATE.{stream.name}.>",
+            f"$JS.API.CONSUMER.DELETE.{stream.name}.*",
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.*",
+        ]
+    for durable in DURABLES:
+        if durable.service == service:
+            publish += [
+                f"$JS.API.CONSUMER.INFO.{durable.stream.name}.{durable.name}",
+                f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream.name}.{durable.name}",
+                f"$JS.ACK.{durable.stream.name}.{durable.name}.>",
+            ]
+    for stream in looked_up.values():
+        publish += _lookup(stream)
+    if service == "identity":
+        publish += _bus_access()
+    return Grants(tuple(publish), (f"{inbox_prefix(service)}.>", poke_subject(service)))
+
+
+def _bus_access() -> list[str]:
+    """Identity makes and removes the durables of the credentials that it issues."""
+    return [
+        f"$JS.API.CONSUMER.{verb}.{stream.name}.{rest}"
+        for stream in (streams.OUTBOUND, streams.METRICS)
+        for verb, rest in (("CREATE", ">"), ("DELETE", "*"), ("INFO", "*"))
+    ]
+
+
+def adapter_grants(account: str, inbox: str, credential: str) -> Grants:
+    """An adapter's user: publishes for its inbox, takes its outbound messages from its own durable."""
+    return Grants(
+        (
+            streams.INBOUND.published(account=account, inbox=inbox),
+            f"$JS.API.CONSUMER.INFO.OUTBOUND.{credential}",
+            f"$JS.API.CONSUMER.MSG.NEXT.OUTBOUND.{credential}",
+            f"$JS.ACK.OUTBOUND.{credential}.>",
+        ),
+        (f"{inbox_prefix(credential)}.>",),
+    )
+
+
+def metrics_grants(account: str, credential: str) -> Grants:
+    """A metrics consumer's user: one consumer of its own over its account's metrics, from any time."""
+    return Grants(
+        (
+            f"$JS.API.CONSUMER.CREATE.METRICS.{credential}.metrics.{account}.>",
+            f"$JS.API.CONSUMER.DELETE.METRICS.{credential}",
+            f"$JS.API.CONSUMER.INFO.METRICS.{credential}",
+            f"$JS.API.CONSUMER.MSG.NEXT.METRICS.{credential}",
+            f"$JS.ACK.METRICS.{credential}.>",
+        ),
+        (f"{inbox_prefix(credential)}.>",),
+    )

@@ -1,0 +1,132 @@
+"""The identity service: the directory, as events with full state."""
+
+from typing import Literal
+
+from pydantic import Field
+from relevo.contracts.base import Id, Model, Time
+from relevo.contracts.permissions import ConversationScope, Permission
+
+PLATFORM = "platform"
+"""The account token of what belongs to no account (signing keys)."""
+
+
+class AccountState(Model):
+    """A tenant."""
+
+    id: Id
+    name: str
+    language: Literal["es", "en"] = "es"
+    time_zone: str = "Europe/Madrid"
+
+
+class RoleState(Model):
+    """What an agent with this role may do, and which conversations they see."""
+
+    id: Id
+    account_id: Id
+    name: str
+    permissions: frozenset[Permission] = frozenset()
+    scope: ConversationScope
+    predefined: bool = False
+
+
+class AgentState(Model):
+    """A person of the team. ``inbox_ids`` None: every inbox."""
+
+    id: Id
+    account_id: Id
+    name: str
+    email: str
+    role_id: Id
+    team_ids: tuple[Id, ...] = ()
+    inbox_ids: tuple[Id, ...] | None = None
+    language: Literal["es", "en"] = "es"
+    active: bool = True
+
+
+class TeamState(Model):
+    """A named set of agents. ``auto_assign``: its conversations are handed out automatically."""
+
+    id: Id
+    account_id: Id
+    name: str
+    description: str = ""
+    member_ids: tuple[Id, ...] = ()
+    auto_assign: bool = True
+
+
+class KeyState(Model):
+    """A secret's public half: services compare its SHA-256, nobody can read the key itself.
+
+    ``kind`` api: acts with ``permissions`` on the HTTP interface; adapter: may publish for ``inbox_id``.
+    """
+
+    id: Id
+    account_id: Id
+    kind: Literal["api", "adapter"]
+    name: str
+    sha256: str
+    permissions: frozenset[Permission] = frozenset()
+    scope: ConversationScope = ConversationScope.NONE
+    inbox_id: Id | None = None
+    agent_id: Id | None = None
+    expires_at: Time | None = None
+
+
+class SigningKeyState(Model):
+    """A public key (PEM, Ed25519) that access tokens are verified with."""
+
+    id: Id
+    public_pem: str
+    not_after: Time | None = None
+
+
+class AccountChanged(Model):
+    """An account was made or edited."""
+
+    account: AccountState
+    deleted: bool = False
+
+
+class RoleChanged(Model):
+    """A role was made, edited or removed."""
+
+    role: RoleState
+    deleted: bool = False
+
+
+class AgentChanged(Model):
+    """An agent was invited, edited or removed; a removed one is dead everywhere at once."""
+
+    agent: AgentState
+    deleted: bool = False
+
+
+class TeamChanged(Model):
+    """A team was made, edited or removed."""
+
+    team: TeamState
+    deleted: bool = False
+
+
+class KeyChanged(Model):
+    """An API or adapter key was issued or revoked."""
+
+    key: KeyState
+    deleted: bool = False
+
+
+class SigningKeyChanged(Model):
+    """A token-signing key was published or retired."""
+
+    signing_key: SigningKeyState
+    deleted: bool = False
+
+
+class SessionRevoked(Model):
+    """A session ended before its tokens did: tokens that name it are refused until ``until``."""
+
+    session_id: Id
+    agent_id: Id
+    account_id: Id
+    until: Time = Field(description="when the last token of the session expires by itself")

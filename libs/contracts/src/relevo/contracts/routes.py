@@ -1,0 +1,56 @@
+"""Which service answers which path: the edge's route table."""
+
+from dataclasses import dataclass
+
+API = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Paths under ``/api/v1``: ``*`` stands for one segment; everything below the pattern belongs to it too."""
+
+    pattern: str
+    service: str
+
+
+ROUTES: tuple[Route, ...] = (
+    # The more particular first: the first match answers.
+    Route("/conversations/*/assignment", "assignment"),
+    Route("/conversations/*/decisions", "assignment"),
+    Route("/queue", "assignment"),
+    Route("/routing", "assignment"),
+    Route("/conversations", "conversation"),
+    Route("/contacts", "conversation"),
+    Route("/labels", "conversation"),
+    Route("/setup", "identity"),
+    Route("/sessions", "identity"),
+    Route("/me", "identity"),
+    Route("/account", "identity"),
+    Route("/agents", "identity"),
+    Route("/teams", "identity"),
+    Route("/roles", "identity"),
+    Route("/api-keys", "identity"),
+    Route("/adapter-credentials", "identity"),
+    Route("/metrics-credentials", "identity"),
+    Route("/inboxes", "ingest"),
+    Route("/inbound", "ingest"),
+    Route("/quarantine", "ingest"),
+    Route("/dead-letters", "ingest"),
+    Route("/presence", "presence"),
+    Route("/rules", "automation"),
+    Route("/rule-executions", "automation"),
+    Route("/reports", "reporting"),
+    Route("/webchat", "channels"),
+    Route("/socket", "realtime"),
+    Route("/notifications", "notification"),
+)
+
+
+def owner(path: str) -> str | None:
+    """The service that answers a path below ``/api/v1``, or None."""
+    segments = path.removeprefix(API).strip("/").split("/")
+    for route in ROUTES:
+        wanted = route.pattern.strip("/").split("/")
+        if len(segments) >= len(wanted) and all(w in ("*", s) for w, s in zip(wanted, segments, strict=False)):
+            return route.service
+    return None

@@ -1,0 +1,116 @@
+"""The state that conversation events carry, so that no consumer reads back a later one."""
+
+from typing import Literal
+
+from relevo.contracts.base import Id, Model, Time
+from relevo.contracts.inbound import Attachment, DeliveryStatus
+
+ConversationStatus = Literal["open", "pending", "snoozed", "resolved"]
+Stage = Literal["new", "in_progress", "closed", "archived"]
+Priority = Literal["low", "medium", "high", "urgent"]
+MessageKind = Literal["incoming", "outgoing", "note", "activity"]
+MessageStatus = Literal["received", "queued", "sent", "delivered", "read", "failed"]
+
+__all__ = [
+    "AccessFacts",
+    "ContactSnapshot",
+    "ConversationSnapshot",
+    "ConversationStatus",
+    "DeliveryStatus",
+    "MessageKind",
+    "MessageSnapshot",
+    "MessageStatus",
+    "Priority",
+    "Stage",
+]
+
+
+class AccessFacts(Model):
+    """The facts that decide who may see a conversation (one rule: kernel.access)."""
+
+    inbox_id: Id
+    team_id: Id | None = None
+    assignee_id: Id | None = None
+    participant_ids: tuple[Id, ...] = ()
+    owner_id: Id | None = None
+
+
+class ContactSnapshot(Model):
+    """A contact as it is now."""
+
+    id: Id
+    name: str = ""
+    email: str | None = None
+    phone: str | None = None
+    language: str | None = None
+    labels: tuple[str, ...] = ()
+    blocked: bool = False
+
+
+class ConversationSnapshot(Model):
+    """A conversation as it stands after the event that carries it.
+
+    ``sequence`` is that event's number. ``cycle`` counts openings (1, then +1 a reopening); ``opened_at`` is the
+    start of the present cycle, ``first_reply_at`` its first public human reply, ``waiting_since`` the first
+    customer message that no human has answered. ``assignment_version`` is assignment's own counter.
+    """
+
+    id: Id
+    account_id: Id
+    number: int
+    inbox_id: Id
+    channel: str
+    contact: ContactSnapshot
+    source_id: str
+    status: ConversationStatus
+    stage: Stage
+    archived: bool = False
+    priority: Priority | None = None
+    subject: str = ""
+    language: str | None = None
+    labels: tuple[str, ...] = ()
+    assignee_id: Id | None = None
+    team_id: Id | None = None
+    participant_ids: tuple[Id, ...] = ()
+    owner_id: Id | None = None
+    assignment_version: int = 0
+    cycle: int = 1
+    created_at: Time
+    opened_at: Time
+    resolved_at: Time | None = None
+    first_reply_at: Time | None = None
+    waiting_since: Time | None = None
+    last_activity_at: Time
+    message_count: int = 0
+    sequence: int
+
+    @property
+    def access(self) -> AccessFacts:
+        """The facts of this state that the access rule reads."""
+        return AccessFacts(
+            inbox_id=self.inbox_id,
+            team_id=self.team_id,
+            assignee_id=self.assignee_id,
+            participant_ids=self.participant_ids,
+            owner_id=self.owner_id,
+        )
+
+
+class MessageSnapshot(Model):
+    """One message. ``sequence`` is its conversation's event number when it was accepted: the order of record."""
+
+    id: Id
+    conversation_id: Id
+    kind: MessageKind
+    sequence: int
+    text: str
+    author: str
+    author_name: str = ""
+    external_id: str | None = None
+    reply_to: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    mentions: tuple[str, ...] = ()
+    status: MessageStatus = "received"
+    error: str | None = None
+    occurred_at: Time
+    created_at: Time

@@ -1,0 +1,173 @@
+"""The streams of the bus, and the subjects that each one stores.
+
+A stream's ``pattern`` names the tokens of the subject as it is published. A partitioned stream stores the subject
+with the partition inserted as its ``partition_at`` token; the server computes it from the tokens ``partition_by``.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from relevo.contracts.partition import partition
+
+PARTITIONS = 16
+"""Partitions of a busy stream, and leases of every service. Grows only by doubling (docs/adr)."""
+
+QUIET_PARTITIONS = 4
+"""Partitions of a stream with little traffic."""
+
+_TOKEN = re.compile(r"^[^\s.*>\x00-\x1f]+$")
+_PLACE = re.compile(r"^\{(\w+)\}$")
+
+
+class BadToken(ValueError):
+    """A value that cannot stand as one token of a subject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One JetStream stream. ``partitions`` 0: subjects are stored as published, in one lane."""
+
+    name: str
+    pattern: str
+    description: str
+    partitions: int = 0
+    partition_at: int = 2
+    partition_by: tuple[str, ...] = ()
+    max_age: timedelta = timedelta(days=7)
+    max_bytes: int = 4 * 1024**3
+    tokens: tuple[str, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        tokens = tuple(self.pattern.split("."))
+        object.__setattr__(self, "tokens", tokens)
+
+    def fields(self) -> tuple[str, ...]:
+        """The names of the tokens that a publisher fills."""
+        return tuple(match[1] for token in self.tokens if (match := _PLACE.match(token)))
+
+    def subject(self, **values: str) -> str:
+        """The subject to publish on. Raises BadToken when a value is no single token."""
+        parts = []
+        for token in self.tokens:
+            match = _PLACE.match(token)
+            if not match:
+                parts.append(token)
+                continue
+            value = values[match[1]]
+            if not _TOKEN.match(value):
+                raise BadToken(f"{match[1]}={value!r} cannot be a subject token: no spaces, dots, * or >")
+            parts.append(value)
+        return ".".join(parts)
+
+    def published(self, **fixed: str) -> str:
+        """The subscription pattern over published subjects, ``*`` for every token that is not fixed."""
+        return ".".join(fixed.get(m[1], "*") if (m := _PLACE.match(t)) else t for t in self.tokens)
+
+    def stored(self, partition: int | None = None, **fixed: str) -> str:
+        """The pattern over subjects as stored, with the partition where the stream has one."""
+        parts = self.published(**fixed).split(".")
+        if self.partitions:
+            parts.insert(self.partition_at, "*" if partition is None else str(partition))
+        return ".".join(parts)
+
+    def partition_of(self, **values: str) -> int:
+        """Where the server will store a subject with these token values (0 without partitions)."""
+        if not self.partitions:
+            return 0
+        return partition(self.partitions, *(values[name] for name in self.partition_by))
+
+    def transform(self) -> tuple[str, str] | None:
+        """The stream's subject transform (source, destination), None without partitions."""
+        if not self.partitions:
+            return None
+        names = self.fields()
+        places = ",".join(str(names.index(name) + 1) for name in self.partition_by)
+        parts = []
+        count = 0
+        for token in self.tokens:
+            if _PLACE.match(token):
+                count += 1
+                parts.append(f"{{{{wildcard({count})}}}}")
+            else:
+                parts.append(token)
+        parts.insert(self.partition_at, f"{{{{partition({self.partitions},{places})}}}}")
+        return self.published(), ".".join(parts)
+
+
+INBOUND = Stream(
+    "INBOUND",
+    "inbound.{account}.{inbox}.{sender}.{kind}",
+    "What adapters received from their channels.",
+    PARTITIONS,
+    partition_at=1,
+    partition_by=("account", "inbox", "sender"),
+)
+OUTBOUND = Stream("OUTBOUND", "outbound.{account}.{inbox}.{contact}.{kind}", "What adapters shall send.")
+METRICS = Stream(
+    "METRICS",
+    "metrics.{account}.{family}.{metric}",
+    "Facts, roll-up deltas and live gauges for consumers.",
+    max_age=timedelta(days=90),
+    max_bytes=8 * 1024**3,
+)
+DEAD = Stream(
+    "DEAD",
+    "dead.{service}.{account}.{reason}",
+    "What a consumer gave up on.",
+    max_age=timedelta(days=30),
+    max_bytes=1024**3,
+)
+
+
+def _events(service: str, partitions: int, description: str) -> Stream:
+    return Stream(
+        f"EVT_{service.upper()}",
+        f"evt.{service}.{{account}}.{{entity}}.{{event}}",
+        description,
+        partitions,
+        partition_by=("account", "entity"),
+    )
+
+
+def _commands(service: str, partitions: int) -> Stream:
+    return Stream(
+        f"CMD_{service.upper()}",
+        f"cmd.{service}.{{sender}}.{{account}}.{{entity}}.{{command}}",
+        f"Requests to {service}, with the asking service in the subject.",
+        partitions,
+        partition_by=("account", "entity"),
+    )
+
+
+EVT_INGEST = _events("ingest", PARTITIONS, "Accepted inbound events, inboxes, quarantine.")
+EVT_CONVERSATION = _events("conversation", PARTITIONS, "The one ordered story of every conversation and contact.")
+EVT_ASSIGNMENT = _events("assignment", PARTITIONS, "Who holds a conversation, and why.")
+EVT_PRESENCE = _events("presence", QUIET_PARTITIONS, "Agents' status changes.")
+EVT_AUTOMATION = _events("automation", PARTITIONS, "What rules did.")
+EVT_IDENTITY = _events("identity", QUIET_PARTITIONS, "The directory: accounts, agents, roles, teams, keys.")
+EVT_NOTIFICATION = _events("notification", QUIET_PARTITIONS, "Notifications of the team's own people.")
+CMD_CONVERSATION = _commands("conversation", PARTITIONS)
+CMD_ASSIGNMENT = _commands("assignment", PARTITIONS)
+CMD_PRESENCE = _commands("presence", QUIET_PARTITIONS)
+CMD_NOTIFICATION = _commands("notification", QUIET_PARTITIONS)
+
+STREAMS: tuple[Stream, ...] = (
+    INBOUND,
+    OUTBOUND,
+    EVT_INGEST,
+    EVT_CONVERSATION,
+    EVT_ASSIGNMENT,
+    EVT_PRESENCE,
+    EVT_AUTOMATION,
+    EVT_IDENTITY,
+    EVT_NOTIFICATION,
+    CMD_CONVERSATION,
+    CMD_ASSIGNMENT,
+    CMD_PRESENCE,
+    CMD_NOTIFICATION,
+    METRICS,
+    DEAD,
+)
+
+BY_NAME = {stream.name: stream for stream in STREAMS}

@@ -1,0 +1,1 @@
+"""Rules: triggers, conditions, actions."""

@@ -1,0 +1,1 @@
+"""Accounts, agents, teams, roles, tokens and credentials."""

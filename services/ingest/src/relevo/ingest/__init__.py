@@ -1,0 +1,1 @@
+"""The one gate: accepts each inbound event exactly once."""

@@ -1,0 +1,1 @@
+"""How the team's own people are reached."""

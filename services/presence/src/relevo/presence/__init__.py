@@ -1,0 +1,1 @@
+"""Agent status now, and its whole history."""

@@ -1,0 +1,1 @@
+"""The socket that streams what an agent may see."""

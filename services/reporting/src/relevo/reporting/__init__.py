@@ -1,0 +1,1 @@
+"""Facts, roll-ups and metrics streams."""
