@@ -1,0 +1,121 @@
+"""The embedded NATS server: JetStream, operator mode (JWT credentials), on loopback only."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from relevo.stack.errors import Exit, StackError
+from relevo.stack.keys import BusKeys
+from relevo.stack.place import Place
+from relevo.stack.process import Child, binary, end_leftover, spawn, tail
+
+_READY_SECONDS = 60.0  # a large store is checked at start
+_STOP_SECONDS = 20.0
+MAX_PAYLOAD_BYTES = 1_048_576
+
+
+@dataclass(slots=True)
+class NatsServer:
+    """One broker. `start` answers only once JetStream is ready."""
+
+    place: Place
+    port: int
+    monitoring_port: int
+    keys: BusKeys
+    log: Path
+    max_file_store_bytes: int
+    child: Child | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def monitoring_url(self) -> str:
+        return f"http://127.0.0.1:{self.monitoring_port}"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.place.root / "nats.pid"
+
+    def start(self) -> None:
+        end_leftover(self.pid_file)
+        program = self.place.program(binary("nats-server"))
+        folder = self.place.folder("nats")
+        config = self.place.write(folder / "nats.conf", self._config(folder))
+        self.child = spawn(
+            "nats",
+            [str(program), "--config", str(config)],
+            log=self.log,
+            pid_file=self.pid_file,
+            run_as=self.place.run_as,
+            environment={"PATH": "/usr/bin:/bin"},
+        )
+        self._wait_ready()
+
+    def stop(self) -> None:
+        if self.child is not None:
+            self.child.stop(_STOP_SECONDS)
+            self.child = None
+
+    def varz(self) -> dict[str, object]:
+        """What the server says of itself."""
+        answer = httpx.get(f"{self.monitoring_url}/varz", timeout=5, trust_env=False)
+        answer.raise_for_status()
+        document: dict[str, object] = answer.json()
+        return document
+
+    def _config(self, folder: Path) -> str:
+        keys = self.keys
+        for name in ("jetstream", "accounts"):
+            self.place.folder(f"nats/{name}")
+        return f"""\
+server_name: relevo
+listen: "127.0.0.1:{self.port}"
+http: "127.0.0.1:{self.monitoring_port}"
+max_payload: {MAX_PAYLOAD_BYTES}
+max_control_line: 16384
+ping_interval: "20s"
+jetstream {{
+  store_dir: {json.dumps(str(folder / "jetstream"))}
+  max_file_store: {self.max_file_store_bytes}
+  max_memory_store: 268435456
+  # An acknowledged message is on disk: with the default interval a power cut was shown to lose acknowledged ones.
+  sync_interval: always
+}}
+# nats-py stops reading at an acknowledgement subject of the second form.
+feature_flags {{ js_ack_fc_v2: false }}
+operator: {keys.operator_jwt}
+system_account: {keys.system.public}
+# "full": the server keeps account JWTs by itself and takes new ones (revocations) while it runs; a newer one on disk
+# is not overwritten by those preloaded here.
+resolver {{
+  type: full
+  dir: {json.dumps(str(folder / "accounts"))}
+  allow_delete: false
+  interval: "2m"
+}}
+resolver_preload {{
+  {keys.system.public}: {keys.system_jwt}
+  {keys.account.public}: {keys.account_jwt}
+}}
+"""
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        with httpx.Client(trust_env=False, timeout=2) as client:
+            while True:
+                assert self.child is not None
+                if not self.child.alive():
+                    raise StackError(f"NATS did not start:\n{tail(self.log)}", code=Exit.FAILED)
+                try:
+                    if client.get(f"{self.monitoring_url}/healthz").status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                if time.monotonic() > deadline:
+                    self.stop()
+                    raise StackError(f"NATS is not ready:\n{tail(self.log)}", code=Exit.FAILED)
+                time.sleep(0.02)

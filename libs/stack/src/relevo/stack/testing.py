@@ -1,0 +1,218 @@
+"""Real servers for tests, as a pytest plugin: `pytest_plugins = ["relevo.stack.testing"]`.
+
+The session fixture `servers` starts one PostgreSQL and one NATS (operator mode, as in production) on free ports in a
+temporary folder. Tests keep apart by database (`servers.create_database()`) and by NATS account
+(`servers.create_bus()`): each bus has its own streams, so that stream names need no prefix and nothing is purged.
+
+RELEVO_TEST_POSTGRES (a superuser's DSN) and RELEVO_TEST_NATS (a URL, with RELEVO_TEST_NATS_KEYS, the path of the
+keys file as a stack's home holds it) use servers that run already.
+"""
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import nats
+import psycopg
+import pytest
+from psycopg import sql
+from relevo.chassis import credentials
+from relevo.stack.keys import BusKeys, write_secret
+from relevo.stack.nats import NatsServer
+from relevo.stack.place import Place, unprivileged
+from relevo.stack.postgres import THROWAWAY, PostgresServer
+from relevo.stack.process import free_port
+
+_T = TypeVar("_T")
+OWNER = "relevo_test"
+"""The ordinary role that owns test databases: what a service may not do in production fails in its tests too."""
+_OWNER_PASSWORD = "relevo_test"  # noqa: S105 — a throwaway server on loopback
+_EXTENSIONS = ("unaccent", "pg_trgm")
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """A NATS account of one test's own."""
+
+    nats_url: str
+    account: str
+    """The account's public key."""
+    folder: Path
+    signing_seed: str = field(repr=False)
+
+    @property
+    def admin_creds(self) -> Path:
+        """A user who may do everything in this account."""
+        return self.user("admin", publish=[">"], subscribe=[">"])
+
+    def user(self, name: str, *, publish: Iterable[str], subscribe: Iterable[str]) -> Path:
+        """The .creds file of a user with exactly these permissions; made anew at each call."""
+        pair = credentials.new_user()
+        jwt = credentials.user_jwt(
+            pair.public,
+            name,
+            self.signing_seed,
+            self.account,
+            issued_at=datetime.now(UTC),
+            publish=publish,
+            subscribe=subscribe,
+        )
+        path = self.folder / f"{self.account[:8]}-{name}-{pair.public[:8]}.creds"
+        return write_secret(path, credentials.creds_file(jwt, pair.seed))
+
+
+@dataclass(slots=True)
+class TestServers:
+    """PostgreSQL and NATS, ready."""
+
+    __test__ = False
+
+    pg_admin_dsn: str
+    """A superuser's DSN, of the database `postgres`."""
+    nats_url: str
+    keys: BusKeys
+    folder: Path
+    postgres: PostgresServer | None = None
+    nats: NatsServer | None = None
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def bus(self) -> Bus:
+        """The account RELEVO itself, which all tests share."""
+        return Bus(self.nats_url, self.keys.account.public, self.folder, self.keys.services_signing.seed)
+
+    def create_database(self, template: str | None = None) -> str:
+        """The DSN of a new, empty database (or a copy of `template`, a name or DSN), owned by an ordinary role.
+
+        The extensions unaccent and pg_trgm are there. Nobody may be connected to the template.
+        """
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        source = "template1" if template is None else urlsplit(template).path.removeprefix("/") or template
+        with psycopg.connect(self.pg_admin_dsn, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY FILE_COPY").format(
+                    sql.Identifier(name), sql.Identifier(source), sql.Identifier(OWNER)
+                )
+            )
+        return self.dsn(name)
+
+    def drop_database(self, dsn: str) -> None:
+        """Remove a database that create_database made, cutting whoever is connected."""
+        name = urlsplit(dsn).path.removeprefix("/")
+        with psycopg.connect(self.pg_admin_dsn, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def dsn(self, database: str) -> str:
+        parts = urlsplit(self.pg_admin_dsn)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(("postgresql", f"{OWNER}:{_OWNER_PASSWORD}@{host}", f"/{database}", "", ""))
+
+    def create_bus(self) -> Bus:
+        """A new NATS account with a JetStream of its own, known to the running server."""
+        account = credentials.new_account()
+        jwt = credentials.account_jwt(
+            account.public,
+            f"test-{next(self._numbers)}",
+            self.keys.operator_signing.seed,
+            issued_at=datetime.now(UTC),
+        )
+        self.push_account(jwt)
+        return Bus(self.nats_url, account.public, self.folder, account.seed)
+
+    def push_account(self, jwt: str) -> None:
+        """Have the running server take an account JWT, as identity does to revoke."""
+        creds = write_secret(
+            self.folder / f"sys-{next(self._numbers)}.creds",
+            self.keys.system_credentials("tests", [">"], [">"]),
+        )
+        subject = credentials.account_update_subject(credentials.parse(jwt).subject)
+
+        async def push() -> None:
+            client = await nats.connect(self.nats_url, user_credentials=str(creds))
+            answer = await client.request(subject, jwt.encode(), timeout=5)
+            await client.close()
+            if b'"error"' in answer.data:
+                raise RuntimeError(answer.data.decode())
+
+        run_apart(push)
+
+
+def start_servers(folder: Path) -> TestServers:
+    """Start both servers below the folder, or take those that the environment names."""
+    place = Place(folder / "servers", unprivileged())
+    place.root.mkdir(mode=0o711)
+    postgres: PostgresServer | None = None
+    broker: NatsServer | None = None
+    if dsn := os.environ.get("RELEVO_TEST_POSTGRES"):
+        pg_admin_dsn = dsn
+    else:
+        postgres = PostgresServer(
+            place, free_port(), "relevo_admin", folder / "postgres.log", {**THROWAWAY, "max_connections": "200"}
+        )
+        postgres.start()
+        pg_admin_dsn = postgres.dsn()
+    if url := os.environ.get("RELEVO_TEST_NATS"):
+        keys = BusKeys.load(Path(os.environ["RELEVO_TEST_NATS_KEYS"]).read_text())
+    else:
+        keys = BusKeys.generate()
+        broker = NatsServer(place, free_port(), free_port(), keys, folder / "nats.log", 4 * 1024**3)
+        broker.start()
+        url = broker.url
+    _prepare(pg_admin_dsn)
+    return TestServers(pg_admin_dsn, url, keys, folder, postgres, broker)
+
+
+def run_apart(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run a coroutine to its end in a thread of its own: also from within a running event loop."""
+    outcome: list[_T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(asyncio.run(work()))
+        except BaseException as error:  # noqa: BLE001 — handed to the caller's thread
+            failure.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[TestServers]:
+    folder = Path(tempfile.mkdtemp(prefix="relevo-test-"))
+    folder.chmod(0o711)
+    started = start_servers(folder)
+    try:
+        yield started
+    finally:
+        if started.nats is not None:
+            started.nats.stop()
+        if started.postgres is not None:
+            started.postgres.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prepare(pg_admin_dsn: str) -> None:
+    with psycopg.connect(pg_admin_dsn, autocommit=True) as connection:
+        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (OWNER,)).fetchone()
+        if known is None:
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(OWNER), sql.Literal(_OWNER_PASSWORD))
+            )
+    parts = urlsplit(pg_admin_dsn)
+    with psycopg.connect(urlunsplit(parts._replace(path="/template1")), autocommit=True) as connection:
+        for extension in _EXTENSIONS:
+            connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(extension)))
