@@ -80,12 +80,16 @@ class AssigneeChanged(ConversationEvent):
 class MessageCreated(ConversationEvent):
     """A message, reply or private note was added.
 
-    ``first`` tells whether it is the first message of the conversation; ``human`` whether a person wrote it.
+    ``first`` tells whether it is the first message of the conversation; ``human`` whether a person wrote it;
+    ``first_reply`` whether it is the cycle's first public human reply, the one that set ``first_reply_at``.
+    ``answered_since`` is the ``waiting_since`` that a public human reply ended, None when nobody waited.
     """
 
     message: MessageSnapshot
     first: bool = False
     human: bool = True
+    first_reply: bool = False
+    answered_since: Time | None = None
 
 
 class MessageStatusChanged(ConversationEvent):
