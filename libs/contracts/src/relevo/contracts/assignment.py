@@ -30,10 +30,13 @@ class Reason(Model):
 class AssignmentEvent(Model):
     """The base: the whole state of a conversation's assignment after the event.
 
-    ``version`` grows by one a change; a consumer that has a higher one drops the event.
+    ``version`` grows by one a change; a consumer that has a higher one drops the event. ``inbox_id`` and ``channel``
+    are the conversation's, for reports.
     """
 
     conversation_id: Id
+    inbox_id: Id | None = None
+    channel: str | None = None
     version: int
     assignee_id: Id | None = None
     team_id: Id | None = None
