@@ -1,0 +1,71 @@
+"""Lists over HTTP: `limit`, an opaque `cursor`, and `{"items", "next"}`.
+
+A cursor holds the sort key of the last item shown, so that nothing is missed or repeated while rows move.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+from relevo.chassis.problems import FieldError, Problem
+
+T = TypeVar("T")
+Row = TypeVar("Row")
+
+MAX_LIMIT = 200
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items at most.")]
+Cursor = Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")]
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list; `next` is the cursor of the page after it, null on the last one."""
+
+    items: list[T]
+    next: str | None = Field(default=None, description="Cursor of the next page; null when this is the last.")
+
+
+def encode(*key: str | int | float | bool | None) -> str:
+    """The cursor after the item with this sort key (times as RFC 3339 text)."""
+    return base64.urlsafe_b64encode(json.dumps(key, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def decode(cursor: str, *types: type) -> tuple[Any, ...]:
+    """The sort key within a cursor, whose parts must be of these types, in this order.
+
+    Raises Problem 422 when it is not one of ours.
+    """
+    try:
+        key = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        raise _unreadable() from None
+    if not isinstance(key, list) or len(key) != len(types):
+        raise _unreadable()
+    if not all(type(part) is kind for part, kind in zip(key, types, strict=True)):
+        raise _unreadable()
+    return tuple(key)
+
+
+def page(
+    rows: Sequence[Row],
+    limit: int,
+    key: Callable[[Row], tuple[str | int | float | bool | None, ...]],
+    item: Callable[[Row], T],
+) -> Page[T]:
+    """A page from `limit + 1` rows asked of the database: the one too many tells that there is a next page."""
+    shown = rows[:limit]
+    following = encode(*key(shown[-1])) if len(rows) > limit else None
+    return Page(items=[item(row) for row in shown], next=following)
+
+
+def _unreadable() -> Problem:
+    return Problem(
+        422,
+        "invalid_cursor",
+        es="El cursor no es válido: usa el valor «next» de la página anterior, o ninguno para empezar.",
+        en="The cursor is not valid: use the `next` of the page before, or none to begin.",
+        errors=(FieldError("/query/cursor", es="No es un cursor de esta lista.", en="Not a cursor of this list."),),
+    )

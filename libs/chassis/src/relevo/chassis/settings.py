@@ -1,0 +1,77 @@
+"""What a service process is told by its environment."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class BadSettings(ValueError):
+    """Settings that cannot be used; the message names each variable, what is wrong with it and never its value."""
+
+
+def _postgres(url: str) -> str:
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must look like postgresql://user:password@host:port/database")
+    return url
+
+
+def _nats(url: str) -> str:
+    if not all(one.strip().startswith(("nats://", "tls://", "ws://", "wss://")) for one in url.split(",")):
+        raise ValueError("must look like nats://host:4222 (several with commas between)")
+    return url
+
+
+class ServiceSettings(BaseSettings):
+    """The settings that every service has, from variables RELEVO_<NAME>; a service adds its own by subclassing.
+
+    Raises BadSettings. Durations are seconds.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RELEVO_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    database_url: Annotated[str, AfterValidator(_postgres)] = Field(repr=False)
+    pool_size: int = Field(4, ge=1, le=100)
+    nats_url: Annotated[str, AfterValidator(_nats)] = Field("nats://127.0.0.1:4222", repr=False)
+    nats_credentials: Path | None = None
+    """The .creds file of the service's bus user."""
+    allow_unsafe_broker: bool = False
+    """Start although the broker does not write to disk before it acknowledges (sync_interval is not `always`)."""
+    partition_lease_seconds: float = Field(4.0, ge=0.5, le=60)
+    """How long a stopped process keeps its partitions."""
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(8080, ge=0, le=65535)
+    http_max_body_bytes: int = Field(1024 * 1024, ge=1024)
+    http_max_connections: int = Field(1000, ge=1)
+    """Requests and sockets served at once; more are answered 503."""
+    http_keep_alive_seconds: int = Field(75, ge=1)
+    http_docs: bool = False
+    """Serve /docs and /openapi.json."""
+    shutdown_seconds: float = Field(20.0, ge=1)
+    """How long a stopping process waits for requests and batches under way."""
+    loop_stall_seconds: float = Field(15.0, ge=1)
+    """A process whose event loop stands still for so long ends itself (exit code 70)."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    crash: str | None = None
+    """A crash point, `name` or `name:nth`: the process kills itself there. For tests."""
+    files: Path | None = None
+    """A folder for files."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise BadSettings(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = "_".join(str(part) for part in problem["loc"]).upper()
+        reason = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+        lines.append(f"RELEVO_{name}: {reason}")
+    return "these settings must be mended:\n  " + "\n  ".join(lines)
