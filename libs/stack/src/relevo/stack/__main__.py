@@ -1,0 +1,3 @@
+from relevo.stack.cli import main
+
+main()

@@ -1,0 +1,221 @@
+"""`relevo up`, `down`, `status`, `logs`, `psql`."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+from relevo.stack import databases, wiring
+from relevo.stack.errors import Exit, StackError
+from relevo.stack.home import Home
+from relevo.stack.postgres import programs_folder
+from relevo.stack.process import wait_for
+from relevo.stack.supervisor import Stack
+from rich.console import Console
+from rich.table import Table
+
+console = Console(highlight=False)
+_DETACHED_SECONDS = 180.0
+_DOWN_SECONDS = 90.0
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog="Examples:  relevo up   ·   relevo up --detach --scale conversation=3   ·   RELEVO_PORT=9000 relevo up"
+    )(up)
+    app.command(epilog="Example:  relevo down")(down)
+    app.command(epilog="Examples:  relevo status   ·   relevo status --json | jq .services")(status)
+    app.command(epilog="Examples:  relevo logs conversation   ·   relevo logs nats --lines 200 --follow")(logs)
+    app.command(epilog="Example:  relevo psql conversation")(psql)
+
+
+def up(
+    *,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is ready.")] = False,
+    scale: Annotated[
+        list[str] | None, typer.Option(metavar="SERVICE=N", help="Run N replicas of a service; may be repeated.")
+    ] = None,
+    demo: Annotated[bool, typer.Option(envvar="RELEVO_DEMO", help="Seed the demo account and play traffic.")] = True,
+) -> None:
+    """Start everything: PostgreSQL, NATS, every service, the edge. Ctrl-C drains and stops it."""
+    replicas = _scale(scale or [])
+    home = Home.from_environment()
+    if detach:
+        _detach(home, scale or [], demo=demo)
+        return
+    stack = Stack(
+        home,
+        replicas,
+        lambda line: console.print(f"  {line}", markup=False),
+        after_ready=(_announce,),
+    )
+    console.print(f"Relevo starts in {home.path}", markup=False)
+    stack.run()
+
+
+def down() -> None:
+    """Drain and stop what runs in this home."""
+    home = Home.from_environment()
+    pid = home.running_pid()
+    if pid is None:
+        raise StackError(f"nothing runs in {home.path}", "Start it with `relevo up`", Exit.NOT_RUNNING)
+    os.kill(pid, 15)
+    if not wait_for(lambda: home.running_pid() != pid, _DOWN_SECONDS, every=0.1):
+        raise StackError(f"process {pid} still drains", f"Look at {home.logs}", Exit.FAILED)
+    console.print("stopped")
+
+
+def status(*, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """Show servers and services. Exit code 0: all ready, 3: not running, 4: something is not ready."""
+    home = Home.from_environment()
+    document = _read_status(home)
+    if as_json:
+        print(json.dumps(document or {"phase": "stopped", "servers": [], "services": []}, indent=1))
+    elif document is None:
+        console.print(f"nothing runs in {home.path}", markup=False)
+    else:
+        _print_status(document)
+    if document is None:
+        raise typer.Exit(Exit.NOT_RUNNING)
+    if document["phase"] != "ready" or not all(item["ready"] for item in (*document["servers"], *document["services"])):
+        raise typer.Exit(Exit.NOT_READY)
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="A service (conversation, conversation-2), postgres, nats or edge.")],
+    *,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what is added.")] = False,
+) -> None:
+    """Print the last lines of a process's log."""
+    home = Home.from_environment()
+    log = home.logs / f"{name}.log"
+    if "/" in name or not log.exists():
+        known = sorted(path.stem for path in home.logs.glob("*.log"))
+        raise StackError(f"there is no log of {name}", f"There are: {', '.join(known) or 'none yet'}")
+    with log.open(errors="replace") as file:
+        print("".join(file.readlines()[-lines:]), end="", flush=True)
+        try:
+            while follow:
+                text = file.read()
+                if log.stat().st_size < file.tell():
+                    file.seek(0)  # it was rotated
+                print(text, end="", flush=True)
+                time.sleep(0.3)
+        except KeyboardInterrupt:
+            return
+
+
+def psql(
+    name: Annotated[str, typer.Argument(help="A service: its database is opened, as its own role.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to psql, after `--`.")] = None,
+) -> None:
+    """Open a service's database with psql."""
+    if name not in wiring.SERVICES:
+        raise StackError(f"there is no service {name}", f"Choose among {', '.join(wiring.SERVICES)}")
+    home = Home.from_environment()
+    document = _read_status(home)
+    if document is None:
+        raise StackError(f"nothing runs in {home.path}", "Start it with `relevo up --detach`", Exit.NOT_RUNNING)
+    port = next(item["port"] for item in document["servers"] if item["name"] == "postgres")
+    role = databases.name_of(name)
+    done = subprocess.run(
+        [str(programs_folder() / "psql"), "-h", "127.0.0.1", "-p", str(port), "-U", role, role, *(arguments or [])],
+        env={**os.environ, "PGPASSWORD": home.secret(f"postgres-{name}")},
+        check=False,
+    )
+    raise typer.Exit(done.returncode)
+
+
+def _scale(options: list[str]) -> dict[str, int]:
+    chosen: dict[str, int] = {}
+    for option in options:
+        name, _, number = option.partition("=")
+        if name not in wiring.SERVICES or not number.isdecimal() or not 0 < int(number) <= 16:
+            raise StackError(
+                f"--scale {option}: write SERVICE=N with N from 1 to 16", f"Services: {', '.join(wiring.SERVICES)}"
+            )
+        chosen[name] = int(number)
+    return chosen
+
+
+def _detach(home: Home, scale: list[str], *, demo: bool) -> None:
+    if (pid := home.running_pid()) is not None:
+        raise StackError(
+            f"Relevo runs already in {home.path} (process {pid})",
+            "Stop it with `relevo down`, or set RELEVO_HOME and other ports for a second one",
+        )
+    home.prepare()
+    log = home.logs / "supervisor.log"
+    began_at = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "relevo.stack",
+                "up",
+                "--demo" if demo else "--no-demo",
+                *(part for option in scale for part in ("--scale", option)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "RELEVO_HOME": str(home.path), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
+        )
+
+    def settled() -> bool:
+        document = _read_status(home)
+        return process.poll() is not None or (
+            document is not None and document["pid"] == process.pid and document["phase"] == "ready"
+        )
+
+    with console.status("starting"):
+        in_time = wait_for(settled, _DETACHED_SECONDS, every=0.1)
+    said = log.read_bytes()[began_at:].decode(errors="replace").strip()
+    if process.poll() is not None:
+        line = said.rpartition("relevo: ")[2] if "relevo: " in said else said
+        code = process.returncode
+        raise StackError(
+            line or "it ended at once", code=Exit(code) if code in Exit._value2member_map_ else Exit.FAILED
+        )
+    if not in_time:
+        raise StackError(f"it is not ready after {_DETACHED_SECONDS:.0f} s", f"Look at {home.logs}", Exit.NOT_READY)
+    console.print(said, markup=False)
+
+
+def _announce(stack: Stack) -> None:
+    assert stack.edge is not None
+    console.print(f"Relevo is ready: {stack.edge.url}  (API at {stack.edge.url}/api/v1)", markup=False)
+
+
+def _read_status(home: Home) -> dict[str, Any] | None:
+    """What the running supervisor last wrote; None when none runs."""
+    pid = home.running_pid()
+    try:
+        document: dict[str, Any] = json.loads(home.status_file.read_text())
+    except (OSError, ValueError):
+        return None
+    return document if document["pid"] == pid else None
+
+
+def _print_status(document: dict[str, Any]) -> None:
+    console.print(
+        f"Relevo {document['version']}: {document['phase']} since {document['started']}  {document['url'] or ''}",
+        markup=False,
+    )
+    table = Table("name", "pid", "port", "ready", "restarts", "what is missing", box=None, pad_edge=False)
+    for item in (*document["servers"], *document["services"]):
+        table.add_row(
+            item["name"],
+            str(item["pid"] or "-"),
+            str(item["port"]),
+            "yes" if item["ready"] else "[red]no[/red]",
+            str(item.get("restarts", "")),
+            item.get("missing", ""),
+        )
+    console.print(table)

@@ -1,0 +1,178 @@
+"""The edge: Caddy in front of everything, one origin, paths routed to the services' replicas."""
+
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from relevo.contracts.routes import API, Route
+from relevo.stack.errors import Exit, StackError
+from relevo.stack.place import Place
+from relevo.stack.process import Child, binary, end_leftover, spawn, tail
+
+MAX_REQUEST_BYTES = 50_000_000
+_READY_SECONDS = 20.0
+_STOP_SECONDS = 15.0
+
+_PAGE = """<!doctype html>
+<html lang="es"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>Relevo</title>
+<body style="font:16px/1.5 system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem">
+<h1>Relevo</h1>
+<p lang="es">Relevo está en marcha. La interfaz HTTP está en <code>/api/v1</code>.</p>
+<p lang="en">Relevo is running. The HTTP interface is at <code>/api/v1</code>.</p>
+"""
+
+
+@dataclass(slots=True)
+class Edge:
+    """One Caddy. `upstreams` are the loopback ports of each service's replicas."""
+
+    place: Place
+    host: str
+    port: int
+    routes: Sequence[Route]
+    upstreams: Mapping[str, Sequence[int]]
+    log: Path
+    child: Child | None = None
+
+    @property
+    def url(self) -> str:
+        shown = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host  # noqa: S104 — compared, not bound
+        return f"http://{shown}:{self.port}"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.place.root / "edge.pid"
+
+    def start(self) -> None:
+        end_leftover(self.pid_file)
+        program = self.place.program(binary("caddy"))
+        folder = self.place.folder("edge")
+        config = self.place.write(folder / "caddy.json", json.dumps(self._config(folder), indent=1))
+        self.child = spawn(
+            "edge",
+            [str(program), "run", "--config", str(config)],
+            log=self.log,
+            pid_file=self.pid_file,
+            run_as=self.place.run_as,
+            environment={"PATH": "/usr/bin:/bin", "HOME": str(folder), "XDG_DATA_HOME": str(folder)},
+        )
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self.ready():
+            if not self.child.alive() or time.monotonic() > deadline:
+                self.stop()
+                raise StackError(f"the edge (Caddy) did not start:\n{tail(self.log)}", code=Exit.FAILED)
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.child is not None:
+            self.child.stop(_STOP_SECONDS)
+            self.child = None
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/", timeout=2, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def _config(self, folder: Path) -> dict[str, Any]:
+        headers = {
+            "X-Content-Type-Options": ["nosniff"],
+            "X-Frame-Options": ["DENY"],
+            "Referrer-Policy": ["no-referrer"],
+        }
+        routes: list[dict[str, Any]] = [
+            {
+                "handle": [
+                    {"handler": "headers", "response": {"set": headers, "delete": ["Server", "Via"], "deferred": True}},
+                    {"handler": "request_body", "max_size": MAX_REQUEST_BYTES},
+                ]
+            },
+            *(
+                _proxy(route.pattern, self.upstreams[route.service])
+                for route in self.routes
+                if self.upstreams.get(route.service)
+            ),
+            {
+                "match": [{"path": [f"{API}/*", API]}],
+                "handle": [
+                    _answer(
+                        404,
+                        "application/problem+json",
+                        json.dumps(
+                            {
+                                "type": "about:blank",
+                                "title": "Not Found",
+                                "status": 404,
+                                "code": "no_such_route",
+                                "detail": "No hay nada en esta ruta. / Nothing is at this path.",
+                            }
+                        ),
+                    )
+                ],
+                "terminal": True,
+            },
+            {
+                "match": [{"path": ["/"]}],
+                "handle": [_answer(200, "text/html; charset=utf-8", _PAGE)],
+                "terminal": True,
+            },
+            {"handle": [_answer(404, "text/plain; charset=utf-8", "404\n")]},
+        ]
+        return {
+            "admin": {"disabled": True, "config": {"persist": False}},
+            "logging": {"logs": {"default": {"level": "WARN"}}},
+            "storage": {"module": "file_system", "root": str(folder)},
+            "apps": {
+                "http": {
+                    "grace_period": "10s",
+                    "servers": {
+                        "edge": {
+                            "listen": [f"{self.host}:{self.port}"],
+                            "automatic_https": {"disable": True},
+                            "protocols": ["h1", "h2c"],
+                            "read_header_timeout": "10s",
+                            "max_header_bytes": 32768,
+                            "routes": routes,
+                        }
+                    },
+                }
+            },
+        }
+
+
+def _proxy(pattern: str, ports: Iterable[int]) -> dict[str, Any]:
+    segments = "/".join("[^/]+" if segment == "*" else re.escape(segment) for segment in pattern.strip("/").split("/"))
+    return {
+        "match": [{"path_regexp": {"pattern": f"^{API}/{segments}(/|$)"}}],
+        "handle": [
+            {
+                "handler": "reverse_proxy",
+                "upstreams": [{"dial": f"127.0.0.1:{port}"} for port in ports],
+                "flush_interval": -1,
+                # A replica that restarts is stepped over, and the last one waited for.
+                "load_balancing": {
+                    "selection_policy": {"policy": "least_conn"},
+                    "try_duration": "5s",
+                    "try_interval": "100ms",
+                },
+                "health_checks": {"passive": {"fail_duration": "1s"}},
+                "stream_close_delay": "5s",
+            }
+        ],
+        "terminal": True,
+    }
+
+
+def _answer(status: int, content_type: str, body: str) -> dict[str, Any]:
+    return {
+        "handler": "static_response",
+        "status_code": status,
+        "headers": {"Content-Type": [content_type]},
+        "body": body,
+    }

@@ -1,0 +1,121 @@
+"""What the stack knows of the services: which there are, what each may do on the bus, what its process is told."""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from relevo.contracts import streams
+from relevo.contracts.grants import Grants, service_grants
+from relevo.stack.home import Home
+from relevo.stack.keys import BusKeys, write_secret
+
+SERVICES = (
+    "identity",
+    "ingest",
+    "conversation",
+    "presence",
+    "assignment",
+    "automation",
+    "reporting",
+    "channels",
+    "realtime",
+    "notification",
+)
+PrepareBus = Callable[[str, Path], None]
+"""Makes the streams: given the broker's URL and the topology user's .creds."""
+
+_STORE_MARGIN_BYTES = 4 * 1024**3  # readers' state, object stores
+
+
+def installed() -> tuple[str, ...]:
+    """The services that this installation can run."""
+    return tuple(name for name in SERVICES if _source(name) is not None)
+
+
+def migrations_fingerprint(service: str) -> str:
+    """Changes when a service's migrations, or what they stand on, change."""
+    digest = hashlib.sha256()
+    for package in (service, "chassis"):
+        source = _source(package) if package == service else _package(package)
+        if source is None:
+            continue
+        for file in sorted(source.rglob("*.py")):
+            if "migrations" in file.relative_to(source).as_posix():
+                digest.update(file.relative_to(source).as_posix().encode())
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def max_file_store_bytes() -> int:
+    """What the streams may take together: the broker counts each stream's max_bytes as reserved."""
+    return sum(stream.max_bytes for stream in streams.STREAMS) + _STORE_MARGIN_BYTES
+
+
+def topology_grants() -> Grants:
+    """The user that makes and changes streams and durables: the one that may."""
+    return Grants(("$JS.API.>",), ("_INBOX_topology.>",))
+
+
+@dataclass(frozen=True, slots=True)
+class BusFiles:
+    """Where the .creds files lie."""
+
+    services: Mapping[str, Path]
+    topology: Path
+    identity_keys: Path
+
+
+def write_bus_files(home: Home, keys: BusKeys, services: Iterable[str]) -> BusFiles:
+    """Mint everyone's credentials from the catalogue's grants: a new version's grants hold from its first start."""
+    grants_of = {**{name: service_grants(name) for name in services}, "topology": topology_grants()}
+    paths = {
+        name: write_secret(
+            home.secrets / f"{name}.creds", keys.service_credentials(name, grants.publish, grants.subscribe)
+        )
+        for name, grants in grants_of.items()
+    }
+    identity = {
+        "account": keys.account.public,
+        "account_signing_keys": [keys.services_signing.public, keys.issuing_signing.public],
+        "operator_signing_seed": keys.operator_signing.seed,
+        "issuing_signing_seed": keys.issuing_signing.seed,
+        "system_credentials": keys.revocation_credentials(),
+    }
+    identity_keys = write_secret(home.secrets / "identity-bus.json", json.dumps(identity, indent=1))
+    home.save_bus_keys(keys)
+    return BusFiles(paths, paths["topology"], identity_keys)
+
+
+def environment(
+    service: str, home: Home, *, database_url: str, nats_url: str, files: BusFiles, http_port: int, public_url: str
+) -> dict[str, str]:
+    """What a service's process is told, beside what our own environment says (log level, crash points)."""
+    folder = home.path / "files" / service
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    told = {
+        "RELEVO_DATABASE_URL": database_url,
+        "RELEVO_NATS_URL": nats_url,
+        "RELEVO_NATS_CREDENTIALS": str(files.services[service]),
+        "RELEVO_HTTP_HOST": "127.0.0.1",
+        "RELEVO_HTTP_PORT": str(http_port),
+        "RELEVO_FILES": str(folder),
+        "RELEVO_PUBLIC_URL": public_url,
+    }
+    if service == "identity":
+        told["RELEVO_BUS_KEYS"] = str(files.identity_keys)
+    if service in ("identity", "channels"):
+        told["RELEVO_SECRET_KEY"] = home.secret(f"{service}.key")
+    return told
+
+
+def _package(name: str) -> Path | None:
+    spec = importlib.util.find_spec(f"relevo.{name}")
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+
+
+def _source(service: str) -> Path | None:
+    package = _package(service)
+    return package if package is not None and (package / "__main__.py").exists() else None
