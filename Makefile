@@ -1,0 +1,93 @@
+# Everything a developer or operator runs, without a container engine. `make` alone lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+TOOLS := .tools
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(TOOLS)/bin/uv
+PROJECTS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml)))
+SOURCES := $(addsuffix /src,$(PROJECTS))
+SOAK_MINUTES ?= 60
+
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+# An unset or missing HOME leaves uv nowhere to cache.
+ifeq ($(wildcard $(HOME)/.),)
+export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache
+endif
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+.PHONY: install
+install: $(VENV)/.installed  ## install everything locked into .venv (the other targets do it by themselves)
+
+.PHONY: run
+run: install  ## start everything on this machine, until Ctrl-C (RELEVO_HOME, RELEVO_PORT: see relevo --help)
+	@exec $(BIN)/relevo up
+
+.PHONY: test
+test: install  ## the whole suite on embedded servers, under ten minutes
+	$(BIN)/pytest -q -m "not deep" --hypothesis-profile=ci --session-timeout=900
+
+.PHONY: test-deep
+test-deep: install  ## the same with full sizes, under ninety minutes
+	$(BIN)/pytest -q --session-timeout=5400
+
+.PHONY: fmt
+fmt: install  ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: lint
+lint: install  ## ruff, mypy, import rules, and that the generated documents are current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+	$(BIN)/python -m relevo.contracts check
+
+.PHONY: bench
+bench: install  ## measure throughput and latency, beside a floor measured in the same run
+	$(BIN)/relevo bench
+
+.PHONY: chaos
+chaos: install  ## kill, stop and corrupt under load, then check that nothing is lost or doubled
+	$(BIN)/pytest -q tests/chaos --session-timeout=900
+
+.PHONY: soak
+soak: install  ## chaos for as long as told: make soak SOAK_MINUTES=60
+	RELEVO_SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/pytest -q tests/chaos --timeout=0
+
+.PHONY: docs
+docs: install  ## write the generated documents (AsyncAPI, schemas, subject table)
+	$(BIN)/python -m relevo.contracts docs
+
+.PHONY: lock
+lock: $(TOOLS)/.uv  ## resolve the dependencies anew into requirements.lock
+	$(UV) export -q --all-packages --no-emit-workspace --no-header --no-annotate --format requirements.txt -o requirements.lock
+
+.PHONY: clean
+clean:  ## remove what was installed and cached; a stack's data (.relevo) stays
+	rm -rf $(VENV) $(TOOLS) dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# uv, pinned by hash, in a venv of its own.
+$(TOOLS)/.uv: tools.lock
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "relevo: python3 is missing or older than 3.11. Install Python 3.11 or newer" >&2; exit 2; }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "relevo: python3-venv is missing. Install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
+	@echo "installing uv"
+	@python3 -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r tools.lock
+	@touch $@
+
+# Third parties by hash; our own packages are linked in (editable), which the lock does not name.
+$(VENV)/.installed: $(TOOLS)/.uv requirements.lock $(addsuffix /pyproject.toml,$(PROJECTS))
+	@echo "installing the locked dependencies"
+	@test -x $(BIN)/python || $(UV) venv -q --python $(TOOLS)/bin/python $(VENV)
+	@$(UV) pip sync -q --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install -q --python $(BIN)/python --no-deps $(addprefix -e ./,$(PROJECTS))
+	@touch $@
