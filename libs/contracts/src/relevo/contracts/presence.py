@@ -31,9 +31,14 @@ class StatusChanged(Model):
 
 
 class Heartbeat(Model):
-    """An agent's device is connected (or just left). Expires after the grace period."""
+    """An agent's device is connected (or just left). Expires after the grace period.
+
+    ``connected`` False: its socket closed; with ``signed_out`` on purpose, which takes effect at once, else after a
+    few seconds, so that reloading a page changes nothing.
+    """
 
     agent_id: Id
     device_id: Id
     connected: bool = True
+    signed_out: bool = False
     at: Time

@@ -1,0 +1,219 @@
+"""HTTP: my status, the roster, another's status, the history."""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, Field
+from relevo.chassis import directory
+from relevo.chassis.auth import Principal, require
+from relevo.chassis.database import Tx
+from relevo.chassis.http import Db, Rt
+from relevo.chassis.paging import Cursor, Limit, Page
+from relevo.chassis.problems import FieldError, Problem
+from relevo.contracts.base import Id, Time, now
+from relevo.contracts.permissions import Permission
+from relevo.contracts.presence import PresenceCause, RoutingState
+from relevo.presence import changes, store
+from relevo.presence.changes import Step, published
+from relevo.presence.domain.status import Choice, Chosen, newcomer
+from relevo.presence.settings import Settings
+
+router = APIRouter(tags=["presence"])
+
+
+class ChoiceIn(BaseModel):
+    """A status to set, until a moment or until changed."""
+
+    state: RoutingState
+    until: Time | None = Field(default=None, description="When the choice ends by itself (RFC 3339).")
+
+
+class StatusOut(BaseModel):
+    """Effective status of an agent, since when and why; `chosen` is what was set by hand."""
+
+    agent_id: Id
+    name: str
+    state: RoutingState
+    since: Time | None = Field(description="Null: nothing is known of this agent yet.")
+    cause: PresenceCause
+    chosen: RoutingState | None = None
+    until: Time | None = None
+    connected: bool = False
+
+
+class Roster(BaseModel):
+    """The status of everybody in the account, by name."""
+
+    items: list[StatusOut]
+
+
+class IntervalOut(BaseModel):
+    """One interval of one state; `to_at` null: it is the present one."""
+
+    agent_id: Id
+    state: RoutingState
+    cause: PresenceCause
+    actor: str
+    from_at: Time
+    to_at: Time | None
+
+
+ReadMe = Annotated[Principal, Depends(require(Permission.PRESENCE_SELF))]
+ReadAll = Annotated[Principal, Depends(require(Permission.PRESENCE_READ))]
+Anyone = Annotated[Principal, Depends(require())]
+Supervisor = Annotated[Principal, Depends(require(Permission.PRESENCE_OTHERS))]
+
+
+@router.put("/presence/me")
+async def set_mine(body: ChoiceIn, who: ReadMe, db: Db, rt: Rt) -> StatusOut:
+    """Set my status. Where no socket is connected the call counts as a sign of life for a working day."""
+    agent_id = _me(who)
+    return await _choose(body, who, agent_id, who.name, db, rt)
+
+
+@router.get("/presence/me")
+async def get_mine(who: ReadMe, db: Db) -> StatusOut:
+    """My effective status."""
+    agent_id = _me(who)
+    async with db.begin() as tx:
+        return await _status(tx, who.account_id, agent_id, who.name)
+
+
+@router.get("/presence")
+async def get_roster(who: ReadAll, db: Db) -> Roster:
+    """The status of every agent of the account."""
+    async with db.begin() as tx:
+        known = await store.roster(tx, who.account_id, now())
+        agents = await directory.agents(tx, who.account_id)
+    items = []
+    for agent in sorted(agents.values(), key=lambda agent: (agent.name.casefold(), agent.id)):
+        if not agent.active:
+            continue
+        row = known.get(agent.id)
+        if row is None:
+            items.append(StatusOut(agent_id=agent.id, name=agent.name, state="offline", since=None, cause="initial"))
+            continue
+        items.append(
+            StatusOut(
+                agent_id=agent.id,
+                name=agent.name,
+                state=row["state"],
+                since=row["since"],
+                cause=row["cause"],
+                chosen=row["chosen"],
+                until=row["chosen_until"],
+                connected=row["connected"],
+            )
+        )
+    return Roster(items=items)
+
+
+@router.get("/presence/history")
+async def get_history(
+    who: Anyone,
+    db: Db,
+    agent_id: Annotated[Id, Query(description="Whose history; another's needs presence.others.")],
+    since: Annotated[Time | None, Query(description="From here on; a week before `until` by default.")] = None,
+    until: Annotated[Time | None, Query(description="Up to here, exclusive; now by default.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[IntervalOut]:
+    """The intervals of one agent that touch the period, oldest first: without gaps, without overlaps."""
+    if agent_id != who.id and not who.can(Permission.PRESENCE_OTHERS):
+        raise Problem(
+            403,
+            "forbidden",
+            es="Ver el historial de otra persona requiere el permiso presence.others.",
+            en="To see somebody else's history you need the permission presence.others.",
+        )
+    end = until or now()
+    begin = since or end - timedelta(days=7)
+    if begin >= end:
+        raise Problem(
+            422,
+            "bad_period",
+            es="El periodo está vacío: `since` debe ser anterior a `until`.",
+            en="The period is empty: `since` must be before `until`.",
+            errors=[FieldError("/query/since", es="Debe ser anterior a until.", en="Must be before until.")],
+        )
+    after = _place(cursor)
+    async with db.begin() as tx:
+        await _known(tx, who.account_id, agent_id)
+        rows = await store.history(tx, who.account_id, agent_id, since=begin, until=end, after=after, limit=limit + 1)
+    items = [IntervalOut(**row) for row in rows[:limit]]
+    return Page(items=items, next=items[-1].from_at.isoformat() if len(rows) > limit else None)
+
+
+@router.put("/presence/{agent_id}")
+async def set_others(agent_id: Id, body: ChoiceIn, who: Supervisor, db: Db, rt: Rt) -> StatusOut:
+    """Set somebody's status for them. It cannot make an agent who is not there available: no sign of life is theirs."""
+    async with db.begin() as tx:
+        name = await _known(tx, who.account_id, agent_id)
+    return await _choose(body, who, agent_id, name, db, rt)
+
+
+async def _choose(body: ChoiceIn, who: Principal, agent_id: str, name: str, db: Db, rt: Rt) -> StatusOut:
+    moment = now()
+    if body.until is not None and body.until <= moment:
+        raise Problem(
+            422,
+            "until_in_the_past",
+            es="`until` ya ha pasado: indica un momento futuro.",
+            en="`until` has passed already: give a moment in the future.",
+            errors=[FieldError("/until", es="Debe estar en el futuro.", en="Must be in the future.")],
+        )
+    mine = agent_id == who.id
+    choice = Choice(body.state, body.until, who.actor, "manual" if mine else "supervisor")
+    settings = rt.settings
+    assert isinstance(settings, Settings)
+    async with db.begin() as tx:
+        step = Step(who.account_id, agent_id, Chosen(choice, alive=mine))
+        agent = (await changes.apply(tx, [step], moment, settings.limits()))[agent_id]
+    return StatusOut(name=name, **published(agent, moment).model_dump())
+
+
+async def _status(tx: Tx, account_id: str, agent_id: str, name: str) -> StatusOut:
+    moment = now()
+    agent = await store.read(tx, account_id, agent_id)
+    if agent is None:
+        unknown = newcomer(agent_id, account_id, moment)
+        return StatusOut(agent_id=agent_id, name=name, state=unknown.state, since=None, cause=unknown.cause)
+    return StatusOut(name=name, **published(agent, moment).model_dump())
+
+
+def _me(who: Principal) -> str:
+    if who.kind != "agent":
+        raise Problem(
+            403,
+            "not_an_agent",
+            es="Una clave de API no tiene estado propio: usa /presence/{agent_id}.",
+            en="An API key has no status of its own: use /presence/{agent_id}.",
+        )
+    return who.id
+
+
+async def _known(tx: Tx, account_id: str, agent_id: str) -> str:
+    """The agent's name. Raises Problem 404 when the account has no such agent."""
+    agent = (await directory.agents(tx, account_id)).get(agent_id)
+    if agent is None:
+        raise Problem(404, "agent_not_found", es="No existe esa persona.", en="There is no such agent.")
+    return agent.name
+
+
+def _place(cursor: str | None) -> datetime | None:
+    if cursor is None:
+        return None
+    try:
+        place = datetime.fromisoformat(cursor)
+        if place.tzinfo is None:
+            raise ValueError
+    except ValueError:
+        raise Problem(
+            422,
+            "bad_cursor",
+            es="El cursor no es de esta lista: pide la primera página de nuevo.",
+            en="The cursor is not of this list: ask for the first page again.",
+            errors=[FieldError("/query/cursor", es="No es válido.", en="Is not valid.")],
+        ) from None
+    return place
