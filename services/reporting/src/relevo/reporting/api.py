@@ -1,0 +1,225 @@
+"""HTTP: summaries, series and the facts behind them."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Final
+from uuid import UUID
+from zoneinfo import ZoneInfo, available_timezones
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime, BaseModel, Field
+from relevo.chassis import paging
+from relevo.chassis.auth import Principal, require
+from relevo.chassis.http import Db
+from relevo.chassis.paging import Cursor, Limit, Page
+from relevo.chassis.problems import FieldError, Problem
+from relevo.contracts.base import Time
+from relevo.contracts.metrics import Fact, Metric, Unit
+from relevo.contracts.permissions import Permission
+from relevo.reporting import store
+from relevo.reporting.domain.facts import UNITS
+from relevo.reporting.domain.rollup import BadPeriod, Bucket, resolution, starts
+
+router = APIRouter(prefix="/reports", tags=["reports"])
+
+_ZONES: Final = frozenset(available_timezones())
+
+
+class MetricSummary(BaseModel):
+    """One metric over the period. Means and quantiles are seconds, exact; null when nothing happened, and for counts."""
+
+    metric: Metric
+    unit: Unit
+    count: int
+    sum: float
+    mean: float | None = None
+    median: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    states: dict[str, float] | None = Field(default=None, description="presence_seconds only: seconds in each state.")
+
+
+class Summary(BaseModel):
+    """Every metric over [since, until), by when things happened."""
+
+    since: Time
+    until: Time
+    metrics: list[MetricSummary]
+
+
+class SeriesPoint(BaseModel):
+    """One bucket: from `start` up to the next one's (the last: up to `until`). `mean` is null when it is empty."""
+
+    start: Time
+    count: int
+    sum: float
+    mean: float | None = None
+
+
+class Series(BaseModel):
+    """One metric over [since, until), cut at local hours, days, weeks or months; empty buckets are there too."""
+
+    metric: Metric
+    unit: Unit
+    since: Time
+    until: Time
+    bucket: Bucket
+    tz: str
+    points: list[SeriesPoint]
+
+
+def _reach(principal: Principal) -> store.Reach:
+    """Whose facts: everybody's, those of one's teams and oneself, or one's own. The permissions do not imply each other."""
+    if principal.can(Permission.REPORTS_ALL):
+        return store.Reach(everything=True)
+    agent_id = principal.viewer.agent_id
+    if principal.can(Permission.REPORTS_TEAM):
+        return store.Reach(team_ids=principal.viewer.team_ids, agent_id=agent_id)
+    if principal.can(Permission.REPORTS_OWN):
+        return store.Reach(agent_id=agent_id)
+    raise Problem(403, "forbidden", es="No tienes permiso para ver informes.", en="You are not allowed to see reports.")
+
+
+def _selection(
+    *,
+    who: Annotated[Principal, Depends(require())],
+    since: Annotated[AwareDatetime, Query(description="Begin, RFC 3339; included.")],
+    until: Annotated[AwareDatetime, Query(description="End, RFC 3339; excluded.")],
+    agent_id: UUID | None = None,
+    team_id: UUID | None = None,
+    inbox_id: UUID | None = None,
+    channel: Annotated[str | None, Query(max_length=100)] = None,
+) -> store.Selection:
+    if since >= until:
+        raise _bad_query(
+            "until",
+            es="Debe ser posterior a «since»; el instante «until» ya no entra en el periodo.",
+            en="Must be later than `since`; the moment `until` itself is outside the period.",
+        )
+    return store.Selection(
+        account_id=who.account_id,
+        since=since.astimezone(UTC),
+        until=until.astimezone(UTC),
+        reach=_reach(who),
+        agent_id=str(agent_id) if agent_id else None,
+        team_id=str(team_id) if team_id else None,
+        inbox_id=str(inbox_id) if inbox_id else None,
+        channel=channel,
+    )
+
+
+Chosen = Annotated[store.Selection, Depends(_selection)]
+
+
+def _bad_query(name: str, *, es: str, en: str) -> Problem:
+    return Problem(
+        422,
+        "validation_failed",
+        es="Hay campos que corregir.",
+        en="Some fields must be mended.",
+        errors=(FieldError(f"/query/{name}", es=es, en=en),),
+    )
+
+
+def _zone(
+    tz: Annotated[str, Query(max_length=100, description="IANA time zone, such as Europe/Madrid.")] = "UTC",
+) -> ZoneInfo:
+    if tz not in _ZONES:
+        raise _bad_query(
+            "tz",
+            es="No existe esa zona horaria: usa un nombre IANA como Europe/Madrid.",
+            en="There is no such time zone: use an IANA name such as Europe/Madrid.",
+        )
+    return ZoneInfo(tz)
+
+
+@router.get("/summary")
+async def read_summary(chosen: Chosen, db: Db) -> Summary:
+    """Each metric's count, sum, mean, median, 90th and 95th percentile, exact over the facts of the period."""
+    async with db.begin() as tx:
+        rows = await store.summary(tx, chosen)
+    totals = {row.metric: row for row in rows if row.state is None}
+    states: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.state is not None:
+            states.setdefault(row.metric, {})[row.state] = row.sum
+    return Summary(
+        since=chosen.since,
+        until=chosen.until,
+        metrics=[_metric_summary(metric, totals.get(metric), states.get(metric)) for metric in UNITS],
+    )
+
+
+def _metric_summary(metric: Metric, row: store.MetricRow | None, states: dict[str, float] | None) -> MetricSummary:
+    unit = UNITS[metric]
+    if metric == "presence_seconds":
+        states = states or {}
+    if row is None:
+        return MetricSummary(metric=metric, unit=unit, count=0, sum=0.0, states=states)
+    if unit == "count":
+        return MetricSummary(metric=metric, unit=unit, count=row.count, sum=row.sum)
+    median, p90, p95 = row.quantiles
+    return MetricSummary(
+        metric=metric,
+        unit=unit,
+        count=row.count,
+        sum=row.sum,
+        mean=row.mean,
+        median=median,
+        p90=p90,
+        p95=p95,
+        states=states,
+    )
+
+
+@router.get("/series")
+async def read_series(
+    chosen: Chosen, db: Db, metric: Metric, bucket: Bucket, zone: Annotated[ZoneInfo, Depends(_zone)]
+) -> Series:
+    """One metric by hour, day, week or month of a real time zone; since and until must be whole minutes."""
+    for name in ("since", "until"):
+        moment: datetime = getattr(chosen, name)
+        if moment.second or moment.microsecond:
+            raise _bad_query(name, es="Debe ser un minuto exacto.", en="Must be a whole minute.")
+    try:
+        edges = starts(chosen.since, chosen.until, bucket, zone)
+    except BadPeriod:
+        raise _bad_query(
+            "bucket",
+            es="El periodo tiene demasiados tramos: acórtalo o elige tramos mayores.",
+            en="The period has too many buckets: shorten it or choose larger ones.",
+        ) from None
+    async with db.begin() as tx:
+        rows = await store.series(tx, chosen, metric, edges, resolution([*edges, chosen.until]))
+    filled = {row.number: row for row in rows}
+    points = [
+        SeriesPoint(start=edge, count=row.count, sum=row.sum, mean=row.sum / row.count)
+        if (row := filled.get(number))
+        else SeriesPoint(start=edge, count=0, sum=0.0)
+        for number, edge in enumerate(edges)
+    ]
+    return Series(
+        metric=metric,
+        unit=UNITS[metric],
+        since=chosen.since,
+        until=chosen.until,
+        bucket=bucket,
+        tz=zone.key,
+        points=points,
+    )
+
+
+@router.get("/facts")
+async def list_facts(chosen: Chosen, db: Db, metric: Metric, limit: Limit = 50, cursor: Cursor = None) -> Page[Fact]:
+    """The facts behind a number, in the order in which they happened."""
+    after = _position(cursor) if cursor else None
+    async with db.begin() as tx:
+        facts = await store.page(tx, chosen, metric, after=after, limit=limit + 1)
+    return paging.page(facts, limit, lambda fact: (fact.at.isoformat(), fact.fact_id), lambda fact: fact)
+
+
+def _position(cursor: str) -> tuple[datetime, str]:
+    at, fact_id = paging.decode(cursor, str, str)
+    try:
+        return datetime.fromisoformat(at).astimezone(UTC), str(UUID(fact_id))
+    except ValueError:
+        raise _bad_query("cursor", es="No es un cursor de esta lista.", en="Not a cursor of this list.") from None

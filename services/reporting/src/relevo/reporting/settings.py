@@ -1,0 +1,7 @@
+"""Configuration of reporting."""
+
+from relevo.chassis.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What every service has; reporting has nothing of its own."""

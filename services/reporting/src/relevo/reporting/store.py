@@ -1,0 +1,249 @@
+"""All SQL of reporting."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from relevo.chassis.database import Tx
+from relevo.contracts.metrics import Dimensions, Fact, Metric
+from relevo.reporting import tables
+from relevo.reporting.domain.facts import UNITS
+from relevo.reporting.domain.rollup import Resolution
+from sqlalchemy import ARRAY, ColumnElement, DateTime, Double, Row, false, func, literal, or_, select, text, tuple_
+
+_ROLLUP = """
+    {name}s as (
+        insert into rollup_{name} as r
+            (account_id, metric, bucket, agent_id, team_id, inbox_id, channel, state, count, sum)
+        select account_id, metric, date_trunc('{name}', at, 'UTC'), agent_id, team_id, inbox_id, channel, state,
+               count(*), sum(value)
+        from fresh group by 1, 2, 3, 4, 5, 6, 7, 8 order by 1, 2, 3, 4, 5, 6, 7, 8
+        on conflict (account_id, metric, bucket, agent_id, team_id, inbox_id, channel, state)
+        do update set count = r.count + excluded.count, sum = r.sum + excluded.sum
+    )
+"""
+
+# One statement: facts that are new, and the roll-ups grown by exactly those. The rows of the roll-ups are locked in
+# one order, so that batches of different replicas wait for each other but never in a circle.
+_RECORD = text(
+    f"""
+    with fresh as (
+        insert into facts (fact_id, account_id, metric, value, at, started_at, conversation_id, cause_event_id,
+                           agent_id, team_id, inbox_id, channel, labels, priority, language, state, rule_id)
+        select fact_id, account_id, metric, value, at, started_at, conversation_id, cause_event_id,
+               agent_id, team_id, inbox_id, channel, cast(labels as jsonb), priority, language, state, rule_id
+        from unnest(
+            cast(:fact_id as uuid[]), cast(:account_id as uuid[]), cast(:metric as text[]),
+            cast(:value as numeric[]), cast(:at as timestamptz[]), cast(:started_at as timestamptz[]),
+            cast(:conversation_id as uuid[]), cast(:cause_event_id as uuid[]), cast(:agent_id as uuid[]),
+            cast(:team_id as uuid[]), cast(:inbox_id as uuid[]), cast(:channel as text[]), cast(:labels as text[]),
+            cast(:priority as text[]), cast(:language as text[]), cast(:state as text[]), cast(:rule_id as uuid[])
+        ) as f(fact_id, account_id, metric, value, at, started_at, conversation_id, cause_event_id,
+               agent_id, team_id, inbox_id, channel, labels, priority, language, state, rule_id)
+        on conflict (fact_id, at) do nothing
+        returning *
+    ),
+    {", ".join(_ROLLUP.format(name=name) for name in ("minute", "hour", "day"))}
+    select cast(fact_id as text) from fresh
+    """
+)
+
+_MONTHS = text(
+    "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid "
+    "where i.inhparent = cast('facts' as regclass)"
+)
+_MONTH_LOCK = text("select pg_advisory_xact_lock(hashtext('relevo.reporting.facts'))")
+
+
+async def ensure_months(tx: Tx, months: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Make the partitions of these (year, month) that there are not yet; answers those that were there already.
+
+    Attaching takes a lock that lets other sessions go on writing facts; replicas that come at once wait their turn.
+    """
+    await tx.execute(_MONTH_LOCK)
+    names = set((await tx.execute(_MONTHS)).scalars())
+    there = {(year, month) for year, month in months if f"facts_{year:04}_{month:02}" in names}
+    for year, month in sorted(months - there):
+        name = f"facts_{year:04}_{month:02}"
+        first = datetime(year, month, 1, tzinfo=UTC)
+        following = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        # The names and bounds are numbers of our own; DDL takes no parameters.
+        await tx.execute(text(f"create table {name} (like facts including defaults including constraints)"))
+        await tx.execute(
+            text(
+                f"alter table facts attach partition {name} "
+                f"for values from ('{first.isoformat()}') to ('{following.isoformat()}')"
+            )
+        )
+    return there
+
+
+async def record(tx: Tx, facts: Sequence[tuple[str, Fact]]) -> set[str]:
+    """Store facts (each with its account) and grow the roll-ups by those that are new; answers the new ids.
+
+    The months of all of them must exist (`ensure_months`). A fact that is there already changes nothing.
+    """
+    columns: dict[str, list[Any]] = {
+        "fact_id": [fact.fact_id for _, fact in facts],
+        "account_id": [account for account, _ in facts],
+        "metric": [fact.metric for _, fact in facts],
+        "value": [fact.value for _, fact in facts],
+        "at": [fact.at for _, fact in facts],
+        "started_at": [fact.start for _, fact in facts],
+        "conversation_id": [fact.conversation_id for _, fact in facts],
+        "cause_event_id": [fact.cause_event_id for _, fact in facts],
+        "labels": [json.dumps(fact.dimensions.labels) for _, fact in facts],
+    }
+    for name in ("agent_id", "team_id", "inbox_id", "channel", "priority", "language", "state", "rule_id"):
+        columns[name] = [getattr(fact.dimensions, name) for _, fact in facts]
+    return set((await tx.execute(_RECORD, columns)).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Whose facts a reader of reports may see: all of the account, or those of these teams and of this agent."""
+
+    everything: bool = False
+    team_ids: frozenset[str] = frozenset()
+    agent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which facts a report is about: an account, [since, until), and dimensions as they were then."""
+
+    account_id: str
+    since: datetime
+    until: datetime
+    reach: Reach
+    agent_id: str | None = None
+    team_id: str | None = None
+    inbox_id: str | None = None
+    channel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    metric: Metric
+    state: str | None
+    count: int
+    sum: float
+    mean: float
+    quantiles: tuple[float, float, float]
+
+
+_QUANTILES: Final = (0.5, 0.9, 0.95)
+
+
+async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
+    """Count, sum, mean and quantiles (median, 90 %, 95 %), exact over the facts; presence also by state."""
+    f = tables.facts.c
+    grouping = func.grouping(f.state)
+    statement = (
+        select(
+            f.metric,
+            f.state,
+            func.count().label("count"),
+            func.sum(f.value).label("sum"),
+            func.avg(f.value).label("mean"),
+            func.percentile_cont(literal(list(_QUANTILES), ARRAY(Double))).within_group(f.value).label("quantiles"),
+        )
+        .where(*_where(tables.facts.c, f.at, selection))
+        .group_by(func.grouping_sets(tuple_(f.metric), tuple_(f.metric, f.state)))
+        .having(or_(grouping == 1, f.state.is_not(None)))
+    )
+    return [
+        MetricRow(
+            metric=row.metric,
+            state=row.state,
+            count=row.count,
+            sum=float(row.sum),
+            mean=float(row.mean),
+            quantiles=tuple(float(value) for value in row.quantiles),
+        )
+        for row in await tx.execute(statement)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRow:
+    number: int
+    count: int
+    sum: float
+
+
+async def series(
+    tx: Tx, selection: Selection, metric: Metric, edges: Sequence[datetime], resolution: Resolution
+) -> list[BucketRow]:
+    """Count and sum in each bucket of `edges` (0-based) that has any, from the roll-ups of this resolution."""
+    r = tables.rollups[resolution].c
+    number = func.width_bucket(r.bucket, literal(list(edges), ARRAY(DateTime(timezone=True))))
+    statement = (
+        select(number.label("number"), func.sum(r["count"]).label("count"), func.sum(r["sum"]).label("sum"))
+        .where(*_where(r, r.bucket, selection), r.metric == metric)
+        .group_by(number)
+        .order_by(number)
+    )
+    return [BucketRow(row.number - 1, int(row.count), float(row.sum)) for row in await tx.execute(statement)]
+
+
+async def page(
+    tx: Tx, selection: Selection, metric: Metric, *, after: tuple[datetime, str] | None, limit: int
+) -> list[Fact]:
+    """Facts of one metric in the order of time and id, from after a position on."""
+    f = tables.facts.c
+    conditions = [*_where(f, f.at, selection), f.metric == metric]
+    if after is not None:
+        conditions.append(
+            tuple_(f.at, f.fact_id) > tuple_(literal(after[0], f.at.type), literal(after[1], f.fact_id.type))
+        )
+    statement = select(tables.facts).where(*conditions).order_by(f.at, f.fact_id).limit(limit)
+    return [_fact(row) for row in await tx.execute(statement)]
+
+
+def _where(columns: Any, moment: ColumnElement[datetime], selection: Selection) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [
+        columns.account_id == selection.account_id,
+        moment >= selection.since,
+        moment < selection.until,
+    ]
+    for name in ("agent_id", "team_id", "inbox_id", "channel"):
+        wanted = getattr(selection, name)
+        if wanted is not None:
+            conditions.append(columns[name] == wanted)
+    reach = selection.reach
+    if not reach.everything:
+        ways: list[ColumnElement[bool]] = [false()]
+        if reach.agent_id is not None:
+            ways.append(columns.agent_id == reach.agent_id)
+        if reach.team_ids:
+            ways.append(columns.team_id.in_(sorted(reach.team_ids)))
+        conditions.append(or_(*ways))
+    return conditions
+
+
+def _fact(row: Row[Any]) -> Fact:
+    return Fact(
+        fact_id=row.fact_id,
+        metric=row.metric,
+        unit=UNITS[row.metric],
+        value=float(row.value),
+        business_value=None if row.business_value is None else float(row.business_value),
+        at=row.at,
+        start=row.started_at,
+        conversation_id=row.conversation_id,
+        cause_event_id=row.cause_event_id,
+        dimensions=Dimensions(
+            agent_id=row.agent_id,
+            team_id=row.team_id,
+            inbox_id=row.inbox_id,
+            channel=row.channel,
+            labels=tuple(row.labels),
+            priority=row.priority,
+            language=row.language,
+            state=row.state,
+            rule_id=row.rule_id,
+        ),
+    )
