@@ -13,6 +13,10 @@ SOAK_MINUTES ?= 60
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
+# The machine's own certificate store, where it has one: it knows the proxies and mirrors of the place.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
+export UV_SYSTEM_CERTS := 1
+endif
 # An unset or missing HOME leaves uv nowhere to cache.
 ifeq ($(wildcard $(HOME)/.),)
 export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache
