@@ -13,6 +13,8 @@ _MAX_EMAIL: Final = 254
 _MAX_LOCAL: Final = 64
 _MAX_PHONE: Final = 60
 _LOCAL: Final = re.compile(r'[^\s@<>()\[\],;:\\"]+')
+# Mexican mobile numbers had a 1 after the country code until 2019; some networks, WhatsApp among them, still send it.
+_MEXICO_MOBILE: Final = re.compile(r"\+521([0-9]{10})")
 _PHONE: Final = re.compile(r"\+?[^+]*[0-9][^+]*")
 
 
@@ -67,7 +69,7 @@ def normal_phone(raw: str, region: str | None = None) -> str:
     `region` is the country (ISO 3166, two letters) of numbers written without a country code. The number must have a
     length that exists in its country; it need not be in service. Raises InvalidIdentity.
     """
-    number = clean(raw).strip()
+    number = clean(raw).strip().removeprefix("tel:")
     if number.startswith("00") and region is None:
         number = f"+{number[2:]}"
     if len(number) > _MAX_PHONE or not _PHONE.fullmatch(number):
@@ -82,11 +84,14 @@ def normal_phone(raw: str, region: str | None = None) -> str:
                 "Begin with + and the country code, such as +57, or set the default country.",
             ) from None
         raise InvalidIdentity("phone", "This is not a phone number.", "Write it as +573001234567.") from None
+    normal = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    if old := _MEXICO_MOBILE.fullmatch(normal):
+        return f"+52{old[1]}"
     if phonenumbers.is_possible_number_with_reason(parsed) != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise InvalidIdentity(
             "phone", "No number of that country has so many digits.", "Check the country code and the digits."
         )
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    return normal
 
 
 def phone_or_none(raw: str | None, region: str | None = None) -> str | None:
