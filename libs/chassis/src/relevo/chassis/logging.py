@@ -15,7 +15,9 @@ import structlog
 from structlog.contextvars import bound_contextvars
 from structlog.typing import Processor
 
-_SECRET = re.compile(r"password|passwd|secret|token|authorization|cookie|credential|(^|_)key$|dsn|database_url", re.IGNORECASE)
+_SECRET = re.compile(
+    r"password|passwd|secret|token|authorization|cookie|credential|(^|_)key$|dsn|database_url", re.IGNORECASE
+)
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@/\s]+@")
 _MASK = "***"
 

@@ -54,7 +54,9 @@ CAS_LOST: Final = Counter(
     registry=REGISTRY,
 )
 LEASES: Final = Gauge("relevo_leases", "Partition leases that this replica holds.", ("service",), registry=REGISTRY)
-OUTBOX_PENDING: Final = Gauge("relevo_outbox_pending", "Outbox rows not yet published.", ("service",), registry=REGISTRY)
+OUTBOX_PENDING: Final = Gauge(
+    "relevo_outbox_pending", "Outbox rows not yet published.", ("service",), registry=REGISTRY
+)
 OUTBOX_OLDEST: Final = Gauge(
     "relevo_outbox_oldest_seconds", "Age of the oldest outbox row not yet published.", ("service",), registry=REGISTRY
 )
@@ -73,10 +75,16 @@ DEAD_LETTERS: Final = Counter(
     "relevo_dead_letters", "Events that the service gave up on.", ("service", "stream"), registry=REGISTRY
 )
 PERMISSION_VIOLATIONS: Final = Counter(
-    "relevo_bus_permission_violations", "Refusals by the broker for want of a permission.", ("service",), registry=REGISTRY
+    "relevo_bus_permission_violations",
+    "Refusals by the broker for want of a permission.",
+    ("service",),
+    registry=REGISTRY,
 )
 TIMERS: Final = Counter(
-    "relevo_timers", "Timers that came due; outcome: handled, failed.", ("service", "kind", "outcome"), registry=REGISTRY
+    "relevo_timers",
+    "Timers that came due; outcome: handled, failed.",
+    ("service", "kind", "outcome"),
+    registry=REGISTRY,
 )
 HTTP_REQUESTS: Final = Counter(
     "relevo_http_requests", "Answered requests.", ("service", "method", "route", "status"), registry=REGISTRY

@@ -1,0 +1,228 @@
+"""The HTTP application of a service: routes under /api/v1, probes, one log line per request, problems as errors."""
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, iter_route_contexts
+from relevo.chassis import health as health_module
+from relevo.chassis import idempotency, problems, telemetry
+from relevo.chassis.auth import Require
+from relevo.chassis.database import Database
+from relevo.chassis.health import Health
+from relevo.contracts.base import new_id
+from relevo.contracts.routes import API
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from relevo.chassis.service import Runtime
+
+__all__ = ["Db", "Rt", "create_app"]
+
+log = structlog.get_logger("relevo.http")
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def _runtime(request: Request) -> "Runtime":
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.runtime.database
+    return database
+
+
+Db = Annotated[Database, Depends(_database)]
+"""The service's database, in an endpoint's signature."""
+Rt = Annotated["Runtime", Depends(_runtime)]
+"""The service's runtime, in an endpoint's signature."""
+
+
+def create_app(
+    service: str,
+    *,
+    version: str,
+    router: APIRouter | None,
+    runtime: "Runtime | None" = None,
+    health: Health | None = None,
+    lifespan: Lifespan | None = None,
+    max_body_bytes: int = 1024 * 1024,
+    docs: bool = False,
+) -> FastAPI:
+    """The application; `lifespan` starts and stops the rest of the process (and may set `app.state.runtime` itself).
+
+    Operation ids are the endpoints' function names. Raises ValueError when two endpoints have the same name.
+    """
+    app = FastAPI(
+        title=f"Relevo {service}",
+        version=version,
+        lifespan=lifespan,
+        docs_url="/docs" if docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if docs else None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        # Prometheus and our own log line serve; spans exist when an SDK is configured.
+        telemetry={"metrics": False, "logs": False, "operation_spans": False},
+    )
+    app.state.runtime = runtime
+    if router is not None:
+        app.include_router(router, prefix=API, responses={"default": _PROBLEM_RESPONSE})
+    app.include_router(health_module.router(service, health or Health()))
+    problems.install(app)
+    idempotency.install(app)
+    templates = {
+        context.endpoint: context.path_format or "" for context in iter_route_contexts(app.routes) if context.endpoint
+    }
+    app.add_middleware(_Outer, service=service, templates=templates, max_body_bytes=max_body_bytes)
+    _check_names(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+_PROBLEM_RESPONSE: Final[dict[str, Any]] = {
+    "description": "Problem",
+    "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}},
+}
+
+
+def _operations(app: FastAPI) -> list[Any]:
+    contexts = iter_route_contexts(app.routes)
+    return [
+        context for context in contexts if isinstance(context.original_route, APIRoute) and context.include_in_schema
+    ]
+
+
+def _check_names(app: FastAPI) -> None:
+    seen: set[str] = set()
+    for operation in _operations(app):
+        if operation.name in seen:
+            raise ValueError(f"two endpoints are called {operation.name!r}: operation ids must be unique")
+        seen.add(operation.name)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, in which every operation names the permission that it needs (`x-permission`, any of)."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    schema = problems.ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(schema.pop("$defs", {}))
+    schemas["ProblemBody"] = schema
+    for operation in _operations(app):
+        found = _required(operation.dependant)
+        if found is not None:
+            for method in operation.methods or ():
+                entry = document["paths"][operation.path_format][method.lower()]
+                entry["x-permission"] = ["adapter"] if found.adapter else [str(one) for one in found.permissions]
+    app.openapi_schema = document
+    return document
+
+
+def _required(dependant: Any) -> Require | None:
+    for dependency in dependant.dependencies:
+        if isinstance(dependency.call, Require):
+            return dependency.call
+        if (inner := _required(dependency)) is not None:
+            return inner
+    return None
+
+
+_QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9_-]{8,64}$")
+_SECURITY: Final = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cache-Control", "no-store"),
+)
+
+
+class _Outer:
+    """Around everything: request id, trace, log line, metrics, security headers, size limit, the unexpected error.
+
+    Plain ASGI: the framework's own middleware base class would run every request in a second task.
+    """
+
+    def __init__(self, app: ASGIApp, *, service: str, templates: dict[Any, str], max_body_bytes: int) -> None:
+        self._app = app
+        self._service = service
+        self._templates = templates
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = headers.get("x-request-id", "")
+        if not _REQUEST_ID.match(request_id):
+            request_id = new_id()
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                answer = MutableHeaders(scope=message)
+                answer["X-Request-Id"] = request_id
+                for name, value in _SECURITY:
+                    answer.setdefault(name, value)
+            await send(message)
+
+        started = time.perf_counter()
+        with telemetry.span(f"{self._service} http", headers.get("traceparent")) as traceparent:
+            structlog.contextvars.clear_contextvars()
+            structlog.contextvars.bind_contextvars(correlation=request_id, trace=telemetry.trace_id(traceparent))
+            try:
+                await self._app(scope, self._limited(receive, headers), sending)
+            except Exception:
+                log.exception("request_failed", method=scope["method"], route=self._template(scope))
+                if status:
+                    raise
+                failed = problems.response(problems.internal(request_id), problems.language_of(Request(scope)))
+                await failed(scope, receive, sending)
+            finally:
+                self._measure(scope, status, time.perf_counter() - started)
+
+    def _limited(self, receive: Receive, headers: Headers) -> Receive:
+        limit = self._max_body_bytes
+        announced = headers.get("content-length", "0")
+        left = limit if not announced.isdigit() or int(announced) <= limit else -1
+
+        async def receiving() -> Message:
+            nonlocal left
+            if left < 0:
+                raise HTTPException(413)
+            message = await receive()
+            if message["type"] == "http.request":
+                left -= len(message.get("body", b""))
+                if left < 0:
+                    raise HTTPException(413)
+            return message
+
+        return receiving
+
+    def _template(self, scope: Scope) -> str:
+        return self._templates.get(scope.get("endpoint"), "unmatched")
+
+    def _measure(self, scope: Scope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        route = self._template(scope)
+        telemetry.HTTP_REQUESTS.labels(self._service, method, route, str(status)).inc()
+        telemetry.HTTP_SECONDS.labels(self._service, method, route).observe(seconds)
+        say = log.debug if route in _QUIET else log.info
+        say("request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))

@@ -1,0 +1,67 @@
+"""Alembic, in the one way that services use it: forward only, online, one replica at a time.
+
+A service's `migrations/env.py` is `from relevo.chassis.migrations import run; run()`. Alembic is imported only within
+these functions: a serving process never pays for it.
+"""
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any, Final
+
+_LOCK: Final = 0x72656C65766F  # "relevo": the advisory lock of whoever migrates this database
+_LOCK_TIMEOUT: Final = "10s"
+_WITH_DDL: Final = ("outbox", "reader", "dead_letters", "directory", "idempotency", "timers")
+
+
+def create_chassis_tables(op: Any) -> None:
+    """Create the chassis' own tables; the first step of every service's first migration."""
+    for name in _WITH_DDL:
+        ddl: tuple[str, ...] = importlib.import_module(f"relevo.chassis.{name}").DDL_V1
+        for statement in ddl:
+            op.execute(statement)
+
+
+def migrate(database_url: str, package: str, revision: str = "head") -> None:
+    """Bring a database to a revision of this package's migrations; does nothing when it is there already.
+
+    Two processes may do it at once: the second waits for the first. Every migration is a transaction of its own; a
+    statement that waits longer than ten seconds for a lock fails, rather than stop the traffic behind it.
+    """
+    from alembic import command  # noqa: PLC0415
+
+    command.upgrade(_config(database_url, package), revision)
+
+
+def run() -> None:
+    """The body of every `env.py`."""
+    from alembic import context  # noqa: PLC0415
+    from sqlalchemy import create_engine, make_url, pool, text  # noqa: PLC0415
+
+    if context.is_offline_mode():
+        raise RuntimeError("migrations run against a database: there is no offline mode")
+    url = context.config.attributes.get("database_url") or os.environ["RELEVO_DATABASE_URL"]
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=pool.NullPool)
+    try:
+        with engine.connect() as connection:
+            # Taken before the lock timeout: a second replica waits for as long as the first one needs.
+            connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": _LOCK})
+            connection.execute(text(f"set lock_timeout = '{_LOCK_TIMEOUT}'"))
+            connection.commit()
+            context.configure(connection=connection, transaction_per_migration=True)
+            with context.begin_transaction():
+                context.run_migrations()
+    finally:
+        engine.dispose()
+
+
+def _config(database_url: str, package: str) -> Any:
+    from alembic.config import Config  # noqa: PLC0415
+
+    source = importlib.import_module(package).__file__
+    if source is None:
+        raise RuntimeError(f"{package} has no __init__.py")
+    config = Config(attributes={"database_url": database_url})
+    config.set_main_option("script_location", str(Path(source).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
