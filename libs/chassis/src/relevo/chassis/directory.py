@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relevo.chassis.received import Received
 from relevo.chassis.database import Tx
+from relevo.chassis.received import Received
 from relevo.contracts import identity, ingest
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import BY_MODEL, Message
@@ -114,7 +114,7 @@ async def project(batch: Sequence[Received], tx: Tx) -> None:
     await apply_all(tx, entries)
 
 
-async def apply(
+async def apply(  # noqa: PLR0917
     tx: Tx, kind: str, account_id: str, id_: str, state: Model, sequence: int, *, deleted: bool = False
 ) -> None:
     """Write one entity: for identity, whose transaction is the change itself."""

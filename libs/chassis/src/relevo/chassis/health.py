@@ -6,49 +6,29 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from relevo.chassis import telemetry
+from relevo.chassis.database import Database
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 STALLED_EXIT_CODE: Final = 70
-_CHECK_SECONDS: Final = 2.0
-
-Check = Callable[[], Awaitable[str | None]]
-"""Answers None when well, else what is missing, in words for whoever runs the process."""
+_DATABASE_SECONDS: Final = 2.0
+_PING: Final = text("select 1")
 
 
-class Health:
-    """The named checks that readiness consists of."""
-
-    def __init__(self) -> None:
-        self._checks: dict[str, Check] = {}
-
-    def add(self, name: str, check: Check) -> None:
-        """Make readiness depend on this check too; the same name again replaces it."""
-        self._checks[name] = check
-
-    async def missing(self) -> dict[str, str]:
-        """What is missing, by name; empty when ready. A check that raises or hangs counts as missing."""
-        names = list(self._checks)
-        answers = await asyncio.gather(*(self._ask(self._checks[name]) for name in names))
-        return {name: answer for name, answer in zip(names, answers, strict=True) if answer is not None}
-
-    @staticmethod
-    async def _ask(check: Check) -> str | None:
-        try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                return await check()
-        except TimeoutError:
-            return f"no answer within {_CHECK_SECONDS:g} s"
-        except Exception as error:  # noqa: BLE001 — whatever it is, it is what is missing
-            return f"{type(error).__name__}: {error}"
+class _Runtime(Protocol):
+    @property
+    def database(self) -> Database: ...
+    def missing(self) -> dict[str, str]: ...
 
 
-def router(service: str, health: Health) -> APIRouter:
+def router(service: str) -> APIRouter:
     """The three addresses that probes and Prometheus read; not part of the API."""
     routes = APIRouter(include_in_schema=False)
 
@@ -57,8 +37,8 @@ def router(service: str, health: Health) -> APIRouter:
         return {"service": service, "status": "alive"}
 
     @routes.get("/readyz")
-    async def readyz() -> JSONResponse:
-        missing = await health.missing()
+    async def readyz(request: Request) -> JSONResponse:
+        missing = await _missing(request.app.state.runtime)
         status = "not ready" if missing else "ready"
         return JSONResponse({"service": service, "status": status, "missing": missing}, 503 if missing else 200)
 
@@ -69,6 +49,22 @@ def router(service: str, health: Health) -> APIRouter:
     return routes
 
 
+async def _missing(runtime: _Runtime | None) -> dict[str, str]:
+    """What is missing, by name; empty when ready."""
+    if runtime is None:
+        return {"start": "still starting"}
+    missing = runtime.missing()
+    try:
+        async with asyncio.timeout(_DATABASE_SECONDS), runtime.database.engine.connect() as connection:
+            await connection.execute(_PING)
+    except TimeoutError:
+        missing["database"] = f"no answer within {_DATABASE_SECONDS:g} s"
+    except (SQLAlchemyError, OSError) as error:
+        # The error's own text holds addresses and statements, which are nobody's business here.
+        missing["database"] = f"not reachable ({type(error).__name__})"
+    return missing
+
+
 class LoopWatchdog:
     """Ends the process (exit code 70, stacks of all threads on standard error) when its event loop stands still.
 
@@ -76,8 +72,7 @@ class LoopWatchdog:
     probes alike. Time in which the whole process was stopped does not count.
     """
 
-    def __init__(self, service: str, limit_seconds: float, end: Callable[[], None] | None = None) -> None:
-        self._lag = telemetry.LOOP_LAG.labels(service)
+    def __init__(self, limit_seconds: float, end: Callable[[], None] | None = None) -> None:
         self._limit = limit_seconds
         self._end = end or _die
         self._beats = 0
@@ -100,7 +95,7 @@ class LoopWatchdog:
     def _tick(self) -> None:
         now = self._loop.time()
         if self._handle is not None:
-            self._lag.set(max(0.0, now - self._handle.when()))
+            telemetry.LOOP_LAG.set(max(0.0, now - self._handle.when()))
         self._beats += 1
         self._handle = self._loop.call_at(now + self._interval, self._tick)
 

@@ -1,5 +1,6 @@
 """The HTTP application of a service: routes under /api/v1, probes, one log line per request, problems as errors."""
 
+import importlib.metadata
 import re
 import time
 from collections.abc import Callable
@@ -10,11 +11,10 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
-from relevo.chassis import health as health_module
-from relevo.chassis import idempotency, problems, telemetry
+from relevo.chassis import health, idempotency, problems, telemetry
 from relevo.chassis.auth import Require
 from relevo.chassis.database import Database
-from relevo.chassis.health import Health
+from relevo.chassis.settings import ServiceSettings
 from relevo.contracts.base import new_id
 from relevo.contracts.routes import API
 from starlette.datastructures import Headers, MutableHeaders
@@ -49,45 +49,44 @@ Rt = Annotated["Runtime", Depends(_runtime)]
 
 
 def create_app(
-    service: str,
-    *,
-    version: str,
-    router: APIRouter | None,
-    runtime: "Runtime | None" = None,
-    health: Health | None = None,
-    lifespan: Lifespan | None = None,
-    max_body_bytes: int = 1024 * 1024,
-    docs: bool = False,
+    service: str, router: APIRouter | None, settings: ServiceSettings, lifespan: Lifespan | None = None
 ) -> FastAPI:
-    """The application; `lifespan` starts and stops the rest of the process (and may set `app.state.runtime` itself).
+    """The application of a service, whose lifespan sets `app.state.runtime`.
 
     Operation ids are the endpoints' function names. Raises ValueError when two endpoints have the same name.
     """
     app = FastAPI(
         title=f"Relevo {service}",
-        version=version,
+        version=_version(service),
         lifespan=lifespan,
-        docs_url="/docs" if docs else None,
+        docs_url="/docs" if settings.http_docs else None,
         redoc_url=None,
-        openapi_url="/openapi.json" if docs else None,
+        openapi_url="/openapi.json" if settings.http_docs else None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         # Prometheus and our own log line serve; spans exist when an SDK is configured.
         telemetry={"metrics": False, "logs": False, "operation_spans": False},
     )
-    app.state.runtime = runtime
+    app.state.runtime = None
     if router is not None:
         app.include_router(router, prefix=API, responses={"default": _PROBLEM_RESPONSE})
-    app.include_router(health_module.router(service, health or Health()))
+    app.include_router(health.router(service))
     problems.install(app)
     idempotency.install(app)
     templates = {
         context.endpoint: context.path_format or "" for context in iter_route_contexts(app.routes) if context.endpoint
     }
-    app.add_middleware(_Outer, service=service, templates=templates, max_body_bytes=max_body_bytes)
+    app.add_middleware(_Outer, service=service, templates=templates, max_body_bytes=settings.http_max_body_bytes)
     _check_names(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _version(service: str) -> str:
+    try:
+        return importlib.metadata.version(f"relevo-{service}")
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version("relevo-chassis")
 
 
 _PROBLEM_RESPONSE: Final[dict[str, Any]] = {

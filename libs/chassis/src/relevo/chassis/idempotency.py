@@ -68,7 +68,7 @@ _SWEEP = text("delete from idempotency where created_at < now() - interval '24 h
 
 
 class Replayed(Exception):
-    """This request was done before: the stored answer is given again."""
+    """The request was done before: the stored answer is given again."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(f"replayed {status}")
@@ -167,7 +167,7 @@ async def run(runtime: _Runtime) -> None:
         try:
             async with runtime.database.begin() as tx:
                 await tx.execute(_SWEEP)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 — the next hour will do
             log.warning("idempotency_sweep_failed", error=type(error).__name__)
         try:
             async with asyncio.timeout(_SWEEP_SECONDS):

@@ -28,7 +28,7 @@ class Page(BaseModel, Generic[T]):
     next: str | None = Field(default=None, description="Cursor of the next page; null when this is the last.")
 
 
-def encode(*key: str | int | float | bool | None) -> str:
+def encode(*key: str | float | bool | None) -> str:
     """The cursor after the item with this sort key (times as RFC 3339 text)."""
     return base64.urlsafe_b64encode(json.dumps(key, separators=(",", ":")).encode()).decode().rstrip("=")
 
@@ -52,7 +52,7 @@ def decode(cursor: str, *types: type) -> tuple[Any, ...]:
 def page(
     rows: Sequence[Row],
     limit: int,
-    key: Callable[[Row], tuple[str | int | float | bool | None, ...]],
+    key: Callable[[Row], tuple[str | float | bool | None, ...]],
     item: Callable[[Row], T],
 ) -> Page[T]:
     """A page from `limit + 1` rows asked of the database: the one too many tells that there is a next page."""

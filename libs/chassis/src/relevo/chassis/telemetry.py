@@ -96,9 +96,7 @@ HTTP_SECONDS: Final = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
-LOOP_LAG: Final = Gauge(
-    "relevo_loop_lag_seconds", "How late the event loop ran its last heartbeat.", ("service",), registry=REGISTRY
-)
+LOOP_LAG: Final = Gauge("relevo_loop_lag_seconds", "How late the event loop ran its last heartbeat.", registry=REGISTRY)
 
 _TRACEPARENT = re.compile(r"^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")
 _current: ContextVar[str] = ContextVar("relevo_traceparent", default="")

@@ -14,8 +14,7 @@ from typing import Any, Final, Protocol
 import structlog
 from relevo.chassis import telemetry
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Database, Tx
-from relevo.chassis.reader import is_transient
+from relevo.chassis.database import Database, Tx, is_transient
 from relevo.contracts.identity import PLATFORM
 from sqlalchemy import text
 
@@ -156,9 +155,7 @@ async def run(runtime: _Runtime, handlers: Mapping[str, Handler]) -> None:
             if await run_due(runtime.database, handlers) < BATCH:
                 wait = await _until_next(runtime.database, handlers)
             failures = 0
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Only the database can fail here, and it comes back: the handlers' own errors are caught one by one.
             failures += 1
             wait = min(0.1 * 2**failures, 5.0)
@@ -183,10 +180,10 @@ async def run_due(database: Database, handlers: Mapping[str, Handler], batch: in
 
 async def _take(database: Database, handlers: Mapping[str, Handler], batch: int) -> int:
     async with database.begin() as tx:
-        rows = (await tx.execute(_TAKE, {"kinds": list(handlers), "batch": batch})).all()
+        rows = (await tx.execute(_TAKE, {"kinds": list(handlers), "batch": batch})).mappings().all()
         by_kind: dict[str, list[DueTimer]] = {}
-        for row in sorted(rows, key=lambda row: row.due_at):
-            by_kind.setdefault(row.kind, []).append(DueTimer(*row))
+        for row in sorted(rows, key=lambda row: row["due_at"]):
+            by_kind.setdefault(row["kind"], []).append(DueTimer(**row))
         for kind, due in by_kind.items():
             try:
                 await handlers[kind](due, tx)
