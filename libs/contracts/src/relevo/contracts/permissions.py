@@ -180,7 +180,7 @@ _MARKETING: Final = frozenset(
 
 _OWNER_SWITCH: Final = frozenset({_P.CONTACT_OWNER_SET})
 
-# An administrator holds every permission there is, also those added later: the role stores none of its own.
+# An administrator holds every permission there is, also those added later: never read that role's from a database.
 ROLES: Final[Mapping[str, RoleTemplate]] = MappingProxyType(
     {
         "administrator": RoleTemplate(frozenset(Permission), ConversationScope.ALL, editable=False),

@@ -12,7 +12,7 @@ from relevo.kernel.conditions.operands import MATCHED_CHARACTERS, as_list, as_nu
 from relevo.kernel.text import contains_words, fold, stems, words
 
 # Other forms of a word are looked for in so many words at the beginning of a text: stemming is slow.
-STEMMED_WORDS: Final = 5_000
+STEMMED_WORDS: Final = 2_000
 
 
 class Facts:
@@ -189,10 +189,13 @@ def _present(field: str, kind: FieldType) -> _Test:
 
 
 def _compare(field: str, read: Callable[[Any], Any], operator: Operator, value: Any) -> _Test:
-    compare: Callable[[Any], Any]
+    compare: Callable[[Any], bool]
     match operator:
         case Operator.EQUALS:
-            compare = value.__eq__
+
+            def compare(fact: Any) -> bool:
+                return bool(fact == value)
+
         case Operator.IN:
             compare = value.__contains__
         case Operator.STARTS_WITH:
@@ -214,7 +217,7 @@ def _compare(field: str, read: Callable[[Any], Any], operator: Operator, value: 
 
     def judge(facts: Facts) -> bool:
         fact = read(facts.get(field))
-        return fact is not None and compare(fact) is True
+        return fact is not None and compare(fact)
 
     return judge
 
@@ -265,7 +268,8 @@ def _text(leaf: Leaf, value: Any) -> _Test:
         case Operator.MATCHES:
 
             def compare(text: str) -> bool:
-                return value.search(text[:MATCHED_CHARACTERS]) is not None
+                # RE2 works on UTF-8, which cannot say a lone surrogate.
+                return value.search(text[:MATCHED_CHARACTERS].encode("utf-8", "replace").decode()) is not None
 
         case _:
             phrases = (value,) if isinstance(value, str) else value

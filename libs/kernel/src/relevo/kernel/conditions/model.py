@@ -160,8 +160,10 @@ def parse(raw: object, schema: Mapping[str, FieldType]) -> Condition:
     try:
         node = _NODE.validate_python(raw)
     except ValidationError as error:
-        raise ConditionError(tuple(_shape_problem(item) for item in error.errors(include_url=False))) from None
+        raise ConditionError(_shape_problems(error)) from None
     found = list(leaves(node))
+    if len(found) > MAX_LEAVES:
+        raise ConditionError((Problem("", "too_many", {"limit": MAX_LEAVES}),))
     problems = tuple(problem for path, leaf in found for problem in _leaf_problems(path, leaf, schema))
     if problems:
         raise ConditionError(problems)
@@ -203,6 +205,16 @@ def _check_size(raw: object) -> None:
                     waiting += [(child, depth + 1, f"{path}/{key}/{at}") for at, child in enumerate(children)]
             if "not" in node:
                 waiting.append((node["not"], depth + 1, f"{path}/not"))
+
+
+def _shape_problems(error: ValidationError) -> tuple[Problem, ...]:
+    found = [_shape_problem(item) for item in error.errors(include_url=False)]
+    # A group whose elements are all faulty counts as empty too, which would be news to whoever filled it.
+    return tuple(
+        problem
+        for problem in found
+        if problem.code != "empty" or not any(other.path.startswith(f"{problem.path}/") for other in found)
+    )
 
 
 def _shape_problem(error: Mapping[str, Any]) -> Problem:
