@@ -74,14 +74,14 @@ def _reach(principal: Principal) -> store.Reach:
     agent_id = principal.viewer.agent_id
     if principal.can(Permission.REPORTS_TEAM):
         return store.Reach(team_ids=principal.viewer.team_ids, agent_id=agent_id)
-    if principal.can(Permission.REPORTS_OWN):
-        return store.Reach(agent_id=agent_id)
-    raise Problem(403, "forbidden", es="No tienes permiso para ver informes.", en="You are not allowed to see reports.")
+    return store.Reach(agent_id=agent_id)
 
 
 def _selection(
     *,
-    who: Annotated[Principal, Depends(require())],
+    who: Annotated[
+        Principal, Depends(require(Permission.REPORTS_OWN, Permission.REPORTS_TEAM, Permission.REPORTS_ALL))
+    ],
     since: Annotated[AwareDatetime, Query(description="Begin, RFC 3339; included.")],
     until: Annotated[AwareDatetime, Query(description="End, RFC 3339; excluded.")],
     agent_id: UUID | None = None,

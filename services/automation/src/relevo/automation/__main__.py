@@ -1,0 +1,4 @@
+from relevo.automation.app import build
+from relevo.chassis import main
+
+main(build)

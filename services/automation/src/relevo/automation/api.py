@@ -1,0 +1,372 @@
+"""HTTP: rules, what they did, and a check of conditions before they are kept."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from relevo.automation import store
+from relevo.automation.domain.rules import ACTIONS, Action, Actions, AssignAgent, AssignTeam, Outcome
+from relevo.automation.domain.triggers import FIELDS, Trigger
+from relevo.chassis import directory, paging
+from relevo.chassis.auth import Principal, require
+from relevo.chassis.database import Tx
+from relevo.chassis.http import Db
+from relevo.chassis.idempotency import Idempotency
+from relevo.chassis.paging import Cursor, Limit, Page
+from relevo.chassis.problems import FieldError, Problem
+from relevo.contracts.base import Time, new_id, now
+from relevo.contracts.permissions import Permission
+from relevo.kernel.conditions import Condition, ConditionError, explain, parse
+
+router = APIRouter(tags=["rules"])
+
+Manager = Annotated[Principal, Depends(require(Permission.AUTOMATIONS_MANAGE))]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+InboxIds = Annotated[tuple[UUID, ...], Field(max_length=200)]
+Position = Annotated[int, Field(ge=0, le=1_000_000)]
+IfMatch = Annotated[str | None, Header(alias="If-Match", description="The rule's `ETag`; required.")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewRule(_Body):
+    """A rule to be made. Rules of one event are judged in the order of `position`, all over the same state."""
+
+    name: Name
+    trigger: Trigger
+    conditions: Any = Field(default_factory=lambda: {"all": []}, description="Condition tree; `all` of nothing holds.")
+    actions: Actions
+    inbox_ids: InboxIds = Field((), description="Only in these inboxes; empty: in all.")
+    on_automated: bool = Field(default=False, description="Also on messages that no person wrote.")
+    enabled: bool = True
+    position: Position = 0
+
+
+class RuleChange(_Body):
+    """What shall change; what is not there stays."""
+
+    name: Name | None = None
+    trigger: Trigger | None = None
+    conditions: Any = None
+    actions: Actions | None = None
+    inbox_ids: InboxIds | None = None
+    on_automated: bool | None = None
+    enabled: bool | None = None
+    position: Position | None = None
+
+
+class RuleOut(BaseModel):
+    """A rule."""
+
+    id: str
+    name: str
+    trigger: Trigger
+    conditions: Any
+    actions: list[Action]
+    inbox_ids: list[str]
+    on_automated: bool
+    enabled: bool
+    position: int
+    version: int
+    created_at: Time
+    updated_at: Time
+    updated_by: str
+
+
+class ExecutionOut(BaseModel):
+    """A rule that matched an event. `depth_limit`: it was held back, because rules had set each other off."""
+
+    id: str
+    rule_id: str
+    rule_version: int
+    rule_name: str
+    event_id: str
+    event_type: str
+    conversation_id: str
+    outcome: Outcome
+    actions: list[str]
+    created_at: Time
+
+
+class CheckIn(_Body):
+    """Conditions and, by field name, the facts to judge them by."""
+
+    trigger: Trigger
+    conditions: Any
+    sample: dict[str, Any] = Field(default_factory=dict, max_length=100)
+
+
+class LeafOut(BaseModel):
+    """One comparison: where it stands in the tree, the fact it met, and whether it held."""
+
+    path: str
+    field: str
+    operator: str
+    actual: Any
+    outcome: bool
+
+
+class CheckOut(BaseModel):
+    """Whether the conditions hold, and why."""
+
+    outcome: bool
+    leaves: list[LeafOut]
+
+
+@router.get("/rules")
+async def list_rules(who: Manager, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[RuleOut]:
+    """The account's rules, in their order."""
+    after: tuple[int, str] | None = None
+    if cursor:
+        position, rule_id = paging.decode(cursor, int, str)
+        after = position, _cursor_id(rule_id)
+    async with db.begin() as tx:
+        rules = await store.list_rules(tx, who.account_id, after=after, limit=limit + 1)
+    return paging.page(rules, limit, lambda rule: (rule.position, rule.id), _out)
+
+
+@router.post("/rules", status_code=201)
+async def create_rule(body: NewRule, who: Manager, db: Db, once: Idempotency, response: Response) -> RuleOut:
+    """Make a rule; it counts from the next event on."""
+    condition = _condition(body.conditions, body.trigger)
+    at = now()
+    rule = store.StoredRule(
+        id=new_id(),
+        account_id=who.account_id,
+        name=body.name,
+        trigger=body.trigger,
+        conditions=condition.to_json(),
+        actions=_dumped(body.actions),
+        inbox_ids=tuple(map(str, body.inbox_ids)),
+        on_automated=body.on_automated,
+        enabled=body.enabled,
+        position=body.position,
+        version=1,
+        created_at=at,
+        updated_at=at,
+        updated_by=who.actor,
+    )
+    async with db.begin() as tx:
+        await once.start(tx)
+        await _check_references(tx, rule, body.actions)
+        await store.insert_rule(tx, rule)
+        answer = await once.finish(tx, _out(rule))
+    response.headers["ETag"] = _etag(rule)
+    return answer
+
+
+@router.get("/rules/{rule_id}")
+async def read_rule(rule_id: UUID, who: Manager, db: Db, response: Response) -> RuleOut:
+    """One rule."""
+    async with db.begin() as tx:
+        rule = await store.read_rule(tx, who.account_id, str(rule_id))
+    if rule is None:
+        raise _not_found()
+    response.headers["ETag"] = _etag(rule)
+    return _out(rule)
+
+
+@router.patch("/rules/{rule_id}")
+async def change_rule(
+    rule_id: UUID, body: RuleChange, who: Manager, db: Db, response: Response, *, if_match: IfMatch = None
+) -> RuleOut:
+    """Change a rule. A new version begins; what the old one did stays on record under its number."""
+    async with db.begin() as tx:
+        before = await _locked(tx, who, rule_id, if_match)
+        trigger = body.trigger or before.trigger
+        given = body.model_fields_set
+        condition = _condition(body.conditions if "conditions" in given else before.conditions, trigger)
+        rule = replace(
+            before,
+            name=body.name or before.name,
+            trigger=trigger,
+            conditions=condition.to_json(),
+            actions=before.actions if body.actions is None else _dumped(body.actions),
+            inbox_ids=before.inbox_ids if body.inbox_ids is None else tuple(map(str, body.inbox_ids)),
+            on_automated=before.on_automated if body.on_automated is None else body.on_automated,
+            enabled=before.enabled if body.enabled is None else body.enabled,
+            position=before.position if body.position is None else body.position,
+            version=before.version + 1,
+            updated_at=now(),
+            updated_by=who.actor,
+        )
+        # Only what is given is looked up: a rule whose agent has left can still be renamed or switched off.
+        await _check_references(
+            tx, replace(rule, inbox_ids=rule.inbox_ids if body.inbox_ids else ()), body.actions or ()
+        )
+        await store.update_rule(tx, rule)
+    response.headers["ETag"] = _etag(rule)
+    return _out(rule)
+
+
+@router.delete("/rules/{rule_id}", status_code=204)
+async def delete_rule(rule_id: UUID, who: Manager, db: Db, *, if_match: IfMatch = None) -> None:
+    """Remove a rule; what it did stays on record."""
+    async with db.begin() as tx:
+        await _locked(tx, who, rule_id, if_match)
+        await store.delete_rule(tx, who.account_id, str(rule_id))
+
+
+@router.post("/rules/check")
+async def check_conditions(body: CheckIn, who: Manager) -> CheckOut:  # noqa: ARG001  (who: the permission)
+    """Judge conditions by facts of your own, and see which comparison held; keeps nothing."""
+    condition = _condition(body.conditions, body.trigger)
+    explained = explain(condition, {"now": now(), **body.sample})
+    return CheckOut(
+        outcome=explained.outcome,
+        leaves=[
+            LeafOut(
+                path=leaf.path,
+                field=leaf.leaf.field,
+                operator=leaf.leaf.operator,
+                actual=leaf.actual,
+                outcome=leaf.outcome,
+            )
+            for leaf in explained.leaves
+        ],
+    )
+
+
+@router.get("/rule-executions")
+async def list_executions(
+    who: Manager,
+    db: Db,
+    *,
+    conversation_id: UUID | None = None,
+    rule_id: UUID | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[ExecutionOut]:
+    """What rules did, the latest first."""
+    after: tuple[datetime, str] | None = None
+    if cursor:
+        at, execution_id = paging.decode(cursor, str, str)
+        after = _cursor_time(at), _cursor_id(execution_id)
+    async with db.begin() as tx:
+        rows = await store.list_executions(
+            tx,
+            who.account_id,
+            conversation_id=str(conversation_id) if conversation_id else None,
+            rule_id=str(rule_id) if rule_id else None,
+            after=after,
+            limit=limit + 1,
+        )
+    return paging.page(
+        rows,
+        limit,
+        lambda row: (row.created_at.isoformat(), row.id),
+        lambda row: ExecutionOut.model_validate(row, from_attributes=True),
+    )
+
+
+def _dumped(actions: tuple[Action, ...]) -> Any:
+    return ACTIONS.dump_python(actions, mode="json")
+
+
+def _out(rule: store.StoredRule) -> RuleOut:
+    return RuleOut.model_validate(rule, from_attributes=True)
+
+
+def _etag(rule: store.StoredRule) -> str:
+    return f'"{rule.version}"'
+
+
+def _condition(raw: Any, trigger: Trigger) -> Condition:
+    try:
+        return parse(raw, FIELDS[trigger])
+    except ConditionError as refused:
+        raise _invalid(
+            *(
+                FieldError(
+                    f"/conditions{problem.path}",
+                    es=f"{problem.reason('es')} {problem.mend('es')}",
+                    en=f"{problem.reason('en')} {problem.mend('en')}",
+                )
+                for problem in refused.problems
+            )
+        ) from None
+
+
+def _invalid(*errors: FieldError) -> Problem:
+    return Problem(
+        422, "validation_failed", es="Hay campos que corregir.", en="Some fields must be mended.", errors=errors
+    )
+
+
+def _not_found() -> Problem:
+    return Problem(404, "rule_not_found", es="No existe esa regla.", en="There is no such rule.")
+
+
+async def _locked(tx: Tx, who: Principal, rule_id: UUID, if_match: str | None) -> store.StoredRule:
+    if if_match is None:
+        raise Problem(
+            428,
+            "if_match_required",
+            es="Falta If-Match: envía el ETag de la regla que has leído, para no pisar cambios de otros.",
+            en="If-Match is missing: send the ETag of the rule that you read, so that nobody's change is lost.",
+        )
+    rule = await store.read_rule(tx, who.account_id, str(rule_id), lock=True)
+    if rule is None:
+        raise _not_found()
+    if if_match.strip() not in ("*", _etag(rule)):
+        raise Problem(
+            412,
+            "rule_changed",
+            es="La regla ha cambiado entretanto: mira su estado actual y repite tu cambio.",
+            en="The rule has changed in the meantime: look at its present state and make your change again.",
+            headers={"ETag": _etag(rule)},
+            extra={"current": json.loads(_out(rule).model_dump_json())},
+        )
+    return rule
+
+
+async def _check_references(tx: Tx, rule: store.StoredRule, actions: tuple[Action, ...]) -> None:
+    """Refuse inboxes, agents and teams that the account does not have."""
+    errors = []
+    if rule.inbox_ids:
+        known = {inbox.id for inbox in await directory.account_inboxes(tx, rule.account_id)}
+        errors += [
+            FieldError(f"/inbox_ids/{at}", es="No existe esa bandeja de entrada.", en="There is no such inbox.")
+            for at, inbox_id in enumerate(rule.inbox_ids)
+            if inbox_id not in known
+        ]
+    if any(isinstance(action, AssignAgent) for action in actions):
+        agents = {agent.id for agent in await directory.agents(tx, rule.account_id)}
+        errors += [
+            FieldError(f"/actions/{at}/agent_id", es="No existe ese agente.", en="There is no such agent.")
+            for at, action in enumerate(actions)
+            if isinstance(action, AssignAgent) and action.agent_id not in agents
+        ]
+    if any(isinstance(action, AssignTeam) for action in actions):
+        teams = {team.id for team in await directory.teams(tx, rule.account_id)}
+        errors += [
+            FieldError(f"/actions/{at}/team_id", es="No existe ese equipo.", en="There is no such team.")
+            for at, action in enumerate(actions)
+            if isinstance(action, AssignTeam) and action.team_id not in teams
+        ]
+    if errors:
+        raise _invalid(*errors)
+
+
+def _cursor_id(value: str) -> str:
+    try:
+        return str(UUID(value))
+    except ValueError:
+        raise _bad_cursor() from None
+
+
+def _cursor_time(value: str) -> datetime:
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except ValueError:
+        raise _bad_cursor() from None
+
+
+def _bad_cursor() -> Problem:
+    return _invalid(FieldError("/query/cursor", es="No es un cursor de esta lista.", en="Not a cursor of this list."))

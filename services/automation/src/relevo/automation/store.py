@@ -1,0 +1,206 @@
+"""All SQL of automation."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from relevo.automation.domain.rules import Execution
+from relevo.automation.domain.triggers import Trigger
+from relevo.chassis.database import Tx
+from sqlalchemy import Row, text
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRule:
+    """A rule as it is kept; conditions and actions are parsed JSON."""
+
+    id: str
+    account_id: str
+    name: str
+    trigger: Trigger
+    conditions: Any
+    actions: Any
+    inbox_ids: tuple[str, ...]
+    on_automated: bool
+    enabled: bool
+    position: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    updated_by: str
+
+
+_COLUMNS = """
+    cast(id as text) as id, cast(account_id as text) as account_id, name, trigger, conditions, actions, inbox_ids,
+    on_automated, enabled, position, version, created_at, updated_at, updated_by
+"""
+_VERSIONS = text("""
+    select cast(account_id as text) as account_id, version from rule_sets
+    where account_id = any(cast(:accounts as uuid[]))
+""")
+_ENABLED = text(f"""
+    select {_COLUMNS} from rules where account_id = any(cast(:accounts as uuid[])) and enabled order by position, id
+""")
+_BUMP = text("""
+    insert into rule_sets (account_id, version) values (cast(:account as uuid), 1)
+    on conflict (account_id) do update set version = rule_sets.version + 1
+""")
+_LIST = text(f"""
+    select {_COLUMNS} from rules
+    where account_id = cast(:account as uuid)
+      and (cast(:position as integer) is null or (position, id) > (cast(:position as integer), cast(:id as uuid)))
+    order by position, id limit :limit
+""")
+_READ = text(f"select {_COLUMNS} from rules where account_id = cast(:account as uuid) and id = cast(:id as uuid)")
+_LOCK = text(f"""
+    select {_COLUMNS} from rules where account_id = cast(:account as uuid) and id = cast(:id as uuid) for update
+""")
+_INSERT = text("""
+    insert into rules (id, account_id, name, trigger, conditions, actions, inbox_ids, on_automated, enabled, position,
+                       version, created_at, updated_at, updated_by)
+    values (cast(:id as uuid), cast(:account_id as uuid), :name, :trigger, cast(:conditions as jsonb),
+            cast(:actions as jsonb), cast(:inbox_ids as jsonb), :on_automated, :enabled, :position,
+            :version, :created_at, :updated_at, :updated_by)
+""")
+_UPDATE = text("""
+    update rules set name = :name, trigger = :trigger, conditions = cast(:conditions as jsonb),
+        actions = cast(:actions as jsonb), inbox_ids = cast(:inbox_ids as jsonb), on_automated = :on_automated,
+        enabled = :enabled, position = :position, version = :version, updated_at = :updated_at,
+        updated_by = :updated_by
+    where account_id = cast(:account_id as uuid) and id = cast(:id as uuid)
+""")
+_DELETE = text("delete from rules where account_id = cast(:account as uuid) and id = cast(:id as uuid)")
+_RECORD = text("""
+    insert into executions (id, account_id, rule_id, rule_version, rule_name, event_id, event_type, conversation_id,
+                            outcome, actions, created_at)
+    select id, account_id, rule_id, rule_version, rule_name, event_id, event_type, conversation_id, outcome,
+           cast(actions as jsonb), cast(:now as timestamptz)
+    from unnest(cast(:id as uuid[]), cast(:account_id as uuid[]), cast(:rule_id as uuid[]),
+                cast(:rule_version as integer[]), cast(:rule_name as text[]), cast(:event_id as uuid[]),
+                cast(:event_type as text[]), cast(:conversation_id as uuid[]), cast(:outcome as text[]),
+                cast(:actions as text[]))
+        as e(id, account_id, rule_id, rule_version, rule_name, event_id, event_type, conversation_id, outcome, actions)
+    on conflict do nothing
+    returning cast(id as text)
+""")
+_EXECUTIONS = text("""
+    select cast(id as text) as id, cast(rule_id as text) as rule_id, rule_version, rule_name,
+           cast(event_id as text) as event_id, event_type, cast(conversation_id as text) as conversation_id,
+           outcome, actions, created_at
+    from executions
+    where account_id = cast(:account as uuid)
+      and (cast(:conversation_id as uuid) is null or conversation_id = cast(:conversation_id as uuid))
+      and (cast(:rule_id as uuid) is null or rule_id = cast(:rule_id as uuid))
+      and (cast(:at as timestamptz) is null or (created_at, id) < (cast(:at as timestamptz), cast(:id as uuid)))
+    order by created_at desc, id desc limit :limit
+""")
+
+
+async def versions(tx: Tx, accounts: Iterable[str]) -> dict[str, int]:
+    """The version of each account's set of rules; accounts that never had a rule are missing."""
+    rows = await tx.execute(_VERSIONS, {"accounts": sorted(accounts)})
+    return {row.account_id: row.version for row in rows}
+
+
+async def enabled_rules(tx: Tx, accounts: Iterable[str]) -> list[StoredRule]:
+    """The enabled rules of these accounts, each account's in their order."""
+    return [_rule(row) for row in await tx.execute(_ENABLED, {"accounts": sorted(accounts)})]
+
+
+async def list_rules(tx: Tx, account_id: str, *, after: tuple[int, str] | None, limit: int) -> list[StoredRule]:
+    """An account's rules in their order, from after a (position, id) on."""
+    position, rule_id = after or (None, None)
+    rows = await tx.execute(_LIST, {"account": account_id, "position": position, "id": rule_id, "limit": limit})
+    return [_rule(row) for row in rows]
+
+
+async def read_rule(tx: Tx, account_id: str, rule_id: str, *, lock: bool = False) -> StoredRule | None:
+    """One rule of the account, None when there is none; `lock` keeps others from changing it in the meantime."""
+    row = (await tx.execute(_LOCK if lock else _READ, {"account": account_id, "id": rule_id})).first()
+    return _rule(row) if row else None
+
+
+async def insert_rule(tx: Tx, rule: StoredRule) -> None:
+    """Keep a new rule; every replica uses it from its next batch on."""
+    await tx.execute(_INSERT, _parameters(rule))
+    await tx.execute(_BUMP, {"account": rule.account_id})
+
+
+async def update_rule(tx: Tx, rule: StoredRule) -> None:
+    """Replace a rule that this transaction has locked."""
+    await tx.execute(_UPDATE, _parameters(rule))
+    await tx.execute(_BUMP, {"account": rule.account_id})
+
+
+async def delete_rule(tx: Tx, account_id: str, rule_id: str) -> None:
+    """Remove a rule that this transaction has locked; what it did stays on record."""
+    await tx.execute(_DELETE, {"account": account_id, "id": rule_id})
+    await tx.execute(_BUMP, {"account": account_id})
+
+
+async def record(tx: Tx, executions: Sequence[Execution], now: datetime) -> set[str]:
+    """Keep executions; answers the ids of those that were not there before."""
+    columns: dict[str, Any] = {
+        "now": now,
+        "id": [e.id for e in executions],
+        "account_id": [e.event.conversation.account_id for e in executions],
+        "rule_id": [e.rule.id for e in executions],
+        "rule_version": [e.rule.version for e in executions],
+        "rule_name": [e.rule.name for e in executions],
+        "event_id": [e.event.event_id for e in executions],
+        "event_type": [e.event.event_type for e in executions],
+        "conversation_id": [e.event.conversation.id for e in executions],
+        "outcome": [e.outcome for e in executions],
+        "actions": [json.dumps([action.type for action in e.rule.actions]) for e in executions],
+    }
+    return set((await tx.execute(_RECORD, columns)).scalars())
+
+
+async def list_executions(
+    tx: Tx,
+    account_id: str,
+    *,
+    conversation_id: str | None,
+    rule_id: str | None,
+    after: tuple[datetime, str] | None,
+    limit: int,
+) -> list[Row[Any]]:
+    """What rules did, the latest first, from after a (time, id) on."""
+    at, execution_id = after or (None, None)
+    rows = await tx.execute(
+        _EXECUTIONS,
+        {
+            "account": account_id,
+            "conversation_id": conversation_id,
+            "rule_id": rule_id,
+            "at": at,
+            "id": execution_id,
+            "limit": limit,
+        },
+    )
+    return list(rows)
+
+
+def _rule(row: Row[Any]) -> StoredRule:
+    return StoredRule(**{**row._mapping, "inbox_ids": tuple(row.inbox_ids)})  # noqa: SLF001  (SQLAlchemy's public name)
+
+
+def _parameters(rule: StoredRule) -> dict[str, Any]:
+    return {
+        "id": rule.id,
+        "account_id": rule.account_id,
+        "name": rule.name,
+        "trigger": rule.trigger,
+        "conditions": json.dumps(rule.conditions),
+        "actions": json.dumps(rule.actions),
+        "inbox_ids": json.dumps(rule.inbox_ids),
+        "on_automated": rule.on_automated,
+        "enabled": rule.enabled,
+        "position": rule.position,
+        "version": rule.version,
+        "created_at": rule.created_at,
+        "updated_at": rule.updated_at,
+        "updated_by": rule.updated_by,
+    }
