@@ -83,9 +83,9 @@ def _compiled(stored: store.StoredRule) -> Rule | None:
             inbox_ids=stored.inbox_ids,
             on_automated=stored.on_automated,
         )
-    except (ConditionError, ValidationError, KeyError) as error:
+    except (ConditionError, ValidationError, KeyError):
         # Checked when it was written; an older release's rule must not stop the line of the others.
-        log.error("rule_unusable", account=stored.account_id, rule=stored.id, error=str(error)[:500])
+        log.exception("rule_unusable", account=stored.account_id, rule=stored.id)
         return None
 
 

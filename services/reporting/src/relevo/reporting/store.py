@@ -145,8 +145,8 @@ async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
         select(
             f.metric,
             f.state,
-            func.count().label("count"),
-            func.sum(f.value).label("sum"),
+            func.count().label("n"),
+            func.sum(f.value).label("total"),
             func.avg(f.value).label("mean"),
             func.percentile_cont(literal(list(_QUANTILES), ARRAY(Double))).within_group(f.value).label("quantiles"),
         )
@@ -158,10 +158,10 @@ async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
         MetricRow(
             metric=row.metric,
             state=row.state,
-            count=row.count,
-            sum=float(row.sum),
+            count=row.n,
+            sum=float(row.total),
             mean=float(row.mean),
-            quantiles=tuple(float(value) for value in row.quantiles),
+            quantiles=(row.quantiles[0], row.quantiles[1], row.quantiles[2]),
         )
         for row in await tx.execute(statement)
     ]
@@ -181,12 +181,12 @@ async def series(
     r = tables.rollups[resolution].c
     number = func.width_bucket(r.bucket, literal(list(edges), ARRAY(DateTime(timezone=True))))
     statement = (
-        select(number.label("number"), func.sum(r["count"]).label("count"), func.sum(r["sum"]).label("sum"))
+        select(number.label("number"), func.sum(r["count"]).label("n"), func.sum(r["sum"]).label("total"))
         .where(*_where(r, r.bucket, selection), r.metric == metric)
         .group_by(number)
         .order_by(number)
     )
-    return [BucketRow(row.number - 1, int(row.count), float(row.sum)) for row in await tx.execute(statement)]
+    return [BucketRow(row.number - 1, int(row.n), float(row.total)) for row in await tx.execute(statement)]
 
 
 async def page(
