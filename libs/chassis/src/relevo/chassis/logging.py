@@ -79,7 +79,7 @@ def configure(service: str, *, level: str = "info", form: str = "json", stream: 
 
 
 def log_context(**ids: str) -> AbstractContextManager[Any]:
-    """Add ids (account, conversation, event, correlation, trace) to every line logged within."""
+    """Add ids (account, conversation, event_id, correlation, trace) to every line logged within."""
     return bound_contextvars(**ids)
 
 

@@ -1,0 +1,459 @@
+"""The partition reader: events in order, effects exactly once.
+
+The position of every (stream, partition) is a row in the consumer's own database. A batch is one transaction, and its
+first statement compares and sets the positions: if they moved, somebody else has handled the events, and nothing is
+done. So effects happen once whatever is redelivered, and a replica that wakes up late can do no harm.
+
+The reader has no durable consumer. On taking a partition, and on any doubt (a gap, silence, an error, a
+reconnection), it makes its own short-lived one from its position on. One long pull is open per held partition; a
+batch is whatever waits in all of them.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+import sqlalchemy.exc
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from relevo.chassis import dead_letters, telemetry
+from relevo.chassis.bus import Bus, BusError
+from relevo.chassis.crash import crash_point
+from relevo.chassis.database import Database, Tx, is_transient
+from relevo.chassis.received import Received
+from relevo.contracts import streams
+from relevo.contracts.base import new_id
+from relevo.contracts.catalogue import read_by, reader_filter
+from relevo.contracts.envelope import MESSAGE_ID, MalformedEnvelope
+from relevo.contracts.streams import Stream
+from sqlalchemy import text
+
+log = structlog.get_logger("relevo.reader")
+
+MAX_BATCH = 500
+PULL = 256
+EXPIRES = 30.0
+HEARTBEAT = 3.0
+SILENCE = 2.5 * HEARTBEAT
+ATTEMPTS = 3
+"""How often an event that fails alone is tried before it becomes a dead letter."""
+
+DDL_V1 = (
+    """
+    create table position (
+        stream text not null,
+        p smallint not null,
+        seq bigint not null default 0,
+        message_id text not null default '',
+        at timestamptz not null default 'epoch',
+        primary key (stream, p)
+    )
+    """,
+    "comment on table position is 'last stream sequence whose effects are committed, by partition; moved by compare-and-set'",
+)
+
+_READ = text("select seq, message_id, at from position where stream = :stream and p = :p")
+_MAKE = text("insert into position (stream, p) values (:stream, :p) on conflict do nothing")
+_MOVE = text(
+    """
+    update position o set seq = n.seq, message_id = n.message_id, at = n.at
+    from unnest(cast(:ps as smallint[]), cast(:olds as bigint[]), cast(:seqs as bigint[]),
+                cast(:ids as text[]), cast(:ats as timestamptz[])) as n(p, old, seq, message_id, at)
+    where o.stream = :stream and o.p = n.p and o.seq = n.old
+    """
+)
+
+
+class PositionMoved(Exception):
+    """Somebody else handled these events: this replica's lease is gone, or it reads from an old place."""
+
+
+class StreamRefused(Exception):
+    """The stream does not continue what this service has handled; a person must look."""
+
+
+Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Binds a handler to a stream: it gets every message of the stream that the catalogue says the service wants."""
+
+    stream: Stream
+    handler: Handler
+
+
+class _Feed:
+    """One held partition of one stream: a consumer, an open pull, and what has arrived but is not handled."""
+
+    def __init__(self, reader: "StreamReader", p: int) -> None:
+        self.reader = reader
+        self.p = p
+        self.waiting: deque[Received] = deque()
+        self.pending = 0
+        self._task: asyncio.Task[None] | None = None
+        self._restart = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._outstanding = 0
+        self._expected = 1
+        self._floor = 0
+        self._heard = 0.0
+        self._name = ""
+        self._inbox = ""
+        self._generation = 0
+
+    def open(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"feed-{self.reader.stream.name}-{self.p}")
+
+    @property
+    def live(self) -> bool:
+        """False once closed or told to start again: what it fetched may be stale."""
+        return not self._closing.is_set() and not self._restart.is_set()
+
+    def restart(self) -> None:
+        """Forget what was fetched, and begin again from the position in the database."""
+        self._restart.set()
+
+    async def close(self) -> None:
+        # A flag as well as cancel: on 3.11 a cancel alone can be swallowed.
+        self._closing.set()
+        self._restart.set()
+        if self._task:
+            await asyncio.wait([self._task], timeout=1.5)
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        delay = 0.05
+        while not self._closing.is_set():
+            self._restart.clear()
+            started = time.monotonic()
+            try:
+                await self._follow()
+            except StreamRefused as refusal:
+                log.error(  # noqa: TRY400  (the reason says it all)
+                    "partition_refused", stream=self.reader.stream.name, partition=self.p, reason=str(refusal)
+                )
+                self.reader.refused[self.p] = str(refusal)
+                delay = 5.0
+            except (BusError, NatsError, TimeoutError, OSError, psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+                log.warning("feed_again", stream=self.reader.stream.name, partition=self.p, error=repr(error)[:300])
+            finally:
+                self.waiting.clear()
+            if self._closing.is_set():
+                return
+            delay = 0.05 if time.monotonic() - started > 5 else min(delay * 2, 5.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._closing.wait()
+
+    async def _follow(self) -> None:
+        bus, stream = self.reader.bus, self.reader.stream
+        position, message_id = await self.reader.read_position(self.p)
+        await self._check_continuity(position, message_id)
+        self.reader.refused.pop(self.p, None)
+        self._floor = position
+        self._expected, self._outstanding = 1, 0
+        self._generation += 1
+        generation = self._generation
+        self._name = f"{bus.service}-{self.p}-{new_id()[-12:]}"
+        self._inbox = bus.nats.new_inbox()
+
+        async def arrived(msg: Msg) -> None:
+            if generation == self._generation:  # a late message of an earlier consumer is nobody's
+                await self._arrived(msg)
+
+        subscription: Subscription = await bus.nats.subscribe(self._inbox, cb=arrived)
+        try:
+            subject = reader_filter(bus.service, stream, self.p)
+            await bus.create_reader(stream, self._name, subject, start_seq=position + 1)
+            self._heard = time.monotonic()
+            await self._pull()
+            while not self._restart.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(HEARTBEAT):
+                        await self._restart.wait()
+                if time.monotonic() - self._heard > SILENCE:
+                    log.warning("feed_silent", stream=stream.name, partition=self.p)
+                    return
+        finally:
+            with contextlib.suppress(NatsError, OSError):
+                await subscription.unsubscribe()
+            if not bus.stopping:
+                await bus.delete_reader(stream, self._name)
+
+    async def _check_continuity(self, position: int, message_id: str) -> None:
+        """The message at our position must still be the one that we handled."""
+        if not position:
+            return
+        bus, stream = self.reader.bus, self.reader.stream
+        state = await bus.stream_state(stream)
+        if position < state["first_seq"]:
+            return  # aged out: what follows is still in order
+        stored = await bus.message_at(stream, position)
+        if stored is None and position <= state["last_seq"]:
+            return  # removed on purpose (a purge by subject); the sequence goes on
+        if stored is None:
+            raise StreamRefused(
+                f"handled up to {position}, but the stream ends at {state['last_seq']}: its tail was lost; "
+                "republish it from the owners' outboxes before this service goes on"
+            )
+        found = stored.headers.get(MESSAGE_ID, "") or f"@{int(stored.time.timestamp() * 1_000_000)}"
+        if found != message_id and not message_id.startswith("@"):
+            raise StreamRefused(
+                f"message {position} is {found}, but {message_id} was handled there: the stream was replaced or "
+                "restored; republish its tail from the owners' outboxes before this service goes on"
+            )
+
+    async def _pull(self) -> None:
+        ask = PULL - self._outstanding
+        self._outstanding = PULL
+        request = {"batch": ask, "expires": int(EXPIRES * 1e9), "idle_heartbeat": int(HEARTBEAT * 1e9)}
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.reader.stream.name}.{self._name}"
+        await self.reader.bus.nats.publish(subject, json.dumps(request).encode(), reply=self._inbox)
+
+    async def _arrived(self, msg: Msg) -> None:
+        self._heard = time.monotonic()
+        if not msg.reply:
+            await self._status(msg)
+            return
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
+        tokens = msg.reply.rsplit(".", 4)
+        seq, number, nanoseconds, pending = int(tokens[1]), int(tokens[2]), int(tokens[3]), int(tokens[4])
+        if number != self._expected or seq <= self._floor:
+            log.warning(
+                "feed_gap", stream=self.reader.stream.name, partition=self.p, expected=self._expected, got=number
+            )
+            self.restart()
+            return
+        self._expected += 1
+        previous, self._floor = self._floor, seq
+        self._outstanding -= 1
+        self.pending = pending
+        self.waiting.append(Received(self.reader.stream, self.p, msg, seq, previous, nanoseconds))
+        self.reader.arrived.set()
+        if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
+            await self._pull()
+
+    async def more(self) -> None:
+        """Pull on when handling has made room."""
+        if self._outstanding < PULL // 2 and self.live:
+            await self._pull()
+
+    async def _status(self, msg: Msg) -> None:
+        headers = msg.headers or {}
+        status = headers.get("Status", "")
+        if status == "100":
+            return
+        if status == "408":
+            self._outstanding = max(self._outstanding - int(headers.get("Nats-Pending-Messages", "0") or 0), 0)
+            if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
+                await self._pull()
+            return
+        log.info("feed_status", stream=self.reader.stream.name, partition=self.p, status=status)
+        self.restart()
+
+
+class StreamReader:
+    """Reads one stream for one service: the held partitions feed one worker, which handles what waits as one batch."""
+
+    def __init__(self, bus: Bus, database: Database, stream: Stream, handlers: Sequence[Handler]) -> None:
+        self.bus = bus
+        self.database = database
+        self.stream = stream
+        self.arrived = asyncio.Event()
+        self.refused: dict[int, str] = {}
+        self._handlers = tuple(handlers)
+        wanted = read_by(bus.service)[stream]
+        self._wanted = None if stream is streams.INBOUND else {message.name for message in wanted}
+        self._feeds: dict[int, _Feed] = {}
+        self._turn = asyncio.Lock()
+        self._stopping = False
+
+    async def prepare(self) -> None:
+        """Make the position rows that are missing."""
+        async with self.database.begin() as tx:
+            for p in range(self.stream.partitions):
+                await tx.execute(_MAKE, {"stream": self.stream.name, "p": p})
+
+    async def read_position(self, p: int) -> tuple[int, str]:
+        async with self.database.begin() as tx:
+            row = (await tx.execute(_READ, {"stream": self.stream.name, "p": p})).one()
+        return row.seq, row.message_id
+
+    def take(self, p: int) -> None:
+        """Begin to work a partition."""
+        if p < self.stream.partitions:
+            self._feeds[p] = feed = _Feed(self, p)
+            feed.open()
+
+    async def put_down(self, p: int) -> None:
+        """Stop working a partition; returns when its last batch has ended (bounded: the position guards the rest)."""
+        feed = self._feeds.pop(p, None)
+        if feed is None:
+            return
+        await feed.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.5), self._turn:
+                pass
+
+    def restart(self) -> None:
+        """After a reconnection: every consumer may be gone."""
+        for feed in self._feeds.values():
+            feed.restart()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self.arrived.set()
+
+    def measure(self) -> None:
+        """Refresh the lag gauges of the held partitions."""
+        for p, feed in self._feeds.items():
+            telemetry.LAG.labels(self.bus.service, self.stream.name, str(p)).set(feed.pending + len(feed.waiting))
+
+    @property
+    def backlog(self) -> int:
+        """How many messages are known to wait, here and in the stream."""
+        return sum(feed.pending + len(feed.waiting) for feed in self._feeds.values())
+
+    async def run(self) -> None:
+        """Handle batches until stopped."""
+        while not self._stopping:
+            await self.arrived.wait()
+            self.arrived.clear()
+            while not self._stopping and (batch := self._gather()):
+                async with self._turn:
+                    await self._handle(batch)
+                for feed, _ in batch:
+                    await feed.more()
+
+    def _gather(self) -> list[tuple[_Feed, list[Received]]]:
+        """A fair share of what waits in every held partition, MAX_BATCH at most."""
+        ready = [feed for feed in self._feeds.values() if feed.waiting and feed.live]
+        if not ready:
+            return []
+        share = max(MAX_BATCH // len(ready), 1)
+        return [(feed, [feed.waiting.popleft() for _ in range(min(share, len(feed.waiting)))]) for feed in ready]
+
+    async def _handle(self, batch: list[tuple[_Feed, list[Received]]]) -> None:
+        """Handle a batch; on an error that is its own, partition by partition, then event by event."""
+        delay = 0.05
+        attempts = 0
+        while True:
+            batch = [(feed, events) for feed, events in batch if feed.live]
+            if not batch or self._stopping:
+                for feed, _ in batch:
+                    feed.restart()
+                return
+            attempts += 1
+            try:
+                await self._transaction(batch)
+                return
+            except PositionMoved:
+                telemetry.CAS_LOST.labels(self.bus.service, self.stream.name).inc()
+                for feed, _ in batch:
+                    feed.restart()
+                return
+            except Exception as error:  # noqa: BLE001  (whatever a handler raises must not stop the line)
+                if is_transient(error):
+                    log.warning("batch_again", stream=self.stream.name, error=repr(error)[:300])
+                elif len(batch) > 1:
+                    for one in batch:
+                        await self._handle([one])
+                    return
+                elif len(batch[0][1]) > 1:
+                    feed, events = batch[0]
+                    for event in events:
+                        await self._handle([(feed, [event])])
+                    return
+                elif attempts >= ATTEMPTS:
+                    await self._give_up(*batch[0], error, attempts)
+                    return
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5.0)
+
+    async def _transaction(self, batch: list[tuple[_Feed, list[Received]]]) -> None:
+        started = time.perf_counter()
+        received = [event for _, events in batch for event in events]
+        wanted = received if self._wanted is None else [e for e in received if e.readable and e.type in self._wanted]
+        crash_point("reader.before_transaction")
+        async with self.database.begin() as tx:
+            await self._move(tx, batch)
+            crash_point("reader.after_position")
+            if wanted:
+                for handler in self._handlers:
+                    await handler(wanted, tx)
+            crash_point("reader.after_handler")
+        crash_point("reader.after_commit")
+        telemetry.EVENTS.labels(self.bus.service, self.stream.name, "handled").inc(len(received))
+        telemetry.BATCH_SIZE.labels(self.bus.service, self.stream.name).observe(len(received))
+        telemetry.HANDLE_SECONDS.labels(self.bus.service, self.stream.name).observe(time.perf_counter() - started)
+
+    async def _move(self, tx: Tx, batch: list[tuple[_Feed, list[Received]]]) -> None:
+        result = await tx.execute(
+            _MOVE,
+            {
+                "stream": self.stream.name,
+                "ps": [feed.p for feed, _ in batch],
+                "olds": [events[0].previous for _, events in batch],
+                "seqs": [events[-1].seq for _, events in batch],
+                "ids": [events[-1].message_id for _, events in batch],
+                "ats": [events[-1].time for _, events in batch],
+            },
+        )
+        if result.rowcount != len(batch):
+            raise PositionMoved(self.stream.name)
+
+    async def _give_up(self, feed: _Feed, events: list[Received], error: Exception, attempts: int) -> None:
+        """Put one event aside and move on. Tried again for as long as the database is away."""
+        event = events[0]
+        reason = "envelope" if isinstance(error, MalformedEnvelope) else "decode" if _is_decoding(error) else "handler"
+        log.error(
+            "dead_letter",
+            stream=self.stream.name,
+            seq=event.seq,
+            type=event.type,
+            reason=reason,
+            error=repr(error)[:500],
+        )
+        telemetry.DEAD_LETTERS.labels(self.bus.service, self.stream.name).inc()
+        tokens = event.subject.split(".")
+        account = event.headers.get("relevo-account", "") or (tokens[2] if len(tokens) > 2 else "")
+
+        async def set_aside(_: Sequence[Received], tx: Tx) -> None:
+            await dead_letters.keep(
+                tx,
+                stream=self.stream.name,
+                p=feed.p,
+                seq=event.seq,
+                subject=event.subject,
+                headers=event.headers,
+                body=event.body,
+                account=account,
+                reason=reason,
+                error=f"{type(error).__name__}: {error}",
+                attempts=attempts,
+            )
+
+        while feed.live and not self._stopping:
+            try:
+                async with self.database.begin() as tx:
+                    await self._move(tx, [(feed, events)])
+                    await set_aside(events, tx)
+                return
+            except PositionMoved:
+                feed.restart()
+                return
+            except Exception as again:  # noqa: BLE001  (nothing but the database can be at fault here)
+                log.warning("dead_letter_again", stream=self.stream.name, error=repr(again)[:300])
+                await asyncio.sleep(0.5)
+
+
+def _is_decoding(error: Exception) -> bool:
+    return isinstance(error, ValueError) and type(error).__name__ in {"ValidationError", "UnknownType"}

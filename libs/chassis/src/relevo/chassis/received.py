@@ -1,0 +1,75 @@
+"""One message of a batch, as handlers get it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from nats.aio.msg import Msg
+from relevo.contracts.base import Model
+from relevo.contracts.catalogue import BY_NAME, Message, decode
+from relevo.contracts.envelope import MESSAGE_ID, Envelope
+from relevo.contracts.streams import Stream
+
+
+class Received:
+    """One message of a batch. ``envelope`` and ``data`` are decoded at first access."""
+
+    __slots__ = (
+        "_data",
+        "_envelope",
+        "body",
+        "headers",
+        "message_id",
+        "partition",
+        "previous",
+        "seq",
+        "stream",
+        "subject",
+        "time",
+        "type",
+    )
+
+    def __init__(  # noqa: PLR0917  (made once a message, by one caller)
+        self, stream: Stream, partition: int, msg: Msg, seq: int, previous: int, nanoseconds: int
+    ) -> None:
+        headers: dict[str, str] = msg.headers or {}
+        self.stream = stream
+        self.partition = partition
+        self.subject = msg.subject
+        self.body: bytes = msg.data
+        self.headers = headers
+        self.seq = seq
+        self.previous = previous
+        self.time = datetime.fromtimestamp(nanoseconds / 1e9, UTC)
+        self.type = headers.get("ce-type", "")
+        self.message_id = headers.get(MESSAGE_ID, "") or f"@{nanoseconds // 1000}"
+        self._envelope: Envelope | None = None
+        self._data: Any = None
+
+    @property
+    def envelope(self) -> Envelope:
+        """Who, what, when, why. Raises MalformedEnvelope."""
+        if self._envelope is None:
+            self._envelope = Envelope.from_headers(self.headers)
+        return self._envelope
+
+    @property
+    def readable(self) -> bool:
+        """True; raises MalformedEnvelope for a message that has no readable envelope."""
+        return self.envelope is not None
+
+    @property
+    def data(self) -> Any:
+        """The body as its model. Raises UnknownType or ValidationError."""
+        if self._data is None:
+            self._data = decode(self.type, self.body)
+        return self._data
+
+    @property
+    def message(self) -> Message | None:
+        """The catalogue's entry of this type, None when it has none."""
+        return BY_NAME.get(self.type)
+
+    def is_a(self, model: type[Model]) -> bool:
+        """Whether the body is of this model, without decoding it."""
+        message = BY_NAME.get(self.type)
+        return message is not None and message.model is model

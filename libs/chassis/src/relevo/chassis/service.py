@@ -1,0 +1,259 @@
+"""A running service: what it is made of, and the order in which it starts and drains."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from faststream.nats import NatsBroker
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from relevo.chassis import database as databases
+from relevo.chassis import directory, health, http, outbox
+from relevo.chassis.bus import Bus, until
+from relevo.chassis.database import Database
+from relevo.chassis.lease import Leases
+from relevo.chassis.reader import Consumer, Handler, StreamReader
+from relevo.chassis.relay import Relay
+from relevo.chassis.settings import ServiceSettings
+from relevo.chassis.timers import Handler as TimerHandler
+from relevo.chassis.timers import run as run_timers
+from relevo.contracts import catalogue
+from relevo.contracts.streams import Stream
+
+_MEASURE = 2.0
+_HOUR = 3600.0
+
+Worker = Callable[["Runtime"], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one service is made of; its ``app.build`` answers one of these and does nothing else.
+
+    ``consumers`` handle the ordered streams, ``subscribers`` registers FastStream subscribers for unordered work on
+    durables that the topology has, ``workers`` are loops that live as long as the process, ``setup`` runs once when
+    database and bus are up, before anything is read.
+    """
+
+    name: str
+    settings: ServiceSettings
+    migrations: str
+    consumers: Sequence[Consumer] = ()
+    router: APIRouter | None = None
+    workers: Sequence[Worker] = ()
+    timers: Mapping[str, TimerHandler] = field(default_factory=dict)
+    setup: Callable[["Runtime"], Awaitable[None]] | None = None
+    subscribers: Callable[[NatsBroker, "Runtime"], None] | None = None
+
+
+class Runtime:
+    """One running process of a service."""
+
+    def __init__(self, service: Service) -> None:
+        settings = service.settings
+        self.service = service
+        self.name = service.name
+        self.settings = settings
+        self.log = structlog.get_logger(f"relevo.{service.name}")
+        self.stopping = asyncio.Event()
+        self.extra: dict[str, Any] = {}
+        credentials = str(settings.nats_credentials) if settings.nats_credentials else None
+        self.bus = Bus(service.name, settings.nats_url, credentials)
+        self.database = Database(
+            databases.create_engine(
+                settings.database_url,
+                service=service.name,
+                pool_size=settings.pool_size,
+                lease_seconds=settings.partition_lease_seconds,
+            ),
+            service.name,
+            self._committed,
+        )
+        self.relay = Relay(self.bus, self.database)
+        self.readers = [
+            StreamReader(self.bus, self.database, stream, handlers) for stream, handlers in self._handlers().items()
+        ]
+        self.leases = Leases(
+            settings.database_url,
+            seconds=settings.partition_lease_seconds,
+            take=self._take,
+            put_down=self._put_down,
+            service=service.name,
+        )
+        self.started = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def broker(self) -> NatsBroker:
+        """FastStream's broker: unordered subscribers, core NATS."""
+        return self.bus.broker
+
+    @property
+    def nats(self) -> Client:
+        """The client beneath the broker."""
+        return self.bus.nats
+
+    @property
+    def js(self) -> JetStreamContext:
+        """JetStream, for those who publish without an outbox."""
+        return self.bus.nats.jetstream()
+
+    def _handlers(self) -> dict[Stream, list[Handler]]:
+        """The directory's projection first, then the service's own, by stream. Every stream of the catalogue is read."""
+        found: dict[Stream, list[Handler]] = {}
+        for stream, messages in catalogue.read_by(self.name).items():
+            if any(directory.concerns(message) for message in messages):
+                found[stream] = [directory.project]
+        for consumer in self.service.consumers:
+            found.setdefault(consumer.stream, []).append(consumer.handler)
+        if missing := set(catalogue.read_by(self.name)) - set(found):
+            raise LookupError(
+                f"{self.name} handles nothing of {sorted(s.name for s in missing)}, the catalogue says it does"
+            )
+        return found
+
+    def _committed(self, partitions: set[int]) -> None:
+        self.relay.wake(partitions)
+
+    async def _take(self, p: int) -> None:
+        for reader in self.readers:
+            reader.take(p)
+        await self.relay.take(p)
+
+    async def _put_down(self, p: int) -> None:
+        await asyncio.gather(*(reader.put_down(p) for reader in self.readers), self.relay.put_down(p))
+
+    def missing(self) -> dict[str, str]:
+        """What keeps this process from being ready, by name; empty when it is."""
+        found = {}
+        if not self.started:
+            found["start"] = "still starting"
+        elif not self.bus.nats.is_connected:
+            found["bus"] = "not connected"
+        if self.stopping.is_set():
+            found["stop"] = "draining"
+        for reader in self.readers:
+            for p, reason in reader.refused.items():
+                found[f"{reader.stream.name}/{p}"] = reason
+        found.update(self.relay.refused)
+        return found
+
+    async def start(self) -> None:
+        """Bring everything up: database, bus, then readers, relay and workers."""
+        await self.bus.connect()
+        async with self.database.begin() as tx:
+            await outbox.ensure_days(tx.conn)
+        for reader in self.readers:
+            await reader.prepare()
+        if self.service.setup:
+            await self.service.setup(self)
+        if self.service.subscribers:
+            self.service.subscribers(self.broker, self)
+            await self.broker.start()
+        for reader in self.readers:
+            self.bus.on_reconnect(reader.restart)
+            self._spawn(reader.run(), f"reader {reader.stream.name}")
+        self.bus.on_reconnect(self.relay.restart)
+        self._spawn(self.relay.run(), "relay")
+        self._spawn(self.leases.run(), "leases")
+        self._spawn(self._maintain(), "maintenance")
+        if self.service.timers:
+            self._spawn(run_timers(self, self.service.timers), "timers")
+        for worker in self.service.workers:
+            self._spawn(worker(self), getattr(worker, "__qualname__", "worker"))
+        await self.leases.settled.wait()
+        self.started = True
+        self.log.info("started", partitions=len(self.leases.held))
+
+    async def stop(self) -> None:
+        """Drain: finish what is under way, hand the partitions over, publish what was committed, close."""
+        self.stopping.set()
+        for reader in self.readers:
+            reader.stop()
+        workers = [task for task in self._tasks if task.get_name().startswith(("worker ", "timers", "maintenance"))]
+        for task in workers:
+            task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        self.relay.stop()
+        rest = [task for task in self._tasks if task not in workers]
+        relay = [task for task in rest if task.get_name() == "relay"]
+        await asyncio.wait(relay, timeout=5)
+        await self.leases.stop()
+        await asyncio.wait(rest, timeout=5)
+        for task in rest:
+            task.cancel()
+        await self.bus.close()
+        await self.database.close()
+        self.log.info("stopped")
+
+    def _spawn(self, work: Awaitable[None], name: str) -> None:
+        async def live() -> None:
+            try:
+                await work
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
+                if self.stopping.is_set():
+                    self.log.warning("task_failed_while_stopping", task=name, exc_info=True)
+                    return
+                # A loop that died must not leave a half-working process behind: a new one will take over.
+                self.log.critical("task_died", task=name, exc_info=True)
+                os._exit(70)
+
+        prefix = (
+            ""
+            if name.split(" ", maxsplit=1)[0] in {"reader", "relay", "leases", "timers", "maintenance"}
+            else "worker "
+        )
+        self._tasks.append(asyncio.create_task(live(), name=prefix + name))
+
+    async def _maintain(self) -> None:
+        """Gauges every few seconds, outbox days every hour."""
+        loop = asyncio.get_running_loop()
+        next_days = loop.time() + _HOUR
+        while True:
+            await asyncio.sleep(_MEASURE)
+            try:
+                for reader in self.readers:
+                    reader.measure()
+                await self.relay.measure()
+                if loop.time() >= next_days:
+                    async with self.database.begin() as tx:
+                        await outbox.ensure_days(tx.conn)
+                    next_days = loop.time() + _HOUR
+            except Exception as error:  # noqa: BLE001  (the database may be away; the next round will do)
+                self.log.warning("maintenance_again", error=repr(error)[:300])
+
+    async def idle(self, seconds: float = 10.0) -> bool:
+        """Wait until nothing is known to wait in readers and outbox; tells whether that came."""
+
+        async def quiet() -> bool:
+            async with self.database.begin() as tx:
+                pending = (await tx.execute(outbox.ANY_WAITING)).scalar_one()
+            return not pending and all(reader.backlog == 0 for reader in self.readers)
+
+        return await until(quiet, seconds)
+
+
+def application(service: Service) -> FastAPI:
+    """The service as one FastAPI application; its lifespan starts and drains the runtime."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runtime = Runtime(service)
+        app.state.runtime = runtime
+        watchdog = health.LoopWatchdog(service.settings.loop_stall_seconds)
+        watchdog.start()
+        await runtime.start()
+        try:
+            yield
+        finally:
+            await runtime.stop()
+            watchdog.stop()
+
+    return http.create_app(service.name, service.router, service.settings, lifespan)

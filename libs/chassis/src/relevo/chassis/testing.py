@@ -1,0 +1,195 @@
+"""Run a real service in a test: its own migrated database, its own bus account, its own permissions.
+
+Takes the session's servers from the pytest plugin of the stack; knows nothing else of it.
+"""
+
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import httpx
+import nats
+from nats.aio.client import Client
+from relevo.chassis import topology
+from relevo.chassis.bus import BusError, until
+from relevo.chassis.migrations import migrate
+from relevo.chassis.outbox import outgoing
+from relevo.chassis.service import Runtime, Service, application
+from relevo.contracts.base import Model, new_id
+from relevo.contracts.catalogue import BY_MODEL, read_by, reader_filter
+from relevo.contracts.envelope import Envelope
+from relevo.contracts.grants import inbox_prefix, service_grants
+from sqlalchemy import text
+
+_templates: dict[str, str] = {}
+
+
+class TestBus(Protocol):
+    """A bus account of a test's own (relevo.stack.testing)."""
+
+    nats_url: str
+    admin_creds: Any
+
+    def user(self, name: str, *, publish: Sequence[str], subscribe: Sequence[str]) -> Any:
+        """A .creds file with exactly these permissions."""
+
+
+class TestServers(Protocol):
+    """The session's PostgreSQL and NATS (relevo.stack.testing)."""
+
+    def create_database(self, template: str | None = None) -> str: ...
+    def create_bus(self) -> Any: ...
+
+
+class Admin:
+    """A connection that may do everything: what the other services and adapters would do, a test does with it."""
+
+    def __init__(self, client: Client) -> None:
+        self.nats = client
+
+    async def request(self, subject: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """A JetStream API request."""
+        reply = await self.nats.request(subject, json.dumps(payload).encode(), timeout=5)
+        answer: dict[str, Any] = json.loads(reply.data)
+        if error := answer.get("error"):
+            raise BusError(str(error), error.get("err_code", 0))
+        return answer
+
+    async def publish(
+        self, data: Model, *, account: str, entity: str, actor: str = "system", sequence: int = 0, **more: Any
+    ) -> Envelope:
+        """Publish a message of the catalogue as its first publisher would."""
+        publisher = BY_MODEL[type(data)].publishers[0]
+        options = {"time": None, "cause": None, "id": None} | more
+        envelope, row = outgoing(
+            publisher, data, account=account, entity=entity, actor=actor, sequence=sequence, **options
+        )
+        await self.nats.jetstream().publish(row.subject, row.body, headers=json.loads(row.headers), timeout=5)
+        return envelope
+
+    async def stored(self, stream: str, subject: str = ">") -> list[tuple[str, dict[str, str], bytes]]:
+        """Everything that a stream holds now: subject, headers, body, in order."""
+        js = self.nats.jetstream()
+        found = []
+        info = await js.stream_info(stream)
+        if not info.state.messages:
+            return []
+        subscription = await js.subscribe(subject if subject != ">" else "", stream=stream, ordered_consumer=True)
+        while True:
+            message = await subscription.next_msg(timeout=5)
+            found.append((message.subject, dict(message.headers or {}), message.data))
+            if not message.metadata.num_pending:
+                break
+        await subscription.unsubscribe()
+        return found
+
+
+class Running:
+    """A service that runs, with a client for its HTTP and an admin's hand on its bus."""
+
+    def __init__(self, runtime: Runtime, client: httpx.AsyncClient, admin: Admin, bus: TestBus, dsn: str) -> None:
+        self.runtime = runtime
+        self.http = client
+        self.admin = admin
+        self.bus = bus
+        self.dsn = dsn
+
+    async def settle(self, seconds: float = 15.0) -> None:
+        """Wait until everything on the bus that this service wants is handled and everything it emitted is published."""
+
+        async def caught_up() -> bool:
+            async with self.runtime.database.begin() as tx:
+                rows = (await tx.execute(text("select stream, p, seq from position"))).all()
+                waiting = (
+                    await tx.execute(text("select exists (select 1 from outbox where stream_seq is null)"))
+                ).scalar_one()
+            if waiting:
+                return False
+            positions = {(row.stream, row.p): row.seq for row in rows}
+            for stream in read_by(self.runtime.name):
+                for p in range(stream.partitions):
+                    last = await self.runtime.bus.last_message(stream, reader_filter(self.runtime.name, stream, p))
+                    if last and positions[stream.name, p] < last.seq:
+                        return False
+            return True
+
+        if not await until(caught_up, seconds):
+            raise AssertionError(f"{self.runtime.name} did not catch up within {seconds:g} s: {self.runtime.missing()}")
+
+
+@asynccontextmanager
+async def admin_of(bus: TestBus) -> AsyncIterator[Admin]:
+    """Connect as the test account's administrator."""
+    client = await nats.connect(bus.nats_url, user_credentials=str(bus.admin_creds))
+    try:
+        yield Admin(client)
+    finally:
+        await client.close()
+
+
+def template_database(servers: TestServers, package: str) -> str:
+    """A database with this package's migrations, made once a session; copies of it are what tests use."""
+    if package not in _templates:
+        dsn = servers.create_database()
+        migrate(dsn, package)
+        _templates[package] = dsn
+    return _templates[package]
+
+
+@asynccontextmanager
+async def running(
+    build: Callable[[], Service],
+    servers: TestServers,
+    *,
+    bus: TestBus | None = None,
+    dsn: str | None = None,
+    **environment: str,
+) -> AsyncIterator[Running]:
+    """Run a service in this process on real servers, HTTP without a socket.
+
+    ``environment`` adds variables (``RELEVO_X="…"``) for its settings. Give ``bus`` and ``dsn`` of an earlier run to
+    start a second replica, or the same service again.
+    """
+    bus = bus or servers.create_bus()
+    base = {"RELEVO_DATABASE_URL": "postgresql://nobody@localhost/none"} | environment
+    name_of = _build_with(build, base)
+    dsn = dsn or servers.create_database(template=template_database(servers, name_of.migrations))
+    grants = service_grants(name_of.name)
+    credentials = bus.user(name_of.name, publish=grants.publish, subscribe=grants.subscribe)
+    service = _build_with(
+        build,
+        base
+        | {
+            "RELEVO_DATABASE_URL": dsn,
+            "RELEVO_NATS_URL": bus.nats_url,
+            "RELEVO_NATS_CREDENTIALS": str(credentials),
+            "RELEVO_ALLOW_UNSAFE_BROKER": "true",
+        },
+    )
+    async with admin_of(bus) as admin:
+        await topology.apply(admin)
+        app = application(service)
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
+                yield Running(app.state.runtime, client, admin, bus, dsn)
+
+
+def _build_with(build: Callable[[], Service], environment: dict[str, str]) -> Service:
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        return build()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def unique(prefix: str = "t") -> str:
+    """A name that no other test uses."""
+    return f"{prefix}-{new_id()[-12:]}"
+
+
+__all__ = ["Admin", "Running", "admin_of", "inbox_prefix", "running", "template_database", "unique"]

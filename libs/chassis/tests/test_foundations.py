@@ -1,0 +1,194 @@
+"""Settings, logs, trace context, migrations, the projection of the directory, and the watchdog."""
+
+import asyncio
+import io
+import json
+import logging as stdlib_logging
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import psycopg
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from relevo.chassis import directory, logging, telemetry
+from relevo.chassis.database import Database, create_engine
+from relevo.chassis.health import LoopWatchdog
+from relevo.chassis.migrations import migrate
+from relevo.chassis.problems import from_validation
+from relevo.chassis.settings import BadSettings, ServiceSettings
+from relevo.contracts.base import new_id
+from relevo.contracts.identity import AccountState, TeamState
+from relevo.contracts.ingest import InboxState
+
+
+def test_bad_settings_name_every_variable_and_no_value(monkeypatch):
+    monkeypatch.setenv("RELEVO_HTTP_PORT", "hunter2")
+    monkeypatch.setenv("RELEVO_DATABASE_URL", "mysql://u:hunter2@h/d")
+    with pytest.raises(BadSettings) as error:
+        ServiceSettings()
+    text = str(error.value)
+    assert "RELEVO_HTTP_PORT: " in text
+    assert "RELEVO_DATABASE_URL: must look like postgresql://" in text
+    assert "hunter2" not in text
+    monkeypatch.delenv("RELEVO_DATABASE_URL")
+    with pytest.raises(BadSettings, match="RELEVO_DATABASE_URL: is not set"):
+        ServiceSettings(http_port=1)
+
+
+def test_settings_do_not_show_the_password():
+    settings = ServiceSettings(database_url="postgresql://u:hunter2@h/d")
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.fixture
+def log_lines():
+    out = io.StringIO()
+    root = stdlib_logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    logging.configure("svc", level="info", form="json", stream=out)
+    yield lambda: [json.loads(line) for line in out.getvalue().splitlines()]
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_logs_carry_ids_and_mask_secrets(log_lines):
+    log = structlog.get_logger("x")
+    with logging.log_context(account="a1", event_id="e1"):
+        log.info("said", password="hunter2", api_key="hunter2", inner={"Authorization": "hunter2"}, size=3)
+        stdlib_logging.getLogger("lib").warning("cannot reach postgresql://u:%s@h/d", "hunter2")
+    log.debug("too fine")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        log.exception("failed", sender="ok")
+    first, second, third = log_lines()
+    assert (first["event"], first["account"], first["event_id"]) == ("said", "a1", "e1")
+    assert (first["service"], first["size"]) == ("svc", 3)
+    assert "hunter2" not in json.dumps([first, second, third])
+    assert (second["level"], second["account"]) == ("warning", "a1")
+    assert "ValueError: broken" in third["exception"]
+    assert "account" not in third
+
+
+@given(st.text(max_size=60))
+def test_a_child_trace_context_is_always_well_formed(parent):
+    child = telemetry.child_traceparent(parent)
+    assert telemetry.child_traceparent(child)[3:35] == child[3:35]
+
+
+def test_trace_context_is_carried_and_put_back():
+    parent = telemetry.new_traceparent()
+    with telemetry.span("outer", parent) as outer:
+        assert telemetry.trace_id(outer) == telemetry.trace_id(parent)
+        assert outer != parent
+        with telemetry.span("inner") as inner:
+            assert telemetry.trace_id(inner) == telemetry.trace_id(parent)
+        assert telemetry.current_traceparent() == outer
+    assert telemetry.current_traceparent() == ""
+
+
+def test_a_validator_may_bring_both_languages():
+    error = {"type": "mine", "loc": ("body", "a/b", 0), "msg": "x", "ctx": {"es": "Mal.", "en": "Bad."}}
+    [field] = from_validation([error]).errors
+    assert (field.pointer, field.es, field.en) == ("/a~1b/0", "Mal.", "Bad.")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A service's migrations, as a package."""
+    name = f"migrated_{new_id()[-8:]}"
+    versions = tmp_path / name / "versions"
+    versions.mkdir(parents=True)
+    (tmp_path / name / "__init__.py").write_text("")
+    (tmp_path / name / "env.py").write_text("from relevo.chassis.migrations import run\n\nrun()\n")
+    (versions / "0001_first.py").write_text(
+        textwrap.dedent("""
+        import time
+        from alembic import op
+        from relevo.chassis.migrations import create_chassis_tables
+        revision = "0001"
+        down_revision = None
+        def upgrade():
+            create_chassis_tables(op)
+            op.execute("create table mine (id uuid primary key)")
+            time.sleep(0.3)
+        """)
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    return name
+
+
+def test_two_replicas_migrate_at_once_and_again(servers, package):
+    dsn = servers.create_database()
+    code = f"from relevo.chassis.migrations import migrate; migrate({dsn!r}, {package!r})"
+    both = [subprocess.Popen([sys.executable, "-W", "error", "-c", code]) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    migrate(dsn, package)
+    with psycopg.connect(dsn) as connection:
+        tables = {row[0] for row in connection.execute("select tablename from pg_tables where schemaname = 'public'")}
+    assert {"mine", "outbox", "position", "dead_letters", "directory", "idempotency", "timers"} <= tables
+
+
+@pytest.mark.anyio
+async def test_an_older_state_never_replaces_a_newer(servers):
+    dsn = servers.create_database()
+    with psycopg.connect(dsn) as connection:
+        for ddl in directory.DDL_V1:
+            connection.execute(ddl)
+    db = Database(create_engine(dsn, service="test", pool_size=2, lease_seconds=4), "test")
+    account, team = new_id(), new_id()
+
+    def state(name: str) -> TeamState:
+        return TeamState(id=team, account_id=account, name=name)
+
+    try:
+        async with db.begin() as tx:
+            entries = [directory.Entry("team", account, team, state(n), s) for n, s in (("a", 1), ("c", 3), ("b", 2))]
+            await directory.apply_all(tx, entries)
+            await directory.apply(tx, "team", account, team, state("old"), 2)
+            assert [found.name for found in await directory.teams(tx, account)] == ["c"]
+            assert await directory.teams(tx, new_id()) == []
+            await directory.apply(tx, "team", account, team, state("c"), 4, deleted=True)
+            await directory.apply(tx, "team", account, team, state("late"), 3)
+            assert await directory.teams(tx, account) == []
+            inbox = InboxState(id="i1", account_id=account, name="Web", channel="webchat")
+            await directory.apply(tx, "inbox", account, "i1", inbox, 1)
+            await directory.apply(tx, "account", account, account, AccountState(id=account, name="Acme"), 1)
+            assert await directory.inboxes(tx, ["i1", "i2"]) == {"i1": inbox}
+            assert (await directory.accounts(tx, [account]))[account].name == "Acme"
+    finally:
+        await db.close()
+
+
+def test_the_watchdog_ends_a_process_whose_loop_stands_still():
+    ended = threading.Event()
+
+    async def block() -> None:
+        watchdog = LoopWatchdog(0.4, ended.set)
+        watchdog.start()
+        await asyncio.sleep(0.8)
+        assert not ended.is_set()
+        time.sleep(1.2)  # noqa: ASYNC251 — the very thing it is for
+        watchdog.stop()
+
+    asyncio.run(block())
+    assert ended.is_set()
+
+
+def test_a_stalled_process_exits_70_with_its_stacks():
+    code = (
+        "import asyncio, time\nfrom relevo.chassis.health import LoopWatchdog\n"
+        "async def main():\n LoopWatchdog(0.4).start()\n time.sleep(30)\nasyncio.run(main())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
+    assert found.returncode == 70
+    assert b"most recent call first" in found.stderr

@@ -1,0 +1,297 @@
+"""The line itself: reader, positions, outbox and relay on real servers; a tiny presence service stands for all."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+from relevo.chassis import Consumer, Received, Service, Tx, topology
+from relevo.chassis.bus import until
+from relevo.chassis.migrations import create_chassis_tables
+from relevo.chassis.service import Runtime
+from relevo.chassis.settings import ServiceSettings
+from relevo.chassis.testing import Admin, admin_of
+from relevo.contracts import streams
+from relevo.contracts.base import new_id, now
+from relevo.contracts.catalogue import lane_filter
+from relevo.contracts.envelope import MESSAGE_ID
+from relevo.contracts.grants import service_grants
+from relevo.contracts.partition import partition
+from relevo.contracts.presence import AgentStatus, Heartbeat, StatusChanged
+from sqlalchemy import text
+
+ACCOUNT = "acc1"
+
+
+class Op:
+    """Enough of Alembic's op for the chassis' own tables."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str) -> None:
+        self._connection.execute(statement)
+
+
+@pytest.fixture
+def dsn(servers) -> str:
+    dsn = servers.create_database()
+    with psycopg.connect(dsn) as connection:
+        create_chassis_tables(Op(connection))
+        connection.execute("create table beat (n bigint generated always as identity, agent text, device text)")
+    return dsn
+
+
+async def record(batch: Sequence[Received], tx: Tx) -> None:
+    """Keep every heartbeat, answer it with an event; a device called poison cannot be handled."""
+    beats = [(r, r.data) for r in batch if r.is_a(Heartbeat)]
+    if any(beat.device_id == "poison" for _, beat in beats):
+        raise ValueError("this heartbeat is poison")
+    await tx.execute(
+        text("insert into beat (agent, device) select * from unnest(cast(:a as text[]), cast(:d as text[]))"),
+        {"a": [b.agent_id for _, b in beats], "d": [b.device_id for _, b in beats]},
+    )
+    for received, beat in beats:
+        status = AgentStatus(agent_id=beat.agent_id, state="available", since=now(), cause="connected")
+        tx.emit(
+            StatusChanged(status=status, previous="offline", previous_since=now()),
+            account=received.envelope.account,
+            entity=beat.agent_id,
+            cause=received.envelope,
+            sequence=int(beat.device_id) + 1,
+        )
+
+
+@asynccontextmanager
+async def replica(servers, bus, dsn, lease: float = 1.0, handler=record) -> AsyncIterator[Runtime]:
+    grants = service_grants("presence")
+    credentials = bus.user("presence", publish=list(grants.publish), subscribe=list(grants.subscribe))
+    settings = ServiceSettings(
+        database_url=dsn, nats_url=bus.nats_url, nats_credentials=credentials, partition_lease_seconds=lease
+    )
+    runtime = Runtime(Service("presence", settings, "none", (Consumer(streams.CMD_PRESENCE, handler),)))
+    await runtime.start()
+    try:
+        yield runtime
+    finally:
+        await runtime.stop()
+
+
+@asynccontextmanager
+async def prepared(servers) -> AsyncIterator[tuple]:
+    bus = servers.create_bus()
+    async with admin_of(bus) as admin:
+        await topology.apply(admin)
+        yield bus, admin
+
+
+async def beat(admin: Admin, agent: str, device: object) -> None:
+    await admin.publish(Heartbeat(agent_id=agent, device_id=str(device), at=now()), account=ACCOUNT, entity=agent)
+
+
+def rows(dsn: str, query: str) -> list[tuple]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query).fetchall()
+
+
+async def handled(dsn: str, count: int, seconds: float = 15) -> bool:
+    async def there() -> bool:
+        return rows(dsn, "select count(*) from beat")[0][0] >= count
+
+    return await until(there, seconds)
+
+
+async def published(admin: Admin, dsn: str) -> list[tuple]:
+    async def drained() -> bool:
+        return not rows(dsn, "select 1 from outbox where stream_seq is null")
+
+    assert await until(drained, 15)
+    return await admin.stored("EVT_PRESENCE")
+
+
+def assert_in_order(stored: list[tuple], agents: int, each: int) -> None:
+    by_agent = defaultdict(list)
+    for _, headers, _ in stored:
+        by_agent[headers["ce-subject"]].append(int(headers["relevo-sequence"]))
+    assert len(by_agent) == agents
+    assert all(found == list(range(1, each + 1)) for found in by_agent.values())
+    assert len({headers[MESSAGE_ID] for _, headers, _ in stored}) == agents * each
+
+
+async def test_every_event_is_handled_once_in_order_and_answered_once(servers, dsn):
+    async with prepared(servers) as (bus, admin), replica(servers, bus, dsn):
+        for n in range(40):
+            await asyncio.gather(*(beat(admin, f"a{agent}", n) for agent in range(20)))
+        assert await handled(dsn, 800)
+        stored = await published(admin, dsn)
+    assert_in_order(stored, agents=20, each=40)
+    by_agent = defaultdict(list)
+    for agent, device in rows(dsn, "select agent, device from beat order by n"):
+        by_agent[agent].append(int(device))
+    assert all(found == list(range(40)) for found in by_agent.values())
+
+
+async def test_partitions_are_the_servers_own(servers, dsn):
+    async with prepared(servers) as (_, admin):
+        for _ in range(40):
+            await beat(admin, new_id(), 0)
+        for subject, headers, _ in await admin.stored("CMD_PRESENCE"):
+            tokens = subject.split(".")
+            assert int(tokens[2]) == partition(4, ACCOUNT, headers["ce-subject"])
+
+
+async def test_a_poison_event_becomes_a_dead_letter_and_the_line_moves_on(servers, dsn):
+    async with prepared(servers) as (bus, admin), replica(servers, bus, dsn):
+        await beat(admin, "a", 0)
+        await beat(admin, "a", "poison")
+        await beat(admin, "a", 1)
+        # Not of the catalogue's making at all: no headers, no JSON.
+        await admin.nats.jetstream().publish("cmd.presence.realtime.acc1.a.heartbeat", b"\xff{")
+        await beat(admin, "a", 2)
+        assert await handled(dsn, 3)
+        await published(admin, dsn)
+        dead = await admin.stored("DEAD")
+    assert [device for _, device in rows(dsn, "select agent, device from beat order by n")] == ["0", "1", "2"]
+    reasons = rows(dsn, "select reason, error from dead_letters order by stream_seq")
+    assert [reason for reason, _ in reasons] == ["handler", "envelope"]
+    assert "poison" in reasons[0][1]
+    assert len(dead) == 2
+
+
+async def test_replicas_share_partitions_and_a_stopped_one_hands_over(servers, dsn):
+    async with prepared(servers) as (bus, admin), replica(servers, bus, dsn) as one:
+        assert len(one.leases.held) == 16
+        async with replica(servers, bus, dsn) as two:
+
+            async def shared() -> bool:
+                return len(one.leases.held) == len(two.leases.held) == 8
+
+            assert await until(shared, 10)
+            assert not one.leases.held & two.leases.held
+            for n in range(20):
+                await asyncio.gather(*(beat(admin, f"a{agent}", n) for agent in range(20)))
+            assert await handled(dsn, 400)
+
+        async def alone() -> bool:
+            return len(one.leases.held) == 16
+
+        assert await until(alone, 10)
+        for n in range(20, 30):
+            await asyncio.gather(*(beat(admin, f"a{agent}", n) for agent in range(20)))
+        assert await handled(dsn, 600)
+        assert_in_order(await published(admin, dsn), agents=20, each=30)
+
+
+async def test_a_position_moved_by_another_replica_stops_the_batch(servers, dsn):
+    """A late replica must do nothing: its batch is rolled back whole, effects and events."""
+    async with prepared(servers) as (bus, admin), replica(servers, bus, dsn) as runtime:
+        reader = next(r for r in runtime.readers if r.stream is streams.CMD_PRESENCE)
+        reader_move = reader._move
+
+        async def stolen(tx, batch):
+            # Between the fetch and the transaction another replica has handled the very same events.
+            with psycopg.connect(dsn) as connection:
+                for feed, events in batch:
+                    connection.execute(
+                        "update position set seq = %s where stream = 'CMD_PRESENCE' and p = %s",
+                        (events[-1].seq, feed.p),
+                    )
+            reader._move = reader_move
+            await reader_move(tx, batch)
+
+        reader._move = stolen
+        await beat(admin, "a", 0)
+
+        async def lost() -> bool:
+            return reader._move is reader_move
+
+        assert await until(lost, 10)
+        await beat(admin, "a", 1)
+        assert await handled(dsn, 1)
+    assert rows(dsn, "select agent, device from beat") == [("a", "1")]
+    assert rows(dsn, "select count(*) from outbox") == [(1,)]
+
+
+async def test_the_relay_adopts_what_it_published_but_never_recorded(servers, dsn):
+    """Dying between publish and mark must not publish twice."""
+    async with prepared(servers) as (bus, admin):
+        async with replica(servers, bus, dsn):
+            for n in range(10):
+                await beat(admin, "a", n)
+            assert await handled(dsn, 10)
+            assert len(await published(admin, dsn)) == 10
+        with psycopg.connect(dsn) as connection:
+            connection.execute("update outbox set stream_seq = null where stream_seq >= 5")
+            lane = connection.execute("select event_id, p from outbox where stream_seq = 4").fetchone()
+            connection.execute("update relay_mark set seq = 4, event_id = %s", (lane[0],))
+        async with replica(servers, bus, dsn):
+            await beat(admin, "a", 10)
+            assert await handled(dsn, 11)
+            assert_in_order(await published(admin, dsn), agents=1, each=11)
+
+
+async def test_a_stream_that_lost_its_tail_gets_it_again_in_order(servers, dsn):
+    async with prepared(servers) as (bus, admin):
+        async with replica(servers, bus, dsn):
+            for n in range(10):
+                await beat(admin, "a", n)
+            assert await handled(dsn, 10)
+            await published(admin, dsn)
+        # The broker's store comes back from before the last five: delete and make anew with the first five only.
+        stored = await admin.stored("EVT_PRESENCE")
+        js = admin.nats.jetstream()
+        await js.delete_stream("EVT_PRESENCE")
+        await topology.apply(admin)
+        for subject, headers, body in stored[:5]:
+            tokens = subject.split(".")
+            del tokens[2]
+            kept = {k: v for k, v in headers.items() if not k.startswith(("Nats-Expected", "Nats-Batch"))}
+            await js.publish(".".join(tokens), body, headers=kept)
+        async with replica(servers, bus, dsn):
+            await beat(admin, "a", 10)
+            assert await handled(dsn, 11)
+            assert_in_order(await published(admin, dsn), agents=1, each=11)
+
+
+async def test_an_emptied_stream_is_refused_with_one_clear_line(servers, dsn):
+    async with prepared(servers) as (bus, admin):
+        async with replica(servers, bus, dsn):
+            await beat(admin, "a", 0)
+            assert await handled(dsn, 1)
+            await published(admin, dsn)
+        await admin.nats.jetstream().purge_stream("EVT_PRESENCE")
+        async with replica(servers, bus, dsn) as runtime:
+            await beat(admin, "a", 1)
+
+            async def refused() -> bool:
+                return bool(runtime.relay.refused)
+
+            assert await until(refused, 10)
+            assert "was emptied or replaced" in next(iter(runtime.missing().values()))
+
+
+async def test_a_foreign_message_in_our_lane_is_refused(servers, dsn):
+    async with prepared(servers) as (bus, admin), replica(servers, bus, dsn) as runtime:
+        await admin.nats.jetstream().publish("evt.presence.acc1.a.status_changed", b"{}")
+        await beat(admin, "a", 0)
+
+        async def refused() -> bool:
+            return bool(runtime.relay.refused)
+
+        assert await until(refused, 10)
+        assert "never wrote" in next(iter(runtime.relay.refused.values()))
+
+
+async def test_commands_of_two_senders_have_lanes_of_their_own():
+    ours = lane_filter("automation", streams.CMD_CONVERSATION, 3)
+    theirs = lane_filter("notification", streams.CMD_CONVERSATION, 3)
+    assert ours != theirs
+
+
+async def test_a_service_may_publish_only_its_own_subjects(servers, dsn):
+    async with prepared(servers) as (bus, admin), replica(servers, bus, dsn) as runtime:
+        with pytest.raises(Exception, match=r"(?i)permissions|timeout"):
+            await runtime.js.publish("evt.identity.acc1.x.agent_changed", b"{}", timeout=1)
+        assert not await admin.stored("EVT_IDENTITY")
