@@ -1,0 +1,4 @@
+from relevo.chassis import main
+from relevo.conversation.app import build
+
+main(build)

@@ -1,0 +1,22 @@
+"""Wiring: what runs in this service."""
+
+from relevo.chassis import Consumer, Service
+from relevo.contracts import streams
+from relevo.conversation import api, handlers, retention
+from relevo.conversation.settings import Settings
+
+
+def build() -> Service:
+    """The conversation service, configured by its environment."""
+    return Service(
+        name="conversation",
+        settings=Settings(),
+        migrations="relevo.conversation.migrations",
+        consumers=(
+            Consumer(streams.EVT_INGEST, handlers.on_ingest),
+            Consumer(streams.EVT_ASSIGNMENT, handlers.on_assignment),
+            Consumer(streams.CMD_CONVERSATION, handlers.on_commands),
+        ),
+        router=api.router,
+        workers=(retention.run,),
+    )

@@ -1,0 +1,78 @@
+"""What one transaction does to conversations: gathered act by act, written at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from relevo.chassis.crash import crash_point
+from relevo.chassis.database import Tx
+from relevo.contracts.base import Model
+from relevo.contracts.conversation import ContactCreated
+from relevo.contracts.envelope import Envelope
+from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
+from relevo.conversation import store
+from relevo.conversation.domain.conversation import Change, Conversation
+from relevo.conversation.store import Key, StoredMessage
+
+
+@dataclass(frozen=True, slots=True)
+class _Emission:
+    data: Model
+    account_id: str
+    entity: str
+    actor: str
+    sequence: int
+    at: datetime
+    cause: Envelope | None
+
+
+class Changes:
+    """The conversations that a transaction holds locked, as they become, with the events that tell of it, in order."""
+
+    def __init__(self, conversations: Mapping[Key, Conversation]) -> None:
+        self.conversations = dict(conversations)
+        self._changed: set[Key] = set()
+        self._messages: dict[str, StoredMessage] = {}
+        self._emissions: list[_Emission] = []
+
+    def apply(self, change: Change, *, actor: str, cause: Envelope | None = None) -> None:
+        """Take an act over: its state, its message, its events, and what leaves for the customer."""
+        state = change.conversation.state
+        account_id = state.account_id
+        key = (account_id, state.id)
+        if self.conversations.get(key) is not change.conversation:
+            self.conversations[key] = change.conversation
+            self._changed.add(key)
+        if change.message:
+            self._messages[change.message.id] = StoredMessage(account_id, change.message)
+        for event in change.events:
+            sequence = event.conversation.sequence
+            self._emissions.append(_Emission(event, account_id, state.id, actor, sequence, change.at, cause))
+        if change.outbound:
+            self._emissions.append(_Emission(change.outbound, account_id, state.id, actor, 0, change.at, cause))
+
+    def contact_created(self, account_id: str, contact: ContactSnapshot, at: datetime, cause: Envelope) -> None:
+        """Tell of a new contact: the first event of its own."""
+        data = ContactCreated(contact=contact)
+        self._emissions.append(_Emission(data, account_id, contact.id, f"contact:{contact.id}", 1, at, cause))
+
+    def withhold(self, account_id: str, contact: ContactSnapshot, message: MessageSnapshot) -> None:
+        """Keep a blocked contact's message in no conversation; nobody is told."""
+        self._messages[message.id] = StoredMessage(account_id, message, withheld_from=contact.id)
+
+    async def save(self, tx: Tx) -> None:
+        """Write it all: one statement for conversations, one for messages; the events commit with them."""
+        await store.save_conversations(tx, [self.conversations[key] for key in sorted(self._changed)])
+        crash_point("conversation.between_conversations_and_messages")
+        await store.save_messages(tx, list(self._messages.values()))
+        crash_point("conversation.before_events")
+        for emission in self._emissions:
+            tx.emit(
+                emission.data,
+                account=emission.account_id,
+                entity=emission.entity,
+                actor=emission.actor,
+                sequence=emission.sequence,
+                time=emission.at,
+                cause=emission.cause,
+            )

@@ -1,0 +1,1 @@
+"""The decisions of the shared inbox: pure functions over plain data."""

@@ -1,0 +1,26 @@
+"""What this service forgets, and when."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+from relevo.chassis.service import Runtime
+from relevo.contracts import streams
+from relevo.contracts.base import now
+from relevo.conversation import store
+
+COMMANDS_KEPT: Final = streams.CMD_CONVERSATION.max_age * 2
+"""Twice as long as the bus can still deliver a command again."""
+
+_EVERY: Final = timedelta(hours=1)
+
+
+async def run(runtime: Runtime) -> None:
+    """Every hour, forget commands that can come no more. Any number of replicas may do it."""
+    while True:
+        await asyncio.sleep(_EVERY.total_seconds())
+        try:
+            async with runtime.database.begin() as tx:
+                await store.forget_commands(tx, now() - COMMANDS_KEPT)
+        except Exception as error:  # noqa: BLE001  (the database may be away; the next hour will do)
+            runtime.log.warning("retention_again", error=repr(error)[:300])

@@ -1,0 +1,7 @@
+"""The service's configuration."""
+
+from relevo.chassis.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Nothing of its own beyond what every service has."""

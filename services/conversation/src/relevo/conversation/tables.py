@@ -1,0 +1,81 @@
+"""The tables that lists are composed over; the statements of the hot path are in store.py."""
+
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime, Integer, MetaData, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+
+_TIME = DateTime(timezone=True)
+_ID = Uuid(as_uuid=False)
+
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ID, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("email", Text),
+    Column("phone", Text),
+    Column("language", Text),
+    Column("labels", ARRAY(Text), nullable=False),
+    Column("blocked", Boolean, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ID, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("inbox_id", _ID, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("contact_id", _ID, nullable=False),
+    Column("source_id", Text, nullable=False),
+    Column("recipient_key", Text, nullable=False),
+    Column("exclusive", Boolean, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("archived", Boolean, nullable=False),
+    Column("priority", Text),
+    Column("subject", Text, nullable=False),
+    Column("language", Text),
+    Column("labels", ARRAY(Text), nullable=False),
+    Column("assignee_id", _ID),
+    Column("team_id", _ID),
+    Column("participant_ids", ARRAY(_ID), nullable=False),
+    Column("owner_id", _ID),
+    Column("assignment_version", BigInteger, nullable=False),
+    Column("cycle", Integer, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+    Column("opened_at", _TIME, nullable=False),
+    Column("resolved_at", _TIME),
+    Column("first_reply_at", _TIME),
+    Column("waiting_since", _TIME),
+    Column("last_activity_at", _TIME, nullable=False),
+    Column("message_count", Integer, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ID, nullable=False),
+    Column("conversation_id", _ID),
+    Column("withheld_from", _ID),
+    Column("sequence", BigInteger),
+    Column("kind", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("author_name", Text, nullable=False),
+    Column("external_id", Text),
+    Column("reply_to", Text),
+    Column("attachments", JSONB, nullable=False),
+    Column("mentions", ARRAY(Text), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("error", Text),
+    Column("occurred_at", _TIME, nullable=False),
+    Column("created_at", _TIME, nullable=False),
+)

@@ -1,0 +1,273 @@
+"""The life of a conversation, whatever happens to it in whatever order."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from relevo.contracts.base import new_id
+from relevo.contracts.conversation import ConversationEvent, MessageCreated
+from relevo.contracts.ingest import InboxState
+from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
+from relevo.conversation.domain import conversation as story
+from relevo.conversation.domain.conversation import Change, Conversation, Incoming, Refused, Writing
+
+START = datetime(2025, 3, 1, 9, tzinfo=UTC)
+INBOX = InboxState(id=new_id(), account_id=new_id(), name="WhatsApp", channel="whatsapp")
+CONTACT = ContactSnapshot(id=new_id(), name="Ana")
+AGENTS = [new_id() for _ in range(3)]
+
+
+def begun(at: datetime = START, inbox: InboxState = INBOX) -> Conversation:
+    return story.begin(
+        id=new_id(),
+        number=1,
+        inbox=inbox,
+        contact=CONTACT,
+        source_id="34600111222",
+        recipient_key="abc",
+        occurred_at=at,
+        now=at,
+    ).conversation
+
+
+def incoming(at: datetime = START, text: str = "Hola") -> Incoming:
+    return Incoming(id=new_id(), text=text, external_id=new_id(), occurred_at=at)
+
+
+def writing(*, human: bool = True) -> Writing:
+    return Writing(new_id(), "Buenos días", f"agent:{AGENTS[0]}" if human else "rule:r1", human=human)
+
+
+def kinds(change: Change) -> list[str]:
+    return [type(event).__name__ for event in change.events]
+
+
+class Life(RuleBasedStateMachine):
+    """Every act in any order; the invariants hold after each, and the events alone tell the whole story."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = START
+        opened = story.begin(
+            id=new_id(),
+            number=7,
+            inbox=INBOX,
+            contact=CONTACT,
+            source_id="x",
+            recipient_key="abc",
+            occurred_at=START,
+            now=START,
+        )
+        self.conversation = opened.conversation
+        self.events: list[ConversationEvent] = list(opened.events)
+        self.sent: list[MessageSnapshot] = []
+        self.left: list[str] = []
+
+    def take(self, change: Change) -> None:
+        if not change.events:
+            assert change.conversation.state.sequence == self.conversation.state.sequence
+        self.conversation = change.conversation
+        self.events.extend(change.events)
+        if change.outbound:
+            self.left.append(change.outbound.message_id)
+
+    def attempt(self, act: object, *, allowed: bool) -> None:
+        assert callable(act)
+        if allowed:
+            self.take(act())
+        else:
+            with pytest.raises(Refused) as refused:
+                act()
+            assert refused.value.es
+            assert refused.value.en
+
+    @rule(late=st.integers(-100, 10_000), passed=st.integers(0, 10_000))
+    def customer_writes(self, late: int, passed: int) -> None:
+        self.now += timedelta(seconds=passed)
+        self.take(story.receive(self.conversation, incoming(self.now - timedelta(seconds=late)), self.now))
+        assert self.conversation.unresolved
+        assert self.conversation.state.waiting_since is not None
+
+    @rule(human=st.booleans(), passed=st.integers(0, 10_000))
+    def reply(self, human: bool, passed: int) -> None:
+        self.now += timedelta(seconds=passed)
+        before = self.conversation
+
+        def act() -> Change:
+            return story.reply(before, writing(human=human), self.now)
+
+        self.attempt(act, allowed=not before.state.archived)
+        if not before.state.archived:
+            event = self.events[-1]
+            assert isinstance(event, MessageCreated)
+            self.sent.append(event.message)
+            assert self.conversation.state.status == before.state.status
+            if human:
+                assert self.conversation.state.waiting_since is None
+
+    @rule(who=st.sets(st.sampled_from(AGENTS)))
+    def note(self, who: set[str]) -> None:
+        before = self.conversation
+        change = story.note(before, writing(), self.now, mentions=[f"agent:{w}" for w in who], mentioned_agents=who)
+        assert change.outbound is None
+        self.take(change)
+        assert who <= set(self.conversation.state.participant_ids)
+        assert self.conversation.state.waiting_since == before.state.waiting_since
+        assert self.conversation.state.first_reply_at == before.state.first_reply_at
+
+    @rule()
+    def resolve(self) -> None:
+        before = self.conversation
+        self.attempt(lambda: story.resolve(before, self.now), allowed=before.unresolved)
+
+    @rule()
+    def reopen(self) -> None:
+        before = self.conversation
+        self.attempt(lambda: story.reopen(before, self.now), allowed=not before.unresolved)
+
+    @rule()
+    def archive(self) -> None:
+        before = self.conversation
+        self.attempt(lambda: story.archive(before, self.now), allowed=not before.state.archived)
+
+    @rule()
+    def unarchive(self) -> None:
+        before = self.conversation
+        self.attempt(lambda: story.unarchive(before, self.now), allowed=before.state.archived)
+
+    @rule(add=st.sets(st.sampled_from("abcd")), remove=st.sets(st.sampled_from("abcd")))
+    def labels(self, add: set[str], remove: set[str]) -> None:
+        before = set(self.conversation.state.labels)
+        self.take(story.change_labels(self.conversation, sorted(add), sorted(remove), self.now))
+        assert set(self.conversation.state.labels) == (before - remove) | add
+
+    @rule(version=st.integers(0, 20), assignee=st.sampled_from([None, *AGENTS]), team=st.sampled_from([None, "t1"]))
+    def assign(self, version: int, assignee: str | None, team: str | None) -> None:
+        before = self.conversation.state
+        self.take(
+            story.fold_assignment(
+                self.conversation,
+                version=version,
+                assignee_id=assignee,
+                team_id=team,
+                reason="manual",
+                mode="manual",
+                at=self.now,
+            )
+        )
+        after = self.conversation.state
+        newer = version > before.assignment_version
+        assert after.assignment_version == max(version, before.assignment_version)
+        assert (after.assignee_id, after.team_id) == (
+            (assignee, team) if newer else (before.assignee_id, before.team_id)
+        )
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data(), status=st.sampled_from(["sent", "delivered", "read", "failed"]))
+    def report(self, data: st.DataObject, status: str) -> None:
+        index = data.draw(st.integers(0, len(self.sent) - 1))
+        change = story.fold_status(
+            self.conversation, self.sent[index], status=status, error="x", external_id="wamid", at=self.now
+        )
+        self.take(change)
+        if change.message:
+            self.sent[index] = change.message
+
+    @invariant()
+    def numbers_have_no_gap(self) -> None:
+        assert [e.conversation.sequence for e in self.events] == list(range(1, len(self.events) + 1))
+        assert self.conversation.state.sequence == len(self.events)
+
+    @invariant()
+    def the_state_is_consistent(self) -> None:
+        s = self.conversation.state
+        assert s.stage == story.stage_of(s.status, archived=s.archived, first_reply_at=s.first_reply_at)
+        assert not s.archived or s.status == "resolved"
+        assert (s.resolved_at is not None) == (s.status == "resolved")
+        assert s.waiting_since is None or (s.status != "resolved" and s.waiting_since >= s.opened_at)
+        assert s.resolved_at is None or s.resolved_at >= s.opened_at
+        assert s.first_reply_at is None or s.first_reply_at >= s.opened_at
+        assert s.last_activity_at <= self.now
+
+    @invariant()
+    def each_event_tells_the_facts_before_it(self) -> None:
+        for earlier, later in zip(self.events, self.events[1:], strict=False):
+            assert later.before == earlier.conversation.access
+        assert self.events[0].before is None
+
+    @invariant()
+    def only_public_replies_leave(self) -> None:
+        messages = [e.message for e in self.events if isinstance(e, MessageCreated)]
+        assert self.left == [m.id for m in messages if m.kind == "outgoing"]
+        assert self.conversation.state.message_count == len(messages)
+
+
+Life.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestLife = Life.TestCase
+
+
+@given(st.lists(st.sampled_from(["sent", "delivered", "read", "failed"]), max_size=8), st.randoms())
+def test_delivery_reports_give_the_same_in_any_order(reports: list[str], random: object) -> None:
+    def fold(order: list[str]) -> str:
+        change = story.reply(begun(), writing(), START)
+        conversation, message = change.conversation, change.message
+        assert message
+        for status in order:
+            step = story.fold_status(conversation, message, status=status, error=None, external_id=None, at=START)
+            conversation, message = step.conversation, step.message or message
+        return message.status
+
+    shuffled = list(reports)
+    random.shuffle(shuffled)
+    assert fold(reports) == fold(shuffled)
+
+
+def test_a_customer_reopens_an_archived_conversation_which_loses_the_flag_first() -> None:
+    archived = story.archive(begun(), START).conversation
+    change = story.receive(archived, incoming(START), START)
+    assert kinds(change) == ["ConversationUnarchived", "ConversationReopened", "MessageCreated"]
+    assert change.conversation.state.cycle == 2
+    assert change.conversation.state.stage == "new"
+
+
+def test_archiving_an_open_conversation_resolves_it_in_the_same_act() -> None:
+    change = story.archive(begun(), START)
+    assert kinds(change) == ["ConversationResolved", "ConversationArchived"]
+    assert [e.conversation.stage for e in change.events] == ["closed", "archived"]
+
+
+def test_the_inbox_policy_decides_what_a_new_message_does() -> None:
+    resolved = story.resolve(begun(), START).conversation
+    archived = story.archive(resolved, START).conversation
+    for policy, closed in (("always_one", "reopen"), ("new_after_resolved", "open")):
+        assert story.destination(None, policy) == "open"
+        assert story.destination(begun(), policy) == "append"
+        assert story.destination(resolved, policy) == closed
+        assert story.destination(archived, policy) == closed
+
+
+def test_the_first_reply_and_the_wait_that_it_ends_are_told_once() -> None:
+    waiting = story.receive(begun(), incoming(START), START).conversation
+    later = START + timedelta(minutes=3)
+    rule_wrote = story.reply(waiting, writing(human=False), later)
+    assert rule_wrote.conversation.state.waiting_since == START
+    assert rule_wrote.conversation.state.stage == "new"
+    first = story.reply(rule_wrote.conversation, writing(), later).events[0]
+    assert isinstance(first, MessageCreated)
+    assert (first.first_reply, first.answered_since) == (True, START)
+    assert first.conversation.stage == "in_progress"
+    second = story.reply(story.reply(waiting, writing(), later).conversation, writing(), later).events[0]
+    assert isinstance(second, MessageCreated)
+    assert (second.first_reply, second.answered_since) == (False, None)
+
+
+def test_a_time_from_the_future_is_cut_to_now_and_a_cycle_never_begins_before_the_last_ended() -> None:
+    ahead = story.receive(begun(), incoming(START + timedelta(days=1)), START)
+    assert ahead.conversation.state.waiting_since == START
+    closed_at = START + timedelta(hours=2)
+    resolved = story.resolve(begun(), closed_at).conversation
+    reopened = story.receive(resolved, incoming(START), closed_at + timedelta(minutes=1)).conversation.state
+    assert reopened.opened_at == closed_at
+    assert reopened.waiting_since == closed_at
