@@ -1,5 +1,6 @@
 """Effective status: the precedence table, and that intervals tile time whatever comes in."""
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -192,7 +193,7 @@ def test_intervals_tile_time(steps):
         assert effective(someone, now)[0] == someone.state
         following = deadline(someone)
         assert following is None or following > now, "nothing that is over is waited for"
-    for (state, begin, end), (following, start, _) in zip(history, history[1:], strict=False):
+    for (state, begin, end), (following, start, _) in itertools.pairwise(history):
         assert begin < end == start
         assert state != following
     assert [end for *_, end in history].count(None) == 1

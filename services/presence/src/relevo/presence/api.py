@@ -1,11 +1,12 @@
 """HTTP: my status, the roster, another's status, the history."""
 
-from datetime import datetime, timedelta
-from typing import Annotated
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
-from relevo.chassis import directory
+from relevo.chassis import directory, paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
 from relevo.chassis.http import Db, Rt
@@ -20,6 +21,10 @@ from relevo.presence.domain.status import Choice, Chosen, newcomer
 from relevo.presence.settings import Settings
 
 router = APIRouter(tags=["presence"])
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CURSOR_RANGE = 2**57
+"""Microseconds since the epoch, up to the year 6500: whatever a forged cursor says is a moment."""
 
 
 class ChoiceIn(BaseModel):
@@ -69,7 +74,7 @@ Supervisor = Annotated[Principal, Depends(require(Permission.PRESENCE_OTHERS))]
 async def set_mine(body: ChoiceIn, who: ReadMe, db: Db, rt: Rt) -> StatusOut:
     """Set my status. Where no socket is connected the call counts as a sign of life for a working day."""
     agent_id = _me(who)
-    return await _choose(body, who, agent_id, who.name, db, rt)
+    return await _choose(body, who, agent_id, name=who.name, db=db, rt=rt)
 
 
 @router.get("/presence/me")
@@ -87,7 +92,7 @@ async def get_roster(who: ReadAll, db: Db) -> Roster:
         known = await store.roster(tx, who.account_id, now())
         agents = await directory.agents(tx, who.account_id)
     items = []
-    for agent in sorted(agents.values(), key=lambda agent: (agent.name.casefold(), agent.id)):
+    for agent in sorted(agents, key=lambda agent: (agent.name.casefold(), agent.id)):
         if not agent.active:
             continue
         row = known.get(agent.id)
@@ -111,6 +116,7 @@ async def get_roster(who: ReadAll, db: Db) -> Roster:
 
 @router.get("/presence/history")
 async def get_history(
+    *,
     who: Anyone,
     db: Db,
     agent_id: Annotated[Id, Query(description="Whose history; another's needs presence.others.")],
@@ -137,12 +143,11 @@ async def get_history(
             en="The period is empty: `since` must be before `until`.",
             errors=[FieldError("/query/since", es="Debe ser anterior a until.", en="Must be before until.")],
         )
-    after = _place(cursor)
+    after = _EPOCH + timedelta(microseconds=paging.decode(cursor, int)[0] % _CURSOR_RANGE) if cursor else None
     async with db.begin() as tx:
         await _known(tx, who.account_id, agent_id)
         rows = await store.history(tx, who.account_id, agent_id, since=begin, until=end, after=after, limit=limit + 1)
-    items = [IntervalOut(**row) for row in rows[:limit]]
-    return Page(items=items, next=items[-1].from_at.isoformat() if len(rows) > limit else None)
+    return paging.page(rows, limit, _place, lambda row: IntervalOut(**row))
 
 
 @router.put("/presence/{agent_id}")
@@ -150,10 +155,10 @@ async def set_others(agent_id: Id, body: ChoiceIn, who: Supervisor, db: Db, rt: 
     """Set somebody's status for them. It cannot make an agent who is not there available: no sign of life is theirs."""
     async with db.begin() as tx:
         name = await _known(tx, who.account_id, agent_id)
-    return await _choose(body, who, agent_id, name, db, rt)
+    return await _choose(body, who, agent_id, name=name, db=db, rt=rt)
 
 
-async def _choose(body: ChoiceIn, who: Principal, agent_id: str, name: str, db: Db, rt: Rt) -> StatusOut:
+async def _choose(body: ChoiceIn, who: Principal, agent_id: str, *, name: str, db: Db, rt: Rt) -> StatusOut:
     moment = now()
     if body.until is not None and body.until <= moment:
         raise Problem(
@@ -195,25 +200,11 @@ def _me(who: Principal) -> str:
 
 async def _known(tx: Tx, account_id: str, agent_id: str) -> str:
     """The agent's name. Raises Problem 404 when the account has no such agent."""
-    agent = (await directory.agents(tx, account_id)).get(agent_id)
-    if agent is None:
+    agent = next((agent for agent in await directory.agents(tx, account_id) if agent.id == agent_id), None)
+    if agent is None or not agent.active:
         raise Problem(404, "agent_not_found", es="No existe esa persona.", en="There is no such agent.")
     return agent.name
 
 
-def _place(cursor: str | None) -> datetime | None:
-    if cursor is None:
-        return None
-    try:
-        place = datetime.fromisoformat(cursor)
-        if place.tzinfo is None:
-            raise ValueError
-    except ValueError:
-        raise Problem(
-            422,
-            "bad_cursor",
-            es="El cursor no es de esta lista: pide la primera página de nuevo.",
-            en="The cursor is not of this list: ask for the first page again.",
-            errors=[FieldError("/query/cursor", es="No es válido.", en="Is not valid.")],
-        ) from None
-    return place
+def _place(row: Mapping[str, Any]) -> tuple[int]:
+    return ((row["from_at"] - _EPOCH) // timedelta(microseconds=1),)

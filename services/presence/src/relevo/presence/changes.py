@@ -6,6 +6,7 @@ from datetime import datetime
 
 from relevo.chassis import timers
 from relevo.chassis.database import Tx
+from relevo.chassis.timers import Timer
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.presence import AgentStatus, StatusChanged
 from relevo.presence import store
@@ -64,13 +65,15 @@ async def ring(tx: Tx, due: dict[str, datetime], now: datetime, limits: Limits) 
 async def _write(
     tx: Tx, watched: Sequence[store.Watched], made: Sequence[tuple[Change, Envelope | None]], now: datetime
 ) -> None:
+    alarms = []
     for one in watched:
         deadline = status.deadline(one.agent)
         # A heartbeat only moves the deadline away: the timer that is set rings first, and sets the next one. So
         # heartbeats touch no timer.
         if deadline is not None and (one.check_at is None or deadline < one.check_at):
             one.check_at = deadline
-            await timers.schedule(tx, TIMER, one.agent.id, deadline, {})
+            alarms.append(Timer(one.agent.id, deadline, account_id=one.agent.account_id))
+    await timers.schedule_all(tx, TIMER, alarms)
     if watched:
         await store.save(tx, watched)
     if made:

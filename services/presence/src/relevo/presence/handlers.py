@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from relevo.chassis.database import Tx
-from relevo.chassis.reader import Received
+from relevo.chassis.received import Received
 from relevo.chassis.timers import DueTimer
 from relevo.contracts.base import now
 from relevo.contracts.identity import AgentChanged, SessionRevoked

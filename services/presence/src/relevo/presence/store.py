@@ -30,7 +30,7 @@ _LOCK = text("""
 """)
 
 _DEVICES = text("""
-    select cast(agent_id as text), device_id, expires_at, closing
+    select cast(agent_id as text) as agent_id, device_id, expires_at, closing
     from devices where agent_id = any(cast(:agents as uuid[])) order by agent_id, device_id
 """)
 
@@ -111,11 +111,11 @@ async def create_missing(tx: Tx, agents: Mapping[str, str], now: datetime) -> No
 async def lock(tx: Tx, ids: Iterable[str]) -> dict[str, Watched]:
     """Lock and read agents; unknown ids are left out. Locks are taken in the order of ids."""
     wanted = sorted(ids)
-    rows = (await tx.execute(_LOCK, {"agents": wanted})).mappings().all()
+    found = (await tx.execute(_LOCK, {"agents": wanted})).mappings().all()
     devices: dict[str, list[tuple[str, datetime, bool]]] = {}
-    for agent_id, device, expires, closing in (await tx.execute(_DEVICES, {"agents": wanted})).all():
-        devices.setdefault(agent_id, []).append((device, expires, closing))
-    return {row["agent_id"]: Watched(_agent(row, devices.get(row["agent_id"], ())), row["check_at"]) for row in rows}
+    for row in (await tx.execute(_DEVICES, {"agents": wanted})).all():
+        devices.setdefault(row.agent_id, []).append((row.device_id, row.expires_at, row.closing))
+    return {row["agent_id"]: Watched(_agent(row, devices.get(row["agent_id"], ())), row["check_at"]) for row in found}
 
 
 async def read(tx: Tx, account_id: str, agent_id: str) -> Agent | None:
@@ -124,7 +124,7 @@ async def read(tx: Tx, account_id: str, agent_id: str) -> Agent | None:
     if row is None:
         return None
     devices = (await tx.execute(_DEVICES, {"agents": [agent_id]})).all()
-    return _agent(row, [(device, expires, closing) for _, device, expires, closing in devices])
+    return _agent(row, [(one.device_id, one.expires_at, one.closing) for one in devices])
 
 
 def _agent(row: Mapping[Any, Any], devices: Sequence[tuple[str, datetime, bool]]) -> Agent:
