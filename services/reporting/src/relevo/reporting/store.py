@@ -11,7 +11,21 @@ from relevo.contracts.metrics import Dimensions, Fact, Metric
 from relevo.reporting import tables
 from relevo.reporting.domain.facts import UNITS
 from relevo.reporting.domain.rollup import Resolution
-from sqlalchemy import ARRAY, ColumnElement, DateTime, Double, Row, false, func, literal, or_, select, text, tuple_
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    DateTime,
+    Double,
+    Row,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+    type_coerce,
+)
 
 _ROLLUP = """
     {name}s as (
@@ -148,7 +162,9 @@ async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
             func.count().label("n"),
             func.sum(f.value).label("total"),
             func.avg(f.value).label("mean"),
-            func.percentile_cont(literal(list(_QUANTILES), ARRAY(Double))).within_group(f.value).label("quantiles"),
+            type_coerce(
+                func.percentile_cont(literal(list(_QUANTILES), ARRAY(Double))).within_group(f.value), ARRAY(Double)
+            ).label("quantiles"),
         )
         .where(*_where(tables.facts.c, f.at, selection))
         .group_by(func.grouping_sets(tuple_(f.metric), tuple_(f.metric, f.state)))
@@ -160,8 +176,8 @@ async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
             state=row.state,
             count=row.n,
             sum=float(row.total),
-            mean=float(row.mean),
-            quantiles=(row.quantiles[0], row.quantiles[1], row.quantiles[2]),
+            mean=round(float(row.mean), 6),
+            quantiles=(round(row.quantiles[0], 6), round(row.quantiles[1], 6), round(row.quantiles[2], 6)),
         )
         for row in await tx.execute(statement)
     ]

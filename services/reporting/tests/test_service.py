@@ -1,0 +1,242 @@
+"""The running service on real servers: events in, facts, roll-ups, metrics and reports out."""
+
+import json
+import random
+from datetime import timedelta
+
+import psycopg
+from relevo.chassis.auth import new_key
+from relevo.chassis.testing import running
+from relevo.contracts.base import new_id
+from relevo.contracts.conversation import AssigneeChanged, ConversationOpened, ConversationResolved
+from relevo.contracts.identity import KeyChanged, KeyState
+from relevo.contracts.permissions import Permission
+from relevo.contracts.presence import AgentStatus, StatusChanged
+from relevo.reporting.app import build
+
+from .samples import ACCOUNT, AGENT, INBOX, NOON, TEAM, conversation, incoming, reply
+
+PERIOD = {"since": "2026-03-02T00:00:00Z", "until": "2026-03-03T00:00:00Z"}
+
+
+async def _key(service, *permissions: Permission, account: str = ACCOUNT) -> dict[str, str]:
+    key = new_key("api")
+    state = KeyState(
+        id=key.id, account_id=account, kind="api", name="k", sha256=key.sha256, permissions=frozenset(permissions)
+    )
+    await service.admin.publish(KeyChanged(key=state), account=account, entity=key.id, sequence=1)
+    await service.settle()
+    return {"Authorization": f"Bearer {key.plain}"}
+
+
+def _story():
+    """A day of one account: (event, time)."""
+    status = AgentStatus(agent_id=AGENT, state="busy", since=NOON, cause="manual")
+    resolved = conversation(status="resolved", stage="closed", resolved_at=NOON)
+    return [
+        (ConversationOpened(conversation=conversation()), NOON - timedelta(minutes=10)),
+        *((incoming(), NOON + timedelta(minutes=n)) for n in range(5)),
+        *(
+            (reply(first_reply=n == 1, answered_since=NOON - timedelta(seconds=n)), NOON + timedelta(hours=n))
+            for n in range(1, 11)
+        ),
+        (ConversationResolved(conversation=resolved), NOON),
+        (AssigneeChanged(conversation=conversation(), from_assignee_id=new_id()), NOON),
+        (StatusChanged(status=status, previous="available", previous_since=NOON - timedelta(hours=1)), NOON),
+    ]
+
+
+async def _tell(service, story) -> list:
+    sent = []
+    for data, at in story:
+        entity = getattr(data, "conversation", None)
+        sent.append(await service.admin.publish(data, account=ACCOUNT, entity=entity.id if entity else AGENT, time=at))
+    await service.settle()
+    return sent
+
+
+async def _summary(service, headers, **more) -> dict:
+    answer = await service.http.get("/reports/summary", params={**PERIOD, **more}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return {metric["metric"]: metric for metric in answer.json()["metrics"]}
+
+
+async def test_a_day_in_numbers(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        empty = await _summary(service, headers)
+        assert all(m["count"] == 0 and m["sum"] == 0 and m["mean"] is None for m in empty.values())
+        await _tell(service, _story())
+
+        found = await _summary(service, headers)
+        assert found["messages_in"]["count"] == 5
+        assert found["messages_in"]["mean"] is None
+        replies = found["reply_time"]
+        assert (replies["count"], replies["sum"], replies["mean"]) == (10, 55, 5.5)
+        assert (replies["median"], replies["p90"], replies["p95"]) == (5.5, 9.1, 9.55)
+        assert found["first_response"]["sum"] == 600
+        assert found["resolution"]["median"] == 600
+        assert found["transfers"]["count"] == 1
+        assert found["presence_seconds"]["states"] == {"available": 3600}
+        assert found["notes"] == {**empty["notes"]}
+
+        assert (await _summary(service, headers, agent_id=AGENT))["messages_out"]["count"] == 10
+        assert (await _summary(service, headers, agent_id=new_id()))["messages_out"]["count"] == 0
+        assert (await _summary(service, headers, team_id=TEAM, inbox_id=INBOX, channel="webchat"))["messages_in"][
+            "count"
+        ] == 5
+        assert (await _summary(service, headers, channel="email"))["messages_in"]["count"] == 0
+        exclusive = {"since": NOON.isoformat(), "until": (NOON + timedelta(minutes=4)).isoformat()}
+        assert (await _summary(service, headers, **exclusive))["messages_in"]["count"] == 4
+
+
+async def test_what_a_metrics_consumer_sums_is_what_the_report_says(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        await _tell(service, _story())
+        found = await _summary(service, headers)
+        facts, deltas = {}, {}
+        seen = set()
+        for subject, sent, body in await service.admin.stored("METRICS"):
+            _, account, family, metric = subject.split(".")
+            assert account == ACCOUNT
+            value = json.loads(body)
+            if family == "fact":
+                assert value["fact_id"] == sent["Nats-Msg-Id"]
+                assert value["fact_id"] not in seen
+                seen.add(value["fact_id"])
+                count, total = facts.get(metric, (0, 0.0))
+                facts[metric] = count + 1, total + value["value"]
+            else:
+                count, total = deltas.get(metric, (0, 0.0))
+                deltas[metric] = count + value["count"], total + value["sum"]
+        reported = {metric: (m["count"], m["sum"]) for metric, m in found.items() if m["count"]}
+        assert facts == deltas == reported
+
+
+async def test_events_seen_again_in_another_order_give_the_same_numbers(servers) -> None:
+    story = _story()
+    numbers = []
+    for seed in (None, 1):
+        async with running(build, servers) as service:
+            headers = await _key(service, Permission.REPORTS_ALL)
+            told = story[:]
+            if seed is not None:
+                random.Random(seed).shuffle(told)
+            sent = await _tell(service, told)
+            before = await _summary(service, headers), _rollups(service.dsn)
+            published = len(await service.admin.stored("METRICS"))
+            # The same events once more, as a rebuild reads them: same ids, other places in the stream.
+            async with service.runtime.database.begin() as tx:
+                (handler,) = {consumer.handler for consumer in service.runtime.service.consumers}
+                again = [_Replayed(envelope, data) for envelope, (data, _) in zip(sent, told, strict=True)]
+                await handler(random.Random(seed).sample(again, len(again)), tx)
+            await service.settle()
+            assert (await _summary(service, headers), _rollups(service.dsn)) == before
+            assert len(await service.admin.stored("METRICS")) == published
+            numbers.append(before)
+    assert numbers[0] == numbers[1]
+
+
+class _Replayed:
+    def __init__(self, envelope, data) -> None:
+        self.envelope, self.data = envelope, data
+
+
+def _rollups(dsn: str) -> dict:
+    with psycopg.connect(dsn) as connection:
+        found = {
+            name: connection.execute(
+                f"select metric, bucket, agent_id, state, count, sum from rollup_{name} order by 1, 2, 3, 4"
+            ).fetchall()
+            for name in ("minute", "hour", "day")
+        }
+        totals = {
+            name: connection.execute(
+                f"select metric, sum(count), sum(sum) from rollup_{name} group by 1 order by 1"
+            ).fetchall()
+            for name in found
+        }
+        raw = connection.execute("select metric, count(*), sum(value) from facts group by 1 order by 1").fetchall()
+    assert totals["minute"] == totals["hour"] == totals["day"] == raw
+    return found
+
+
+async def test_series_cut_at_local_days(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        await _tell(service, _story())
+        asked = {**PERIOD, "metric": "messages_out", "bucket": "day", "tz": "Asia/Kathmandu"}
+        answer = (await service.http.get("/reports/series", params=asked, headers=headers)).json()
+        # Local midnight is 18:15 UTC: replies from 13:00 to 18:00 are of the first day, 19:00 to 22:00 of the second.
+        assert [(p["start"], p["count"]) for p in answer["points"]] == [
+            ("2026-03-02T00:00:00Z", 6),
+            ("2026-03-02T18:15:00Z", 4),
+        ]
+        hours = {**PERIOD, "metric": "reply_time", "bucket": "hour"}
+        points = (await service.http.get("/reports/series", params=hours, headers=headers)).json()["points"]
+        assert len(points) == 24
+        assert [p["sum"] for p in points] == [0] * 13 + list(range(1, 11)) + [0]
+        assert points[0]["mean"] is None
+
+
+async def test_the_facts_behind_a_number_page_by_page(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        await _tell(service, _story())
+        asked, seen = {**PERIOD, "metric": "messages_out", "limit": 4}, []
+        while True:
+            answer = (await service.http.get("/reports/facts", params=asked, headers=headers)).json()
+            seen += answer["items"]
+            if answer["next"] is None:
+                break
+            asked["cursor"] = answer["next"]
+        assert [fact["at"] for fact in seen] == [f"2026-03-02T{hour}:00:00Z" for hour in range(13, 23)]
+        assert {fact["dimensions"]["agent_id"] for fact in seen} == {AGENT}
+        bad = await service.http.get(
+            "/reports/facts", params={**PERIOD, "metric": "notes", "cursor": "WyJ4IiwieSJd"}, headers=headers
+        )
+        assert bad.status_code == 422
+
+
+async def test_questions_that_cannot_be_answered_say_why(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        for asked, pointer in [
+            ({"since": PERIOD["since"]}, "/query/until"),
+            ({**PERIOD, "until": PERIOD["since"]}, "/query/until"),
+            ({**PERIOD, "since": "2026-03-02T00:00:00"}, "/query/since"),
+            ({**PERIOD, "agent_id": "me"}, "/query/agent_id"),
+        ]:
+            answer = await service.http.get("/reports/summary", params=asked, headers=headers)
+            assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+        for more, pointer in [
+            ({"tz": "Mars/Base"}, "/query/tz"),
+            ({"until": "2026-03-02T01:00:30Z"}, "/query/until"),
+            ({"since": "2000-01-01T00:00:00Z", "bucket": "hour"}, "/query/bucket"),
+            ({"metric": "love"}, "/query/metric"),
+        ]:
+            asked = {**PERIOD, "metric": "notes", "bucket": "day", **more}
+            answer = await service.http.get("/reports/series", params=asked, headers=headers)
+            assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+
+
+async def test_reports_reach_as_far_as_the_permission_and_never_another_account(servers) -> None:
+    async with running(build, servers) as service:
+        await _tell(service, _story())
+        nothing = await _key(service, Permission.CONVERSATIONS_READ)
+        refused = await service.http.get("/reports/summary", params=PERIOD, headers=nothing)
+        assert refused.status_code == 403
+        own = await _key(service, Permission.REPORTS_OWN)  # a key is no agent: nothing is its own
+        assert (await _summary(service, own))["messages_in"]["count"] == 0
+        stranger = await _key(service, Permission.REPORTS_ALL, account=new_id())
+        assert (await _summary(service, stranger))["messages_in"]["count"] == 0
+
+
+async def test_facts_of_any_month_find_their_partition(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        days = [NOON + timedelta(days=31 * n) for n in range(-12, 1)]
+        await _tell(service, [(incoming(), at) for at in days])
+        found = await _summary(service, headers, since="2025-01-01T00:00:00Z", until="2026-12-31T00:00:00Z")
+        assert found["messages_in"]["count"] == len(days)
