@@ -33,6 +33,8 @@ from relevo.contracts.identity import (
 )
 from relevo.contracts.permissions import ConversationScope, Permission
 from sqlalchemy import text
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 pytestmark = pytest.mark.anyio
 
@@ -130,7 +132,7 @@ class World:
         self.private = pair.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         self.public = pair.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
-    async def apply(self, kind, state, sequence=1, account=None, id_=None, deleted=False) -> None:
+    async def apply(self, kind, state, sequence=1, *, account=None, id_=None, deleted=False) -> None:
         async with self.db.begin() as tx:
             await directory.apply(tx, kind, account or self.account, id_ or state.id, state, sequence, deleted=deleted)
 
@@ -153,7 +155,7 @@ class World:
         await self.apply("agent", agent)
         return agent
 
-    def token(self, agent: AgentState, session="s1", private=None, seconds=60, kid=None, account=None) -> str:
+    def token(self, agent: AgentState, session="s1", *, private=None, seconds=60, kid=None, account=None) -> str:
         return access_token(
             private or self.private,
             kid or self.key_id,
@@ -363,13 +365,23 @@ async def test_a_large_body_is_refused(dsn, chunked):
 
 async def test_the_unexpected_is_a_500_with_an_id_and_without_the_cause(dsn):
     async with world(dsn) as w:
-        answer = await w.get("/boom", x_request_id="my-request-1", accept_language="en")
+        with capture_logs(processors=[merge_contextvars]) as lines:
+            answer = await w.get("/boom", x_request_id="my-request-1", accept_language="en")
+        found = {line["event"]: line for line in lines}
+        assert found["request_failed"]["correlation"] == "my-request-1"
+        assert found["request"]["status"] == 500
         assert (answer.status_code, answer.json()["correlation_id"]) == (500, "my-request-1")
         assert "hunter2" not in answer.text
         assert answer.headers["x-request-id"] == "my-request-1"
         assert answer.headers["x-content-type-options"] == "nosniff"
         dirty = await w.get("/things/2", x_request_id="a b\tc")
         assert dirty.headers["x-request-id"] != "a b\tc"
+
+
+async def test_a_database_that_is_away_is_no_bug(dsn):
+    async with world("postgresql://nobody:x@127.0.0.1:1/none") as w:
+        answer = await w.get("/things", accept_language="en")
+        assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "not_ready", "1")
 
 
 async def test_the_same_request_twice_is_done_once(dsn):

@@ -195,8 +195,8 @@ async def test_a_position_moved_by_another_replica_stops_the_batch(servers, dsn)
             with psycopg.connect(dsn) as connection:
                 for feed, events in batch:
                     connection.execute(
-                        "update position set seq = %s where stream = 'CMD_PRESENCE' and p = %s",
-                        (events[-1].seq, feed.p),
+                        "update position set seq = %s, message_id = %s where stream = 'CMD_PRESENCE' and p = %s",
+                        (events[-1].seq, events[-1].message_id, feed.p),
                     )
             reader._move = reader_move
             await reader_move(tx, batch)
