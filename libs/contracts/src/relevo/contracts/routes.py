@@ -32,6 +32,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/api-keys", "identity"),
     Route("/adapter-credentials", "identity"),
     Route("/metrics-credentials", "identity"),
+    Route("/audit", "identity"),
     Route("/inboxes", "ingest"),
     Route("/inbound", "ingest"),
     Route("/quarantine", "ingest"),

@@ -1,0 +1,8 @@
+"""The HTTP interface of identity, one module for each part."""
+
+from fastapi import APIRouter
+from relevo.identity.api import accounts, agents, audit, bus_credentials, keys, roles, sessions, setup, teams
+
+router = APIRouter()
+for part in (setup, sessions, accounts, agents, teams, roles, keys, bus_credentials, audit):
+    router.include_router(part.router)

@@ -1,0 +1,128 @@
+"""Sign-in, refresh, sign-out, and who one is."""
+
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from relevo.chassis.database import Tx
+from relevo.chassis.http import Db
+from relevo.chassis.problems import Problem
+from relevo.contracts.base import Id
+from relevo.contracts.identity import AccountState
+from relevo.contracts.permissions import ConversationScope, Permission
+from relevo.identity import problems, sessions
+from relevo.identity.api.agents import AgentOut
+from relevo.identity.api.common import Anyone, AnyText, Body, Called, Language
+from relevo.identity.sessions import Attempt, Tokens
+from relevo.identity.store import directory
+from relevo.kernel.identity import email_or_none
+
+router = APIRouter(tags=["sessions"])
+
+
+class SignIn(Body):
+    """``account_id`` only when one address signs in to several accounts."""
+
+    email: AnyText
+    password: AnyText = Field(repr=False)
+    account_id: UUID | None = None
+
+
+class RefreshIn(Body):
+    refresh_token: AnyText = Field(repr=False)
+
+
+class TokensOut(BaseModel):
+    """A bearer token for ``expires_in`` seconds, and what gets the next one, once."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+class SignedIn(TokensOut):
+    agent: AgentOut
+
+
+class Me(BaseModel):
+    """Who asks. ``agent`` is null for an API key."""
+
+    kind: str
+    id: Id
+    name: str
+    language: Language
+    account: AccountState
+    agent: AgentOut | None
+    role: str | None = Field(description="Name of the role; the predefined ones have a fixed English name.")
+    permissions: list[Permission]
+    scope: ConversationScope
+
+
+@router.post("/sessions", status_code=201)
+async def sign_in(body: SignIn, db: Db, caller: Called) -> SignedIn:
+    """Sign in with address and password."""
+    # What is no address is treated as one that nobody has: the answer says nothing.
+    attempt = Attempt(
+        email_or_none(body.email) or body.email.strip().lower().replace("\x00", ""),
+        body.password,
+        str(body.account_id) if body.account_id else None,
+        caller.ip,
+        caller.user_agent,
+    )
+    tokens = await sessions.sign_in(db, caller.settings, caller.passwords, attempt)
+    async with db.begin() as tx:
+        agent = await _agent(tx, tokens.account_id, tokens.agent_id)
+    return SignedIn(**_out(tokens).model_dump(), agent=agent)
+
+
+@router.post("/sessions/refresh")
+async def refresh_session(body: RefreshIn, db: Db, caller: Called) -> TokensOut:
+    """New tokens for a refresh token, which is good once. One that comes a second time ends the session."""
+    return _out(await sessions.refresh(db, caller.settings, body.refresh_token))
+
+
+@router.delete("/sessions/current", status_code=204)
+async def sign_out(who: Anyone, db: Db, caller: Called) -> None:
+    """End this session, at once and everywhere."""
+    if who.session_id is None:
+        raise Problem(
+            409,
+            "no_session",
+            es="Una clave de API no tiene sesión: revócala en /api-keys.",
+            en="An API key has no session: revoke it at /api-keys.",
+        )
+    async with db.begin() as tx:
+        await sessions.end(tx, caller.settings, who.account_id, who.session_id, reason="signed_out", actor=who.actor)
+
+
+@router.get("/me")
+async def get_me(who: Anyone, db: Db) -> Me:
+    """Who I am and what I may."""
+    async with db.begin() as tx:
+        account = await directory.account(tx, who.account_id)
+        if account is None:
+            raise problems.not_found("account")
+        agent = await _agent(tx, who.account_id, who.id) if who.kind == "agent" else None
+        role = (await directory.roles_by_id(tx, who.account_id, [agent.role_id]))[agent.role_id] if agent else None
+    return Me(
+        kind=who.kind,
+        id=who.id,
+        name=who.name,
+        language=who.language,
+        account=account.state,
+        agent=agent,
+        role=role.state.name if role else None,
+        permissions=sorted(who.viewer.permissions),
+        scope=who.viewer.scope,
+    )
+
+
+def _out(tokens: Tokens) -> TokensOut:
+    return TokensOut(access_token=tokens.access_token, refresh_token=tokens.refresh_token, expires_in=tokens.expires_in)
+
+
+async def _agent(tx: Tx, account: str, agent_id: str) -> AgentOut:
+    found = (await directory.agents_by_id(tx, account, [agent_id])).get(agent_id)
+    if found is None:
+        raise problems.gone()
+    return AgentOut.of(found.state, email=True)

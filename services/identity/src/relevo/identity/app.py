@@ -1,0 +1,32 @@
+"""Wiring of the identity service."""
+
+from relevo.chassis import Consumer, Runtime, Service
+from relevo.contracts import streams
+from relevo.identity import administration, api, bus_credentials, handlers, housekeeping, signing
+from relevo.identity.bus_access import BusAccess
+from relevo.identity.secrecy import Passwords
+from relevo.identity.settings import IdentitySettings
+
+
+def build() -> Service:
+    """The service, from the environment."""
+    settings = IdentitySettings()
+
+    async def set_up(runtime: Runtime) -> None:
+        runtime.extra["passwords"] = Passwords()
+        runtime.extra["bus_access"] = BusAccess(settings, runtime.js)
+        async with runtime.database.begin() as tx:
+            await signing.ensure_key(tx, settings.master_key.get_secret_value())
+            # A master key that does not fit is found now, not at the first sign-in.
+            await signing.current_key(tx, settings.master_key.get_secret_value())
+            await administration.complete_administrators(tx)
+
+    return Service(
+        name="identity",
+        settings=settings,
+        migrations="relevo.identity.migrations",
+        consumers=(Consumer(streams.EVT_INGEST, handlers.on_ingest),),
+        router=api.router,
+        workers=(bus_credentials.settler, housekeeping.housekeeper),
+        setup=set_up,
+    )

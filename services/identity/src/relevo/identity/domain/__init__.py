@@ -1,0 +1,1 @@
+"""The decisions of identity: pure functions over the contracts' states."""

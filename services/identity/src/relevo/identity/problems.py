@@ -1,0 +1,168 @@
+"""What identity refuses, in words."""
+
+from datetime import timedelta
+
+from relevo.chassis.problems import FieldError, Problem, unavailable
+from relevo.identity.domain.grants import Refusal
+from relevo.identity.domain.sign_in import MAX_PASSWORD, MIN_PASSWORD
+
+_REFUSALS: dict[str, tuple[int, str, str]] = {
+    "not_held": (
+        403,
+        "No puedes dar lo que tú no tienes: {detail}.",
+        "You cannot give what you do not hold yourself: {detail}.",
+    ),
+    "outranked": (
+        403,
+        "Tiene más permisos que tú: pídeselo a un administrador.",
+        "It holds more than you do: ask an administrator.",
+    ),
+    "last_administrator": (
+        409,
+        "Es el último administrador: nombra antes a otro.",
+        "This is the last administrator: appoint another one first.",
+    ),
+    "role_not_editable": (
+        409,
+        "Este rol viene con Relevo y no se puede cambiar ni borrar así: crea uno propio.",
+        "This role comes with Relevo and cannot be changed or removed so: create one of your own.",
+    ),
+    "predefined_role_keeps_name": (
+        409,
+        "Un rol que viene con Relevo conserva su nombre.",
+        "A role that comes with Relevo keeps its name.",
+    ),
+    "role_in_use": (
+        409,
+        "Hay agentes con este rol ({detail}): dales antes otro.",
+        "Agents have this role ({detail}): give them another one first.",
+    ),
+}
+_PASSWORD_FAULTS = {
+    "password_too_short": (
+        f"Es demasiado corta: al menos {MIN_PASSWORD} caracteres.",
+        f"Too short: at least {MIN_PASSWORD} characters.",
+    ),
+    "password_too_long": (
+        f"Es demasiado larga: como mucho {MAX_PASSWORD} caracteres.",
+        f"Too long: at most {MAX_PASSWORD} characters.",
+    ),
+    "password_is_the_address": (
+        "No puede ser la dirección de correo: elige otra.",
+        "It must not be the e-mail address: choose another one.",
+    ),
+}
+_THINGS = {
+    "account": ("esa cuenta", "such account"),
+    "agent": ("ese agente", "such agent"),
+    "team": ("ese equipo", "such team"),
+    "role": ("ese rol", "such role"),
+    "inbox": ("esa bandeja", "such inbox"),
+    "api_key": ("esa clave", "such key"),
+    "credential": ("esa credencial", "such credential"),
+}
+
+
+def refused(refusal: Refusal) -> Problem:
+    """A decision of the domain as an answer."""
+    status, es, en = _REFUSALS[refusal.code]
+    es, en = es.format(detail=refusal.detail), en.format(detail=refusal.detail)
+    errors = (FieldError(refusal.pointer, es=es, en=en),) if refusal.pointer else ()
+    return Problem(status, refusal.code, es=es, en=en, errors=errors)
+
+
+def not_found(thing: str) -> Problem:
+    es, en = _THINGS[thing]
+    return Problem(404, f"{thing}_not_found", es=f"No existe {es}.", en=f"There is no {en}.")
+
+
+def unknown(thing: str, pointer: str, ids: list[str]) -> Problem:
+    """422: a field of the body names what is not there."""
+    es, en = _THINGS[thing]
+    shown = ", ".join(ids)
+    return Problem(
+        422,
+        f"{thing}_unknown",
+        es=f"No existe {es}: {shown}.",
+        en=f"There is no {en}: {shown}.",
+        errors=(FieldError(pointer, es=f"No existe {es}: {shown}.", en=f"There is no {en}: {shown}."),),
+    )
+
+
+def taken(code: str, pointer: str, *, es: str, en: str) -> Problem:
+    """409: a value that must be unique is not."""
+    return Problem(409, code, es=es, en=en, errors=(FieldError(pointer, es=es, en=en),))
+
+
+def name_taken(pointer: str = "/name") -> Problem:
+    return taken(
+        "name_taken",
+        pointer,
+        es="Ya hay otro con ese nombre: elige uno distinto.",
+        en="There is another one of that name: choose a different one.",
+    )
+
+
+def email_taken() -> Problem:
+    return taken(
+        "email_taken",
+        "/email",
+        es="Ya hay un agente con esa dirección de correo.",
+        en="There is an agent with that e-mail address already.",
+    )
+
+
+def weak_password(fault: str, pointer: str) -> Problem:
+    es, en = _PASSWORD_FAULTS[fault]
+    return Problem(422, fault, es=es, en=en, errors=(FieldError(pointer, es=es, en=en),))
+
+
+def wrong_credentials() -> Problem:
+    """The one answer to an unknown address, an agent without password, one who was removed, and a wrong password."""
+    return Problem(
+        401,
+        "wrong_credentials",
+        es="La dirección o la contraseña no son correctas.",
+        en="The address or the password is not right.",
+    )
+
+
+def too_many_attempts(wait: timedelta) -> Problem:
+    minutes = max(1, round(wait.total_seconds() / 60))
+    return Problem(
+        429,
+        "too_many_attempts",
+        es=f"Demasiados intentos: vuelve a probar dentro de {minutes} min.",
+        en=f"Too many attempts: try again in {minutes} min.",
+        headers={"Retry-After": str(int(wait.total_seconds()) + 1)},
+    )
+
+
+def session_over() -> Problem:
+    """Any refresh token that is no longer good: unknown, used, expired, of an ended session."""
+    return Problem(
+        401, "session_over", es="La sesión ha terminado: entra de nuevo.", en="The session is over: sign in."
+    )
+
+
+def bus_unavailable() -> Problem:
+    return unavailable(
+        "bus_unavailable",
+        es="El bus de mensajes no responde: vuelve a intentarlo.",
+        en="The message bus does not answer: try again.",
+        retry_after=5,
+    )
+
+
+def revocation_under_way() -> Problem:
+    return unavailable(
+        "revocation_under_way",
+        es="La credencial está anulada; el bus aún no responde y se le dirá en cuanto vuelva.",
+        en="The credential is revoked; the bus does not answer yet and will be told as soon as it does.",
+        retry_after=5,
+    )
+
+
+def gone() -> Problem:
+    """Whoever asked was removed while asking."""
+    return Problem(401, "session_ended", es="La sesión ha terminado.", en="The session has ended.")

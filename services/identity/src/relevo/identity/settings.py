@@ -1,0 +1,66 @@
+"""The configuration of identity."""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from relevo.chassis import credentials
+from relevo.chassis.settings import ServiceSettings
+
+
+def _master_key(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip().rstrip("=").translate(str.maketrans("-_", "+/"))
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        raw = b""
+    if len(raw) != 32:
+        raise ValueError("must be 32 random bytes in base64, as `openssl rand -base64 32` prints them")
+    return SecretStr(base64.b64encode(raw).decode())
+
+
+def _seed(secret: SecretStr) -> SecretStr:
+    try:
+        credentials.key_pair(secret.get_secret_value())
+    except credentials.InvalidCredentialError:
+        raise ValueError("must be an nkey seed (SA… for the account's signing key, SO… for the operator's)") from None
+    return secret
+
+
+def _account(key: str) -> str:
+    if not credentials.is_public_key(key, "account"):
+        raise ValueError("must be the public key of a NATS account (A…)")
+    return key
+
+
+Seed = Annotated[SecretStr, AfterValidator(_seed)]
+AccountKey = Annotated[str, AfterValidator(_account)]
+
+
+class IdentitySettings(ServiceSettings):
+    """What every service has, and what identity needs to sign tokens and to issue bus credentials."""
+
+    master_key: Annotated[SecretStr, AfterValidator(_master_key)]
+    """Seals the private halves of signing keys at rest."""
+    setup_token: SecretStr | None = None
+    """Who bears it may make accounts (POST /setup); unset: nobody may."""
+
+    bus_account: AccountKey
+    """The public key of the account that services, adapters and consumers share."""
+    bus_signing_seed: Seed
+    """One of the account's signing keys: it signs the users that identity issues."""
+    bus_operator_seed: Seed
+    """One of the operator's signing keys: it signs the account's JWT with the revocations."""
+    bus_system_credentials: Path
+    """The .creds file of a user of the system account who may publish the account's JWT."""
+    bus_signing_keys: tuple[AccountKey, ...] = ()
+    """Public halves of the account's further signing keys; identity's own and that of its own credentials are known.
+
+    A key that is left out is no longer trusted after the first revocation, nor is who was signed with it.
+    """
+
+    access_token_seconds: int = Field(900, ge=60, le=3600)
+    refresh_token_days: int = Field(30, ge=1, le=365)
+    """How long a session lives without use."""

@@ -1,0 +1,1 @@
+"""All SQL of identity: one module for each part of what it owns."""
