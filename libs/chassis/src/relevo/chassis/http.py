@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
 from relevo.chassis import health, idempotency, problems, telemetry
 from relevo.chassis.auth import Require
-from relevo.chassis.database import Database
+from relevo.chassis.database import Database, is_transient
 from relevo.chassis.settings import ServiceSettings
 from relevo.contracts.base import new_id
 from relevo.contracts.routes import API
@@ -176,10 +176,10 @@ class _Outer:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answer = MutableHeaders(scope=message)
-                answer["X-Request-Id"] = request_id
+                outgoing = MutableHeaders(scope=message)
+                outgoing["X-Request-Id"] = request_id
                 for name, value in _SECURITY:
-                    answer.setdefault(name, value)
+                    outgoing.setdefault(name, value)
             await send(message)
 
         started = time.perf_counter()
@@ -188,14 +188,24 @@ class _Outer:
             structlog.contextvars.bind_contextvars(correlation=request_id, trace=telemetry.trace_id(traceparent))
             try:
                 await self._app(scope, self._limited(receive, headers), sending)
-            except Exception:
-                log.exception("request_failed", method=scope["method"], route=self._template(scope))
+            except Exception as error:
+                problem = self._problem(error, scope, request_id)
                 if status:
                     raise
-                failed = problems.response(problems.internal(request_id), problems.language_of(Request(scope)))
-                await failed(scope, receive, sending)
+                answer = problems.response(problem, problems.language_of(Request(scope)))
+                await answer(scope, receive, sending)
             finally:
                 self._measure(scope, status, time.perf_counter() - started)
+
+    def _problem(self, error: Exception, scope: Scope, request_id: str) -> problems.Problem:
+        if is_transient(error):
+            log.warning("request_unavailable", route=self._template(scope), error=type(error).__name__)
+            return problems.unavailable(
+                es="El servicio no está disponible ahora: inténtalo de nuevo en un momento.",
+                en="The service is not available right now: try again in a moment.",
+            )
+        log.error("request_failed", method=scope["method"], route=self._template(scope), exc_info=error)
+        return problems.internal(request_id)
 
     def _limited(self, receive: Receive, headers: Headers) -> Receive:
         limit = self._max_body_bytes
