@@ -1,0 +1,250 @@
+"""The running service on real servers: rules over HTTP, events in, commands out."""
+
+import json
+from collections import Counter
+
+from relevo.automation.app import build
+from relevo.chassis.auth import new_key
+from relevo.chassis.testing import running
+from relevo.contracts.base import new_id
+from relevo.contracts.conversation import LabelsChanged
+from relevo.contracts.identity import AgentChanged, AgentState, KeyChanged, KeyState, TeamChanged, TeamState
+from relevo.contracts.permissions import Permission
+
+from .samples import ACCOUNT, AGENT, TEAM, contains, conversation, said
+
+RULE = {
+    "name": "Devoluciones",
+    "trigger": "message_received",
+    "conditions": contains("message.text", "devolucion"),
+    "actions": [
+        {"type": "add_labels", "labels": ["devolución"]},
+        {"type": "send_message", "text": "Lo miramos."},
+        {"type": "assign_team", "team_id": TEAM},
+    ],
+}
+
+
+async def _key(service, *permissions: Permission, account: str = ACCOUNT) -> dict[str, str]:
+    key = new_key("api")
+    state = KeyState(
+        id=key.id, account_id=account, kind="api", name="k", sha256=key.sha256, permissions=frozenset(permissions)
+    )
+    await service.admin.publish(KeyChanged(key=state), account=account, entity=key.id, sequence=1)
+    await service.settle()
+    return {"Authorization": f"Bearer {key.plain}", "Accept-Language": "en"}
+
+
+async def _manager(service) -> dict[str, str]:
+    team = TeamState(id=TEAM, account_id=ACCOUNT, name="Soporte")
+    await service.admin.publish(TeamChanged(team=team), account=ACCOUNT, entity=TEAM, sequence=1)
+    agent = AgentState(id=AGENT, account_id=ACCOUNT, name="Eva", email="e@example.com", role_id=new_id())
+    await service.admin.publish(AgentChanged(agent=agent), account=ACCOUNT, entity=AGENT, sequence=1)
+    return await _key(service, Permission.AUTOMATIONS_MANAGE)
+
+
+async def _make(service, headers, **more) -> dict:
+    answer = await service.http.post("/rules", json={**RULE, **more}, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def _tell(service, data, **more):
+    sent = await service.admin.publish(
+        data, account=ACCOUNT, entity=data.conversation.id, **{"actor": "contact:c", **more}
+    )
+    await service.settle()
+    return sent
+
+
+async def _commands(service) -> list[tuple[str, dict, dict]]:
+    """(command, headers, body) of everything ordered, each stream in its order."""
+    found = []
+    for stream in ("CMD_CONVERSATION", "CMD_ASSIGNMENT"):
+        for subject, headers, body in await service.admin.stored(stream):
+            assert subject.split(".")[3] == "automation"
+            found.append((subject.split(".")[-1], headers, json.loads(body)))
+    return found
+
+
+async def test_a_message_that_matches_orders_the_actions_in_their_order(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _manager(service)
+        rule = await _make(service, headers)
+        data = said("Quiero hacer una DEVOLUCIÓN")
+        cause = await _tell(service, data)
+        await _tell(service, said("Hola"))
+
+        commands = await _commands(service)
+        of = data.conversation.id
+        assert [(name, body) for name, _, body in commands] == [
+            ("change_labels", {"conversation_id": of, "add": ["devolución"], "remove": []}),
+            ("send_message", {"conversation_id": of, "text": "Lo miramos.", "private": False}),
+            ("assign", {"conversation_id": of, "assignee_id": None, "team_id": TEAM}),
+        ]
+        for _, sent, _ in commands:
+            assert sent["relevo-actor"] == f"rule:{rule['id']}"
+            assert sent["relevo-causation-id"] == cause.id
+            assert sent["relevo-depth"] == "1"
+            assert sent["relevo-account"] == ACCOUNT
+        ((_, _, executed),) = await service.admin.stored("EVT_AUTOMATION")
+        assert json.loads(executed)["actions"] == ["add_labels", "send_message", "assign_team"]
+
+        page = (await service.http.get("/rule-executions", headers=headers)).json()
+        (item,) = page["items"]
+        assert (item["rule_id"], item["conversation_id"], item["outcome"]) == (rule["id"], of, "ordered")
+        other = await service.http.get("/rule-executions", params={"conversation_id": new_id()}, headers=headers)
+        assert other.json()["items"] == []
+
+
+async def test_a_replayed_event_orders_nothing_twice(servers) -> None:
+    async with running(build, servers) as service:
+        await _make(service, await _manager(service))
+        data = said("una devolución")
+        envelope = await _tell(service, data)
+        before = await _commands(service)
+
+        class Again:
+            type = envelope.type
+
+        again = Again()
+        again.envelope, again.data = envelope, data
+        (consumer,) = service.runtime.service.consumers
+        async with service.runtime.database.begin() as tx:
+            await consumer.handler([again, again], tx)
+            assert tx.emitted == 0
+        assert await _commands(service) == before
+
+
+async def test_an_edit_counts_at_once_on_every_replica(servers) -> None:
+    async with running(build, servers) as one, running(build, servers, bus=one.bus, dsn=one.dsn) as two:
+        headers = await _manager(one)
+        rule = await _make(one, headers, actions=[{"type": "add_labels", "labels": ["v1"]}])
+        path = f"/rules/{rule['id']}"
+
+        async def labels() -> Counter:
+            # Enough conversations for both replicas' partitions.
+            for _ in range(12):
+                data = said("devolucion")
+                await one.admin.publish(data, account=ACCOUNT, entity=data.conversation.id, actor="contact:c")
+            await one.settle()
+            await two.settle()
+            return Counter(body["add"][0] for _, _, body in await _commands(one))
+
+        assert await labels() == {"v1": 12}
+        change = {"actions": [{"type": "add_labels", "labels": ["v2"]}]}
+        changed = await two.http.patch(path, json=change, headers={**headers, "If-Match": '"1"'})
+        assert (changed.status_code, changed.headers["etag"]) == (200, '"2"')
+        assert await labels() == {"v1": 12, "v2": 12}
+        off = await one.http.patch(path, json={"enabled": False}, headers={**headers, "If-Match": '"2"'})
+        assert off.json()["actions"] == change["actions"]
+        assert await labels() == {"v1": 12, "v2": 12}
+
+
+async def test_loops_end_and_show(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _manager(service)
+        rule = await _make(service, headers, trigger="labels_changed", conditions={"all": []})
+        data = LabelsChanged(conversation=conversation(), added=("a",))
+        own = await _tell(service, data, actor=f"rule:{rule['id']}")
+        deep = own
+        for _ in range(8):
+            # What another rule's commands and their events would lead to, step by step.
+            deep = await service.admin.publish(
+                data, account=ACCOUNT, entity=data.conversation.id, actor=f"rule:{new_id()}", cause=deep
+            )
+        await service.settle()
+        items = (await service.http.get("/rule-executions", headers=headers)).json()["items"]
+        assert Counter(item["outcome"] for item in items) == {"ordered": 7, "depth_limit": 1}
+        assert len(await _commands(service)) == 7 * 3
+
+
+async def test_rules_are_kept_changed_and_removed(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _manager(service)
+        late = await _make(service, headers, name="b", position=2)
+        early = await _make(service, headers, name="a", position=1)
+        first = (await service.http.get("/rules", params={"limit": 1}, headers=headers)).json()
+        assert [rule["id"] for rule in first["items"]] == [early["id"]]
+        rest = (await service.http.get("/rules", params={"cursor": first["next"]}, headers=headers)).json()
+        assert ([rule["id"] for rule in rest["items"]], rest["next"]) == ([late["id"]], None)
+
+        path = f"/rules/{early['id']}"
+        read = await service.http.get(path, headers=headers)
+        assert (read.json(), read.headers["etag"]) == (early, '"1"')
+        assert (await service.http.patch(path, json={"name": "x"}, headers=headers)).status_code == 428
+        assert (await service.http.delete(path, headers=headers)).status_code == 428
+        stale = await service.http.patch(path, json={"name": "x"}, headers={**headers, "If-Match": '"9"'})
+        assert (stale.status_code, stale.json()["current"]["name"]) == (412, "a")
+        changed = await service.http.patch(path, json={"name": "x"}, headers={**headers, "If-Match": '"1"'})
+        assert (changed.json()["name"], changed.json()["version"]) == ("x", 2)
+        gone = await service.http.delete(path, headers={**headers, "If-Match": '"2"'})
+        assert gone.status_code == 204
+        assert (await service.http.get(path, headers=headers)).status_code == 404
+
+        once = {**headers, "Idempotency-Key": "k1"}
+        made = [(await service.http.post("/rules", json=RULE, headers=once)).json()["id"] for _ in range(2)]
+        assert made[0] == made[1]
+
+
+async def test_another_account_sees_no_rule_and_fires_none(servers) -> None:
+    async with running(build, servers) as service:
+        rule = await _make(service, await _manager(service))
+        other = new_id()
+        stranger = await _key(service, Permission.AUTOMATIONS_MANAGE, account=other)
+        path = f"/rules/{rule['id']}"
+        assert (await service.http.get("/rules", headers=stranger)).json()["items"] == []
+        assert (await service.http.get(path, headers=stranger)).status_code == 404
+        assert (await service.http.delete(path, headers={**stranger, "If-Match": "*"})).status_code == 404
+        powerless = await _key(service, Permission.CONVERSATIONS_READ)
+        assert (await service.http.get("/rules", headers=powerless)).status_code == 403
+        data = said("devolucion", account_id=other)
+        await service.admin.publish(data, account=other, entity=data.conversation.id, actor="contact:c")
+        await service.settle()
+        assert await _commands(service) == []
+
+
+async def test_bad_rules_are_told_where_and_how_to_mend_them(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _manager(service)
+
+        async def faults(language: str = "en", **more) -> dict[str, str]:
+            answer = await service.http.post(
+                "/rules", json={**RULE, **more}, headers={**headers, "Accept-Language": language}
+            )
+            assert answer.status_code == 422, answer.text
+            return {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
+
+        nested = {"any": [contains("message.text", "x"), {"not": contains("message.colour", "x")}]}
+        assert list(await faults(conditions=nested)) == ["/conditions/any/1/not/field"]
+        assert "There is no field" in (await faults(conditions=nested))["/conditions/any/1/not/field"]
+        assert "no existe el campo" in (await faults("es", conditions=nested))["/conditions/any/1/not/field"]
+        unsafe = {"field": "message.text", "operator": "matches", "value": "(a+"}
+        assert list(await faults(conditions=unsafe)) == ["/conditions/value"]
+        assert list(await faults(conditions=None)) == ["/conditions"]
+        assert "/conditions/field" in await faults(trigger="conversation_resolved")
+        unknown = [{"type": "assign_team", "team_id": new_id()}, {"type": "assign_agent", "agent_id": new_id()}]
+        assert await faults(actions=unknown) == {
+            "/actions/0/team_id": "There is no such team.",
+            "/actions/1/agent_id": "There is no such agent.",
+        }
+        assert list(await faults(inbox_ids=[new_id()])) == ["/inbox_ids/0"]
+        assert list(await faults(name=" ")) == ["/name"]
+        assert list(await faults(actions=[])) == ["/actions"]
+        assert list(await faults(colour="red")) == ["/colour"]
+
+
+async def test_conditions_are_tried_before_they_are_kept(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _manager(service)
+        body = {
+            "trigger": "message_received",
+            "conditions": {"all": [RULE["conditions"], {"not": contains("message.text", "urgente")}]},
+            "sample": {"message.text": "Devolución urgente"},
+        }
+        answer = (await service.http.post("/rules/check", json=body, headers=headers)).json()
+        assert answer["outcome"] is False
+        assert [(leaf["path"], leaf["outcome"]) for leaf in answer["leaves"]] == [
+            ("/all/0", True),
+            ("/all/1/not", True),
+        ]
