@@ -18,7 +18,7 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundl
 export UV_SYSTEM_CERTS := 1
 endif
 # An unset or missing HOME leaves uv nowhere to cache.
-ifeq ($(wildcard $(HOME)/.),)
+ifeq ($(and $(HOME),$(wildcard $(HOME)/.)),)
 export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache
 endif
 

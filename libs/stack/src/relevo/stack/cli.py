@@ -6,10 +6,10 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from relevo.stack.commands import lifecycle
+from relevo.stack.commands import lifecycle, topology
 from relevo.stack.errors import Exit, StackError
 
-_COMMANDS = (lifecycle,)
+_COMMANDS = (lifecycle, topology)
 
 app = typer.Typer(
     no_args_is_help=True,

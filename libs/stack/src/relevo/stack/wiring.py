@@ -24,7 +24,7 @@ SERVICES = (
     "realtime",
     "notification",
 )
-PrepareBus = Callable[[str, Path], None]
+PrepareBus = Callable[[str, Path], object]
 """Makes the streams: given the broker's URL and the topology user's .creds."""
 
 _STORE_MARGIN_BYTES = 4 * 1024**3  # readers' state, object stores
@@ -102,6 +102,7 @@ def environment(
         "RELEVO_HTTP_HOST": "127.0.0.1",
         "RELEVO_HTTP_PORT": str(http_port),
         "RELEVO_FILES": str(folder),
+        "RELEVO_SHUTDOWN_SECONDS": "15",  # less than the supervisor's grace
         "RELEVO_PUBLIC_URL": public_url,
     }
     if service == "identity":

@@ -8,7 +8,7 @@ import time
 from typing import Annotated, Any
 
 import typer
-from relevo.stack import databases, wiring
+from relevo.stack import databases, topology, wiring
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
 from relevo.stack.postgres import programs_folder
@@ -50,6 +50,7 @@ def up(
         home,
         replicas,
         lambda line: console.print(f"  {line}", markup=False),
+        prepare_bus=topology.apply,
         after_ready=(_announce,),
     )
     console.print(f"Relevo starts in {home.path}", markup=False)
@@ -117,9 +118,7 @@ def psql(
     if name not in wiring.SERVICES:
         raise StackError(f"there is no service {name}", f"Choose among {', '.join(wiring.SERVICES)}")
     home = Home.from_environment()
-    document = _read_status(home)
-    if document is None:
-        raise StackError(f"nothing runs in {home.path}", "Start it with `relevo up --detach`", Exit.NOT_RUNNING)
+    document = require_running(home)
     port = next(item["port"] for item in document["servers"] if item["name"] == "postgres")
     role = databases.name_of(name)
     done = subprocess.run(
@@ -191,6 +190,14 @@ def _detach(home: Home, scale: list[str], *, demo: bool) -> None:
 def _announce(stack: Stack) -> None:
     assert stack.edge is not None
     console.print(f"Relevo is ready: {stack.edge.url}  (API at {stack.edge.url}/api/v1)", markup=False)
+
+
+def require_running(home: Home) -> dict[str, Any]:
+    """The status of what runs in this home. Raises StackError when nothing does."""
+    document = _read_status(home)
+    if document is None:
+        raise StackError(f"nothing runs in {home.path}", "Start it with `relevo up --detach`", Exit.NOT_RUNNING)
+    return document
 
 
 def _read_status(home: Home) -> dict[str, Any] | None:
