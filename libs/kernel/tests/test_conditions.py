@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from relevo.kernel.conditions import (
     ConditionError,
@@ -258,6 +258,7 @@ def _depth(raw):
 
 
 @settings(deadline=None, max_examples=400)
+@example(leaf("amount", "in", [0, 0.1, 10**20]), [{**dict.fromkeys(SCHEMA), "amount": 0.1}])
 @given(trees(in_sql=True).filter(lambda raw: _depth(raw) <= 10), st.lists(facts_of_all_kinds, min_size=1, max_size=10))
 def test_a_filter_in_sql_selects_what_it_holds_for_in_memory(database, raw, given_facts):
     condition = parse(raw, SCHEMA)

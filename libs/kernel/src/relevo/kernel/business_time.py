@@ -22,8 +22,9 @@ from zoneinfo import ZoneInfo
 _DAY: Final = timedelta(days=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MINUTES: Final = 24 * 60
-# How far ahead an opening or a close is looked for.
+# How far ahead an opening or a close is looked for, and the end of an amount of time.
 _HORIZON: Final = timedelta(days=5 * 366)
+LONGEST: Final = timedelta(days=25 * 366)
 # Zone rules are read within these years; beyond them a calendar has no use.
 _FIRST: Final = datetime(1900, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
@@ -162,7 +163,7 @@ def business_seconds(calendar: Calendar, start: datetime, end: datetime) -> floa
 def add_business_seconds(calendar: Calendar, start: datetime, seconds: float) -> datetime | None:
     """The earliest instant by which so much open time has passed since `start`.
 
-    Zero seconds give `start`. None when the calendar measures nothing, or does not open again within five years.
+    Zero seconds give `start`. None when the calendar measures nothing, or does not open for that long in 25 years.
     Raises ValueError for negative seconds.
     """
     at = _utc(start)
@@ -171,18 +172,13 @@ def add_business_seconds(calendar: Calendar, start: datetime, seconds: float) ->
         raise ValueError("seconds is negative")
     if not calendar.measures:
         return None
-    while left:
-        found = False
-        limit = at + _HORIZON
-        for opens, closes in _spans(calendar, at, limit):
-            found = True
-            if closes - opens >= left:
-                return opens + left
-            left -= closes - opens
-        if not found or limit >= _LAST:
-            return None
-        at = limit
-    return at
+    if not left:
+        return at
+    for opens, closes in _spans(calendar, at, at + LONGEST):
+        if closes - opens >= left:
+            return opens + left
+        left -= closes - opens
+    return None
 
 
 def next_open(calendar: Calendar, at: datetime) -> datetime | None:

@@ -136,7 +136,9 @@ def _scalar(operator: Operator, column: ColumnElement[Any], value: Any) -> Colum
     match operator:
         case Operator.IN:
             items = sorted(value)
-            kind = Numeric() if any(isinstance(item, Decimal) for item in items) else _kind(items[0])
+            kind = _kind(items[0])
+            if any(isinstance(_kind(item), Numeric) for item in items):  # one element type for the whole array
+                items, kind = [Decimal(item) for item in items], Numeric()
             return column == any_(cast(bindparam(None, items, type_=ARRAY(kind)), ARRAY(kind)))
         case Operator.STARTS_WITH:
             return func.starts_with(column, literal(value, Text), type_=Boolean)
