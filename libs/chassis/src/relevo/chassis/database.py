@@ -34,6 +34,7 @@ def create_engine(url: str, *, service: str, pool_size: int, lease_seconds: floa
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,  # bodies and secrets stay out of error texts
         pool_timeout=10,
         connect_args={"options": options, "application_name": f"relevo-{service}", "connect_timeout": 5},
     )

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from relevo.chassis import telemetry
 from relevo.contracts.base import Model, new_id, now
 from relevo.contracts.catalogue import BY_MODEL
 from relevo.contracts.envelope import Envelope
@@ -101,7 +102,7 @@ def outgoing(
         causation_id=cause.id if cause else "",
         sequence=sequence,
         depth=cause.depth + 1 if cause and actor.startswith("rule:") else (cause.depth if cause else 0),
-        traceparent=cause.traceparent if cause else "",
+        traceparent=cause.traceparent if cause and cause.traceparent else telemetry.current_traceparent(),
     )
     body = data.__pydantic_serializer__.to_json(data)
     if len(body) > MAX_BODY:

@@ -13,7 +13,7 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from relevo.chassis import database as databases
-from relevo.chassis import directory, health, http, outbox
+from relevo.chassis import directory, health, http, idempotency, outbox
 from relevo.chassis.bus import Bus, until
 from relevo.chassis.database import Database
 from relevo.chassis.lease import Leases
@@ -162,6 +162,7 @@ class Runtime:
         self._spawn(self.relay.run(), "relay")
         self._spawn(self.leases.run(), "leases")
         self._spawn(self._maintain(), "maintenance")
+        self._spawn(idempotency.run(self), "maintenance of idempotency keys")
         if self.service.timers:
             self._spawn(run_timers(self, self.service.timers), "timers")
         for worker in self.service.workers:
