@@ -28,12 +28,21 @@ class Account:
     admin_id: str
     admin_email: str
     token: str
+    password: str = PASSWORD
+    setup_token: str = SETUP_TOKEN
 
     def headers(self, token: str | None = None, **more: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {token or self.token}", "Accept-Language": "en", **more}
 
     async def call(
-        self, method: str, path: str, body: Any = None, *, token: str | None = None, expect: int | None = None, **headers: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        expect: int | None = None,
+        **headers: str,
     ) -> httpx.Response:
         answer = await self.service.http.request(
             method, path, json=body, headers=self.headers(token, **{k.replace("_", "-"): v for k, v in headers.items()})
@@ -118,4 +127,10 @@ async def identity(servers: TestServers) -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def account(identity: Running) -> Account:
+    return await new_account(identity)
+
+
+@pytest.fixture
+async def other(identity: Running) -> Account:
+    """Another tenant of the same service."""
     return await new_account(identity)

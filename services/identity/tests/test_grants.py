@@ -108,8 +108,12 @@ def test_a_trimmed_key_is_within_the_role_and_within_what_it_was(held, scope, th
 
 @given(authorities, agents, st.integers(0, 3))
 def test_the_last_administrator_stays_one(holder, someone, others):
-    edit = grants.judge_agent(holder, (someone, ADMINISTRATOR), (someone, role(frozenset(), ConversationScope.NONE)),
-                              other_administrators=others)
+    edit = grants.judge_agent(
+        holder,
+        (someone, ADMINISTRATOR),
+        (someone, role(frozenset(), ConversationScope.NONE)),
+        other_administrators=others,
+    )
     removal = grants.judge_agent_removal(holder, (someone, ADMINISTRATOR), other_administrators=others)
     if others == 0:
         assert edit is not None
@@ -133,7 +137,9 @@ def test_nobody_rules_over_who_holds_more(missing):
         grants.judge_agent(lesser, whom, whom, other_administrators=5),
         grants.judge_agent_removal(lesser, whom, other_administrators=5),
         grants.judge_role_removal(lesser, role(ROOT.permissions, ConversationScope.ALL), agents=0),
-        grants.judge_role(lesser, role(ROOT.permissions, ConversationScope.ALL), role(frozenset(), ConversationScope.OWN)),
+        grants.judge_role(
+            lesser, role(ROOT.permissions, ConversationScope.ALL), role(frozenset(), ConversationScope.OWN)
+        ),
     ):
         assert refusal is not None
         assert refusal.code == "outranked"

@@ -67,7 +67,11 @@ def test_what_is_sealed_opens_with_its_key_and_label_only(plain, label):
     assert secrecy.unseal(MASTER, sealed, label=label) == plain
     assert len(plain) < 4 or plain not in sealed
     other = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNDU="
-    for key, name, text in ((other, label, sealed), (MASTER, label + "x", sealed), (MASTER, label, sealed[:-1] + b"?!")):
+    for key, name, text in (
+        (other, label, sealed),
+        (MASTER, label + "x", sealed),
+        (MASTER, label, sealed[:-1] + b"?!"),
+    ):
         with pytest.raises(secrecy.InvalidTag):
             secrecy.unseal(key, text, label=name)
 
