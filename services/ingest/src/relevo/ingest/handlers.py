@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from faststream.nats import JStream, NatsBroker, PullSub
-from faststream.nats.message import NatsBatchMessage
+from faststream.nats.message import NatsMessage
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 from relevo.chassis import Received, Runtime, Tx
@@ -114,51 +114,46 @@ def _cause(received: Received, place: delivery.Address) -> Envelope | None:
     )
 
 
-_DEAD_BATCH: Final = 50
-_DEAD_POLL_SECONDS: Final = 1.0
+_DEAD_POLL_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 5.0
 
 
 def subscribe(broker: NatsBroker, runtime: Runtime) -> None:
-    """Record the dead letters of all services, acknowledged once they are in the database."""
+    """Record the dead letters of all services, each acknowledged once it is in the database."""
 
-    async def on_dead_letters(messages: Any) -> None:
-        batch: list[Msg] = messages
-        letters: list[Letter] = []
-        readable: list[Msg] = []
-        for message in batch:
-            try:
-                letters.append(_letter(message))
-                readable.append(message)
-            except (ValidationError, ValueError) as unreadable:
-                # A newer publisher, perhaps: the stream keeps it, and it is delivered again until max_deliver.
-                runtime.log.warning("dead_letter_unreadable", subject=message.subject, error=str(unreadable)[:500])
-                await message.nak(delay=_AGAIN_SECONDS)
+    async def on_dead_letter(message: Any) -> None:
+        delivered: Msg = message
+        try:
+            letter = _letter(delivered)
+        except ValidationError as unreadable:
+            # From a newer publisher, perhaps: delivered again up to max_deliver, and the stream keeps it.
+            runtime.log.warning("dead_letter_unreadable", subject=delivered.subject, error=str(unreadable)[:500])
+            await delivered.nak(delay=_AGAIN_SECONDS)
+            return
         try:
             async with runtime.database.begin() as tx:
-                if letters:
-                    await dead_letters.record(tx, letters, now())
-        except Exception as error:  # noqa: BLE001 — whatever it is, the broker keeps the letters until it works
-            runtime.log.warning("dead_letters_again", error=repr(error)[:300])
-            for message in readable:
-                await message.nak(delay=_AGAIN_SECONDS)
+                await dead_letters.record(tx, [letter], now())
+        except Exception as error:  # noqa: BLE001 — whatever it is, the broker keeps the letter until it works
+            runtime.log.warning("dead_letter_again", error=repr(error)[:300])
+            await delivered.nak(delay=_AGAIN_SECONDS)
             return
-        crash_point("ingest.after_dead_letters")
-        for message in readable:
-            await message.ack()
+        crash_point("ingest.after_dead_letter")
+        await delivered.ack()
 
     broker.subscriber(
         streams.DEAD.published(),
         stream=JStream(streams.DEAD.name, declare=False),
         durable="ingest",
-        pull_sub=PullSub(batch_size=_DEAD_BATCH, timeout=_DEAD_POLL_SECONDS, batch=True),
+        # One by one: a fetch of several can end in the built-in TimeoutError, which FastStream does not expect; it
+        # then drops what it had fetched until the broker delivers it again.
+        pull_sub=PullSub(batch_size=1, timeout=_DEAD_POLL_SECONDS),
         inbox_prefix=f"{inbox_prefix('ingest')}.".encode(),
-        decoder=_as_they_came,
-    )(on_dead_letters)
+        decoder=_as_it_came,
+    )(on_dead_letter)
 
 
-async def _as_they_came(batch: NatsBatchMessage) -> list[Msg]:
-    return batch.raw_message
+async def _as_it_came(message: NatsMessage) -> Msg:
+    return message.raw_message
 
 
 def _letter(message: Msg) -> Letter:
