@@ -1,7 +1,9 @@
 """From the conversations' story to the commands that rules order."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 from pydantic import ValidationError
@@ -14,6 +16,7 @@ from relevo.contracts.base import now
 from relevo.contracts.envelope import Envelope
 from relevo.kernel.conditions import ConditionError
 
+_BREATHE: Final = 20
 log = structlog.get_logger("relevo.automation")
 
 
@@ -32,7 +35,9 @@ class Automaton:
         await self._refresh(tx, {received.envelope.account for received in triggering})
         causes: dict[str, Envelope] = {}
         executions: list[Execution] = []
-        for received in triggering:
+        for number, received in enumerate(triggering):
+            if number % _BREATHE == 0:
+                await asyncio.sleep(0)  # judging is all computing: leases and other work must get their turn
             envelope = received.envelope
             rules = self._sets.get(envelope.account)
             # Most events end here, before their body is decoded.

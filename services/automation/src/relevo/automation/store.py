@@ -145,7 +145,7 @@ async def record(tx: Tx, executions: Sequence[Execution], now: datetime) -> set[
     columns: dict[str, Any] = {
         "now": now,
         "id": [e.id for e in executions],
-        "account_id": [e.event.conversation.account_id for e in executions],
+        "account_id": [e.event.account_id for e in executions],
         "rule_id": [e.rule.id for e in executions],
         "rule_version": [e.rule.version for e in executions],
         "rule_name": [e.rule.name for e in executions],

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID, uuid5
 
 from pydantic import ConfigDict, Discriminator, Field, StringConstraints, TypeAdapter
+from relevo.automation.domain.index import Index, Key, Keys, Kind, best, keys_of
 from relevo.automation.domain.triggers import FIELDS, Occurrence, Trigger
 from relevo.contracts.assignment import Assign
 from relevo.contracts.base import Id, Model
@@ -80,6 +81,7 @@ class Rule:
     actions: tuple[Action, ...] = ()
     inbox_ids: frozenset[str] = frozenset()
     on_automated: bool = False
+    keys: Keys | None = field(default=None, compare=False)
 
     @property
     def actor(self) -> str:
@@ -102,20 +104,24 @@ def compile_rule(
 
     Raises ConditionError for conditions and pydantic's ValidationError for actions that cannot be used.
     """
+    condition = parse(conditions, FIELDS[trigger])
+    inboxes = frozenset(inbox_ids)
+    scope = frozenset(Key(Kind.VALUE, "conversation.inbox_id", inbox_id) for inbox_id in inboxes) or None
     return Rule(
         id=id,
         version=version,
         name=name,
         trigger=trigger,
-        holds=compile_condition(parse(conditions, FIELDS[trigger])),
+        holds=compile_condition(condition),
         actions=ACTIONS.validate_python(actions),
-        inbox_ids=frozenset(inbox_ids),
+        inbox_ids=inboxes,
         on_automated=on_automated,
+        keys=best((keys_of(condition), scope)),
     )
 
 
 class RuleSet:
-    """An account's enabled rules in their order, indexed by trigger and inbox, as of one version of the set."""
+    """An account's enabled rules in their order, indexed by trigger and by what they need, as of one version of the set."""
 
     __slots__ = ("_by_trigger", "version")
 
@@ -124,15 +130,18 @@ class RuleSet:
         found: dict[Trigger, list[Rule]] = defaultdict(list)
         for rule in rules:
             found[rule.trigger].append(rule)
-        self._by_trigger: Mapping[Trigger, tuple[Rule, ...]] = {key: tuple(value) for key, value in found.items()}
+        self._by_trigger: Mapping[Trigger, Index[Rule]] = {
+            trigger: Index((rule, rule.keys) for rule in group) for trigger, group in found.items()
+        }
 
     def listens(self, triggers: frozenset[Trigger]) -> bool:
         """Whether any rule waits for one of these triggers."""
         return not triggers.isdisjoint(self._by_trigger)
 
-    def candidates(self, trigger: Trigger) -> tuple[Rule, ...]:
-        """The rules of a trigger, in order."""
-        return self._by_trigger.get(trigger, ())
+    def candidates(self, event: Occurrence) -> list[Rule]:
+        """The rules that can match this event, in order."""
+        index = self._by_trigger.get(event.trigger)
+        return index.candidates(event.facts) if index else []
 
 
 Outcome = Literal["ordered", "depth_limit"]
@@ -169,7 +178,7 @@ def evaluate(rules: RuleSet, event: Occurrence, *, depth_limit: int) -> list[Exe
     """
     executions = []
     inbox_id = event.conversation.inbox_id
-    for rule in rules.candidates(event.trigger):
+    for rule in rules.candidates(event):
         if (
             (rule.inbox_ids and inbox_id not in rule.inbox_ids)
             or (event.automated and not rule.on_automated)

@@ -96,6 +96,7 @@ class Occurrence:
     """One event as rules see it. `automated` tells that no person did it; `depth` how many automatic steps led here."""
 
     trigger: Trigger
+    account_id: str
     event_id: str
     event_type: str
     actor: str
@@ -112,6 +113,7 @@ def occurrence(envelope: Envelope, data: Model) -> Occurrence | None:
         return None
     return Occurrence(
         trigger=trigger,
+        account_id=envelope.account,
         event_id=envelope.id,
         event_type=envelope.type,
         actor=envelope.actor,
