@@ -1,5 +1,6 @@
 """The running service on real servers: events in, facts, roll-ups, metrics and reports out."""
 
+import asyncio
 import json
 import random
 from datetime import timedelta
@@ -12,9 +13,10 @@ from relevo.contracts.conversation import AssigneeChanged, ConversationOpened, C
 from relevo.contracts.identity import KeyChanged, KeyState
 from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import AgentStatus, StatusChanged
+from relevo.reporting import store
 from relevo.reporting.app import build
 
-from .samples import ACCOUNT, AGENT, INBOX, NOON, TEAM, conversation, incoming, reply
+from .samples import ACCOUNT, AGENT, INBOX, NOON, TEAM, conversation, envelope, incoming, reply
 
 PERIOD = {"since": "2026-03-02T00:00:00Z", "until": "2026-03-03T00:00:00Z"}
 
@@ -231,6 +233,42 @@ async def test_reports_reach_as_far_as_the_permission_and_never_another_account(
         assert (await _summary(service, own))["messages_in"]["count"] == 0
         stranger = await _key(service, Permission.REPORTS_ALL, account=new_id())
         assert (await _summary(service, stranger))["messages_in"]["count"] == 0
+
+
+async def test_batches_at_the_same_time_wait_for_each_other_and_lose_nothing(servers) -> None:
+    async with running(build, servers) as service:
+        handler = service.runtime.service.consumers[0].handler
+        inboxes = [new_id() for _ in range(30)]
+
+        async def batches(seed: int) -> None:
+            order = random.Random(seed)
+            for month in range(3):
+                # Each batch touches the same roll-up rows, and new months, in an order of its own.
+                at = NOON + timedelta(days=31 * month)
+                events = [incoming(conversation(inbox_id=inbox)) for inbox in order.sample(inboxes, len(inboxes))]
+                async with service.runtime.database.begin() as tx:
+                    await handler([_Replayed(envelope(data, at=at), data) for data in events], tx)
+
+        await asyncio.gather(*(batches(seed) for seed in range(4)))
+        counted = [row[-2] for row in _rollups(service.dsn)["day"]]
+        assert counted == [4] * 30 * 3
+
+
+async def test_a_supervisor_sees_the_teams_facts_and_an_agent_the_own(servers) -> None:
+    async with running(build, servers) as service:
+        await _tell(service, [(incoming(), NOON), (incoming(conversation(team_id=new_id(), assignee_id=None)), NOON)])
+        chosen = {"account_id": ACCOUNT, "since": NOON, "until": NOON + timedelta(days=1)}
+        seen = {}
+        async with service.runtime.database.begin() as tx:
+            for name, reach in {
+                "all": store.Reach(everything=True),
+                "team": store.Reach(team_ids=frozenset({TEAM}), agent_id=new_id()),
+                "own": store.Reach(agent_id=AGENT),
+                "nothing": store.Reach(),
+            }.items():
+                rows = await store.summary(tx, store.Selection(**chosen, reach=reach))
+                seen[name] = sum(row.count for row in rows)
+        assert seen == {"all": 2, "team": 1, "own": 1, "nothing": 0}
 
 
 async def test_facts_of_any_month_find_their_partition(servers) -> None:
