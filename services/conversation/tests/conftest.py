@@ -1,0 +1,147 @@
+"""What the tests of this service share: an account's world, batches as the reader hands them, and what came of them."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from nats.aio.msg import Msg
+from psycopg.rows import dict_row
+from relevo.chassis import Received
+from relevo.chassis.database import Database, Tx, create_engine
+from relevo.chassis.outbox import ensure_days, outgoing
+from relevo.chassis.testing import template_database
+from relevo.contracts.base import Model, new_id, now
+from relevo.contracts.catalogue import BY_MODEL
+from relevo.contracts.inbound import Content, Sender
+from relevo.contracts.ingest import InboxState, MessageReceived, StatusReceived
+from relevo.kernel.identity import sender_key
+from sqlalchemy import event
+
+_sequence = itertools.count(1)
+
+
+def received(data: Model, *, account: str, entity: str, actor: str = "system", id: str | None = None) -> Received:  # noqa: A002
+    """A message as the reader hands it over."""
+    message = BY_MODEL[type(data)]
+    _, row = outgoing(
+        message.publishers[0],
+        data,
+        account=account,
+        entity=entity,
+        actor=actor,
+        sequence=0,
+        time=None,
+        cause=None,
+        id=id,
+    )
+    msg = Msg(None, row.subject, "", row.body, json.loads(row.headers))
+    return Received(message.stream, row.p, msg, next(_sequence), 0, int(datetime.now(UTC).timestamp() * 1e9))
+
+
+@dataclass
+class World:
+    """One account with an inbox, whose customers write."""
+
+    account_id: str = field(default_factory=new_id)
+    inbox: InboxState = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.inbox = self.inbox or self.make_inbox()
+
+    def make_inbox(self, channel: str = "whatsapp", **more: Any) -> InboxState:
+        return InboxState(id=new_id(), account_id=self.account_id, name=channel, channel=channel, **more)
+
+    def message(self, who: str, text: str = "Hola", inbox: InboxState | None = None, **sender: Any) -> Received:
+        inbox = inbox or self.inbox
+        data = MessageReceived(
+            inbox=inbox,
+            sender_key=sender_key(who),
+            sender=Sender(id=who, **({"name": f"Cliente {who}"} | sender)),
+            external_id=new_id(),
+            content=Content(text=text),
+            occurred_at=now(),
+            received_at=now(),
+        )
+        return received(data, account=self.account_id, entity=f"{inbox.id}_{sender_key(who)}")
+
+    def status(self, who: str, message_id: str, status: str, inbox: InboxState | None = None) -> Received:
+        inbox = inbox or self.inbox
+        data = StatusReceived(
+            inbox=inbox,
+            sender_key=sender_key(who),
+            message_id=message_id,
+            external_id=f"wamid.{message_id}",
+            status=status,
+            occurred_at=now(),
+        )
+        return received(data, account=self.account_id, entity=f"{inbox.id}_{sender_key(who)}")
+
+    def command(self, data: Model, conversation_id: str, id: str | None = None) -> Received:  # noqa: A002
+        return received(data, account=self.account_id, entity=conversation_id, actor="rule:r1", id=id)
+
+    def told(self, data: Model, conversation_id: str) -> Received:
+        return received(data, account=self.account_id, entity=conversation_id)
+
+
+class Service:
+    """The service's handlers on a real database of the test's own."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.engine = create_engine(dsn, service="conversation", pool_size=8, lease_seconds=4)
+        self.database = Database(self.engine, "conversation")
+        self.statements: list[str] = []
+        event.listen(self.engine.sync_engine, "before_cursor_execute", self._note)
+
+    def _note(self, _conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        self.statements.append(statement)
+
+    async def handle(self, handler: Callable[[Sequence[Received], Tx], Any], *batch: Received) -> None:
+        async with self.database.begin() as tx:
+            await handler(batch, tx)
+
+    def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def events(self, entity: str | None = None) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
+        """What was emitted, in order: last token of the type, body, headers."""
+        found = []
+        for row in self.rows("select headers, body from outbox order by id"):
+            headers = json.loads(row["headers"])
+            if entity is None or headers["ce-subject"] == entity:
+                found.append((headers["ce-type"].split(".")[-2], json.loads(row["body"]), headers))
+        return found
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def run(servers: Any) -> Callable[[Callable[[Service], Any]], Any]:
+    """Run an async test body with a Service on a fresh database."""
+
+    def runner(body: Callable[[Service], Any]) -> Any:
+        async def main() -> Any:
+            service = Service(
+                servers.create_database(template=template_database(servers, "relevo.conversation.migrations"))
+            )
+            async with service.database.begin() as tx:
+                await ensure_days(tx.conn)
+            service.statements.clear()
+            try:
+                return await body(service)
+            finally:
+                await service.database.close()
+
+        return asyncio.run(main())
+
+    return runner

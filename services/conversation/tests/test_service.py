@@ -1,0 +1,418 @@
+"""The running service: what comes in over the bus, what agents do over HTTP, what leaves again."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from relevo.chassis import directory
+from relevo.chassis.auth import access_token
+from relevo.chassis.testing import running
+from relevo.contracts.assignment import ConversationAssigned, Reason
+from relevo.contracts.base import new_id, now
+from relevo.contracts.identity import PLATFORM, AgentState, RoleState, SigningKeyState, TeamState
+from relevo.contracts.permissions import ROLES, ConversationScope, Permission
+from relevo.conversation import lists
+from relevo.conversation.app import build
+from relevo.conversation.handlers import on_ingest
+from relevo.kernel.access import ConversationFacts, Viewer, may_see
+
+
+class Desk:
+    """The running service, with people who sign in."""
+
+    def __init__(self, service, world) -> None:
+        self.service = service
+        self.world = world
+        self.key_id = new_id()
+        pair = Ed25519PrivateKey.generate()
+        self.private = pair.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        self.public = pair.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    async def know(self, kind, state, account=None) -> None:
+        async with self.service.runtime.database.begin() as tx:
+            await directory.apply(tx, kind, account or self.world.account_id, state.id, state, 1)
+
+    async def agent(self, role="agent", teams=(), inboxes=None, permissions=None, scope=None) -> tuple[str, dict]:
+        """A new agent's id, and the headers of their requests."""
+        template = ROLES[role]
+        await self.know("signing_key", SigningKeyState(id=self.key_id, public_pem=self.public), PLATFORM)
+        state = RoleState(
+            id=new_id(),
+            account_id=self.world.account_id,
+            name="Custom",
+            permissions=template.permissions if permissions is None else permissions,
+            scope=scope or template.scope,
+        )
+        await self.know("role", state)
+        agent = AgentState(
+            id=new_id(),
+            account_id=self.world.account_id,
+            name="Eva Ruiz",
+            email="eva@example.com",
+            role_id=state.id,
+            team_ids=teams,
+            inbox_ids=inboxes,
+        )
+        await self.know("agent", agent)
+        token = access_token(
+            self.private,
+            self.key_id,
+            agent_id=agent.id,
+            account_id=self.world.account_id,
+            session_id=new_id(),
+            issued_at=now(),
+            expires_at=now() + timedelta(hours=1),
+        )
+        return agent.id, {"authorization": f"Bearer {token}", "accept-language": "es"}
+
+    async def customer_writes(self, who="34600111222", text="Hola", **more) -> None:
+        message = self.world.message(who, text, **more)
+        await self.service.admin.publish(
+            message.data, account=self.world.account_id, entity=message.envelope.entity, sequence=1
+        )
+        await self.service.settle()
+
+    async def get(self, path, who, **params):
+        return await self.service.http.get(path, headers=who, params=params)
+
+    async def post(self, path, who, body=None, **headers):
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.service.http.post(path, headers=who | more, json=body)
+
+
+@pytest.fixture
+def at_desk(servers, world):
+    """Run an async test body with a Desk."""
+
+    @asynccontextmanager
+    async def desk():
+        async with running(build, servers) as service:
+            yield Desk(service, world)
+
+    def runner(body):
+        async def main():
+            async with desk() as one:
+                await body(one)
+
+        asyncio.run(main())
+
+    return runner
+
+
+def test_from_the_customer_s_message_to_the_agent_s_reply_and_back(at_desk):
+    async def body(desk):
+        eva, who = await desk.agent()
+        await desk.customer_writes(text="¿Tienen stock?")
+        (conversation,) = (await desk.get("/conversations", who)).json()["items"]
+        assert conversation["stage"] == "new"
+        path = f"/conversations/{conversation['id']}"
+        answer = await desk.post(f"{path}/messages", who, {"text": "Sí, hoy mismo"}, idempotency_key="k1")
+        assert answer.status_code == 201, answer.text
+        assert answer.headers["Relevo-Sequence"] == "3"
+        again = await desk.post(f"{path}/messages", who, {"text": "Sí, hoy mismo"}, idempotency_key="k1")
+        assert again.json() == answer.json()
+        await desk.service.settle()
+        ((subject, headers, sent),) = await desk.service.admin.stored("OUTBOUND")
+        assert subject.split(".")[1:3] == [desk.world.account_id, desk.world.inbox.id]
+        assert json.loads(sent)["text"] == "Sí, hoy mismo"
+        assert json.loads(sent)["recipient_id"] == "34600111222"
+        assert headers["relevo-actor"] == f"agent:{eva}"
+        messages = (await desk.get(f"{path}/messages", who)).json()["items"]
+        assert [(m["kind"], m["text"]) for m in messages] == [
+            ("incoming", "¿Tienen stock?"),
+            ("outgoing", "Sí, hoy mismo"),
+        ]
+        state = (await desk.get(path, who)).json()
+        assert (state["stage"], state["waiting_since"]) == ("in_progress", None)
+        stored = await desk.service.admin.stored("EVT_CONVERSATION")
+        story = [int(h["relevo-sequence"]) for _, h, _ in stored if h["ce-subject"] == conversation["id"]]
+        assert story == [1, 2, 3]
+
+    at_desk(body)
+
+
+def test_a_private_note_never_leaves_and_makes_the_mentioned_participants(at_desk):
+    async def body(desk):
+        _, who = await desk.agent()
+        luis, luis_headers = await desk.agent(scope=ConversationScope.OWN)
+        marta, _ = await desk.agent()
+        team = TeamState(id=new_id(), account_id=desk.world.account_id, name="Devoluciones", member_ids=(marta,))
+        await desk.know("team", team)
+        await desk.customer_writes()
+        (conversation,) = (await desk.get("/conversations", who)).json()["items"]
+        path = f"/conversations/{conversation['id']}"
+        assert (await desk.get(path, luis_headers)).status_code == 404
+        body = {"text": "¿Lo miráis?", "private": True, "mentions": [f"agent:{luis}", f"team:{team.id}"]}
+        answer = await desk.post(f"{path}/messages", who, body)
+        assert (answer.status_code, answer.json()["kind"]) == (201, "note")
+        state = (await desk.get(path, luis_headers)).json()
+        assert state["participant_ids"] == [luis, marta]
+        assert state["waiting_since"] is not None
+        unknown = await desk.post(f"{path}/messages", who, body | {"mentions": [f"agent:{new_id()}"]})
+        assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (422, "/mentions/0")
+        public = await desk.post(f"{path}/messages", who, body | {"private": False})
+        assert (public.status_code, public.json()["code"]) == (422, "mentions_need_a_note")
+        await desk.service.settle()
+        assert await desk.service.admin.stored("OUTBOUND") == []
+
+    at_desk(body)
+
+
+def test_the_stages_and_what_they_do_not_allow(at_desk):
+    async def body(desk):
+        _, who = await desk.agent()
+        await desk.customer_writes()
+        (conversation,) = (await desk.get("/conversations", who)).json()["items"]
+        path = f"/conversations/{conversation['id']}"
+
+        async def refused(act, code, body=None):
+            answer = await desk.post(f"{path}/{act}", who, body)
+            assert (answer.status_code, answer.json()["code"]) == (409, code)
+
+        await refused("reopen", "conversation_not_resolved")
+        await refused("unarchive", "conversation_not_archived")
+        assert (await desk.post(f"{path}/resolve", who)).json()["stage"] == "closed"
+        await refused("resolve", "conversation_already_resolved")
+        late = await desk.post(f"{path}/messages", who, {"text": "Una cosa más"})
+        assert late.status_code == 201
+        assert (await desk.get(path, who)).json()["stage"] == "closed"
+        assert (await desk.post(f"{path}/reopen", who)).json()["cycle"] == 2
+        archived = await desk.post(f"{path}/archive", who)
+        assert archived.json()["stage"] == "archived"
+        await refused("messages", "conversation_archived", {"text": "¿Sigue ahí?"})
+        await refused("archive", "conversation_already_archived")
+        assert (await desk.get("/conversations", who)).json()["items"] == []
+        assert len((await desk.get("/conversations", who, archived="true")).json()["items"]) == 1
+        assert len((await desk.get("/conversations", who, stage="archived")).json()["items"]) == 1
+        assert (await desk.post(f"{path}/unarchive", who)).json()["status"] == "resolved"
+        empty = await desk.post(f"{path}/messages", who, {"text": "\u200e \n"})
+        assert (empty.status_code, empty.json()["errors"][0]["pointer"]) == (422, "/text")
+
+    at_desk(body)
+
+
+def test_reopening_beside_another_open_conversation_of_the_same_person_is_refused(at_desk):
+    async def body(desk):
+        _, who = await desk.agent()
+        inbox = desk.world.inbox
+        await desk.customer_writes()
+        (first,) = (await desk.get("/conversations", who)).json()["items"]
+        await desk.post(f"/conversations/{first['id']}/resolve", who)
+        # The inbox opened a second one under another policy, and then went back to one at a time.
+        await desk.customer_writes(inbox=inbox.model_copy(update={"reopen": "new_after_resolved"}))
+        second = (await desk.get("/conversations", who, status="open")).json()["items"][0]
+        await desk.post(f"/conversations/{second['id']}/resolve", who)
+        async with desk.service.runtime.database.begin() as tx:
+            await tx.conn.exec_driver_sql("update conversations set exclusive = true")
+        await desk.post(f"/conversations/{second['id']}/reopen", who)
+        answer = await desk.post(f"/conversations/{first['id']}/reopen", who)
+        assert (answer.status_code, answer.json()["code"]) == (409, "another_conversation_is_open")
+
+    at_desk(body)
+
+
+def test_labels_filters_and_counts(at_desk):
+    async def body(desk):
+        eva, who = await desk.agent()
+        email = desk.world.make_inbox("email")
+        for n in range(5):
+            await desk.customer_writes(f"w{n}")
+        await desk.customer_writes("e", inbox=email, email="Luz@Example.com")
+        items = (await desk.get("/conversations", who)).json()["items"]
+        assert [c["source_id"] for c in items] == ["e", "w4", "w3", "w2", "w1", "w0"]
+        target = items[3]["id"]
+        changed = await desk.post(f"/conversations/{target}/labels", who, {"add": [" Reclamación  grave ", "vip"]})
+        assert changed.json()["labels"] == ["Reclamación grave", "vip"]
+        await desk.post(f"/conversations/{target}/labels", who, {"remove": ["vip"]})
+        assert (await desk.get("/labels", who)).json() == {"items": ["Reclamación grave"]}
+        assigned = ConversationAssigned(
+            conversation_id=target, version=1, assignee_id=eva, reason=Reason(code="self", es="", en="")
+        )
+        await desk.service.admin.publish(assigned, account=desk.world.account_id, entity=target, sequence=1)
+        await desk.service.settle()
+
+        async def found(**params):
+            return [c["id"] for c in (await desk.get("/conversations", who, **params)).json()["items"]]
+
+        assert await found(label="Reclamación grave") == [target]
+        assert await found(assignee="me") == [target]
+        assert await found(assignee=eva) == [target]
+        assert len(await found(assignee="none")) == 5
+        assert await found(channel="email") == [items[0]["id"]] == await found(inbox=email.id)
+        assert await found(contact=items[1]["contact"]["id"]) == [items[1]["id"]]
+        assert len(await found(status="open", stage="new")) == 6
+        assert await found(team=new_id()) == []
+        counts = (await desk.get("/conversations/counts", who)).json()
+        assert {name: count["count"] for name, count in counts.items()} == {"open": 6, "unassigned": 5, "mine": 1}
+        first = (await desk.get("/conversations", who, limit=4)).json()
+        rest = (await desk.get("/conversations", who, limit=4, cursor=first["next"])).json()
+        assert [c["id"] for c in first["items"] + rest["items"]] == [c["id"] for c in items]
+        assert rest["next"] is None
+        (luz,) = (await desk.get("/contacts", who, email="luz@example.com")).json()["items"]
+        detail = (await desk.get(f"/contacts/{luz['id']}", who)).json()
+        assert detail["channels"] == [{"inbox_id": email.id, "source_id": "e"}]
+        broken = await desk.get("/conversations", who, cursor="cualquier-cosa")
+        assert (broken.status_code, broken.json()["code"]) == (422, "invalid_cursor")
+
+    at_desk(body)
+
+
+def test_messages_page_in_both_directions(at_desk):
+    async def body(desk):
+        _, who = await desk.agent()
+        await desk.customer_writes(text="0")
+        (conversation,) = (await desk.get("/conversations", who)).json()["items"]
+        path = f"/conversations/{conversation['id']}/messages"
+        for n in range(1, 5):
+            await desk.post(path, who, {"text": str(n)})
+        for order, expected in (("oldest", list("01234")), ("newest", list("43210"))):
+            seen, cursor = [], None
+            while True:
+                params = {"order": order, "limit": 2} | ({"cursor": cursor} if cursor else {})
+                page = (await desk.get(path, who, **params)).json()
+                seen += [m["text"] for m in page["items"]]
+                cursor = page["next"]
+                if cursor is None:
+                    break
+            assert seen == expected
+
+    at_desk(body)
+
+
+def test_who_may_not_see_finds_nothing_and_who_may_not_act_is_refused(at_desk, world):
+    async def body(desk):
+        _, elsewhere = await desk.agent(inboxes=(new_id(),))
+        _, reader = await desk.agent(permissions=frozenset({Permission.CONVERSATIONS_READ}))
+        await desk.customer_writes()
+        (conversation,) = (await desk.get("/conversations", reader)).json()["items"]
+        path = f"/conversations/{conversation['id']}"
+        assert (await desk.get("/conversations", elsewhere)).json()["items"] == []
+        for answer in (
+            await desk.get(path, elsewhere),
+            await desk.get(f"{path}/messages", elsewhere),
+            await desk.post(f"{path}/messages", elsewhere, {"text": "x"}),
+            await desk.post(f"{path}/resolve", elsewhere),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (404, "conversation_not_found")
+            assert answer.json()["detail"] == "No existe esa conversación."
+        for act in ("messages", "resolve", "reopen", "archive", "labels"):
+            answer = await desk.post(f"{path}/{act}", reader, {"text": "x"} if act == "messages" else {})
+            assert (answer.status_code, answer.json()["code"]) == (403, "permission_missing")
+        _, notes_only = await desk.agent(
+            permissions=frozenset({Permission.CONVERSATIONS_READ, Permission.CONVERSATIONS_NOTE})
+        )
+        assert (await desk.post(f"{path}/messages", notes_only, {"text": "x"})).status_code == 403
+        assert (await desk.post(f"{path}/messages", notes_only, {"text": "x", "private": True})).status_code == 201
+        stranger = Desk(desk.service, type(world)())
+        _, other_account = await stranger.agent("administrator")
+        assert (await desk.get(path, other_account)).status_code == 404
+        assert (await desk.get(f"/contacts/{conversation['contact']['id']}", other_account)).status_code == 404
+
+    at_desk(body)
+
+
+def test_blocking_a_contact_is_an_event_of_theirs_and_keeps_their_messages_out(at_desk):
+    async def body(desk):
+        _, who = await desk.agent()
+        await desk.customer_writes()
+        (conversation,) = (await desk.get("/conversations", who)).json()["items"]
+        contact = conversation["contact"]["id"]
+        blocked = await desk.post(f"/contacts/{contact}/block", who)
+        assert (blocked.json()["blocked"], blocked.headers["Relevo-Sequence"]) == (True, "2")
+        await desk.post(f"/contacts/{contact}/block", who)
+        await desk.customer_writes(text="insulto")
+        assert (await desk.get(f"/conversations/{conversation['id']}", who)).json()["message_count"] == 1
+        await desk.post(f"/contacts/{contact}/unblock", who)
+        await desk.customer_writes(text="perdón")
+        assert (await desk.get(f"/conversations/{conversation['id']}", who)).json()["message_count"] == 2
+        stored = await desk.service.admin.stored("EVT_CONVERSATION")
+        mine = [(h["ce-type"], h["relevo-sequence"]) for _, h, _ in stored if h["ce-subject"] == contact]
+        assert [sequence for _, sequence in mine] == ["1", "2", "3"]
+
+    at_desk(body)
+
+
+async def explained(service, statement) -> str:
+    compiled = statement.compile(dialect=service.engine.dialect, compile_kwargs={"render_postcompile": True})
+    async with service.database.begin() as tx:
+        rows = await tx.conn.exec_driver_sql(f"explain {compiled}", compiled.params)
+        return "\n".join(rows.scalars())
+
+
+def test_lists_use_their_indexes(run, world):
+    async def body(service):
+        # Enough rows that reading them all would be the worse plan: a tenth is open, the rest closed.
+        for at in range(0, 1000, 500):
+            await service.handle(on_ingest, *(world.message(f"c{n}") for n in range(at, at + 500)))
+        async with service.database.begin() as tx:
+            await tx.conn.exec_driver_sql(
+                "insert into conversations select gen_random_uuid(), account_id, number + g * 1000, inbox_id, channel, "
+                "contact_id, source_id, recipient_key, false, 'resolved', 'closed', false, priority, subject, language, "
+                "labels, gen_random_uuid(), gen_random_uuid(), participant_ids, owner_id, assignment_version, cycle, "
+                "created_at, opened_at, now(), first_reply_at, null, last_activity_at - g * interval '1 hour', "
+                "message_count, sequence from conversations, generate_series(1, 9) g"
+            )
+        async with service.engine.connect() as connection:
+            await (await connection.execution_options(isolation_level="AUTOCOMMIT")).exec_driver_sql("analyze")
+        viewer = Viewer(
+            world.account_id, new_id(), frozenset(Permission), ConversationScope.TEAM, frozenset({new_id()}), None
+        )
+        plans = {
+            "conversations_newest": lists.Filters(),
+            "conversations_unresolved": lists.Filters(status=("open",)),
+            "conversations_of_assignee": lists.Filters(assignee_id=new_id()),
+            "conversations_of_team": lists.Filters(team_id=new_id()),
+            "conversations_labels": lists.Filters(label="rara"),
+            "conversations_of_contact": lists.Filters(contact_id=new_id()),
+        }
+        for index, filters in plans.items():
+            for after in (None, (now() - timedelta(hours=5), new_id())):
+                plan = await explained(service, lists.page_of_conversations(viewer, filters, 50, after))
+                assert index in plan, (index, plan)
+                assert "Seq Scan on conversations" not in plan
+
+    run(body)
+
+
+def test_the_list_is_exactly_what_the_access_rule_lets_one_see(run, world):
+    teams, agents, inboxes = ([new_id() for _ in range(2)] for _ in range(3))
+
+    async def body(service):
+        two = [world.inbox.model_copy(update={"id": i}) for i in inboxes]
+        await service.handle(on_ingest, *(world.message(f"c{n}", inbox=two[n % 2]) for n in range(40)))
+        async with service.database.begin() as tx:
+            for n, row in enumerate(service.rows("select id from conversations order by number")):
+                team = [None, *teams][n % 3]
+                assignee = [None, *agents][(n // 3) % 3]
+                people = [[], agents[:1], agents[1:]][(n // 9) % 3]
+                await tx.conn.exec_driver_sql(
+                    "update conversations set team_id = %s, assignee_id = %s, participant_ids = cast(%s as uuid[]) "
+                    "where id = %s",
+                    (team, assignee, people, row["id"]),
+                )
+        facts = {
+            str(row["id"]): ConversationFacts(
+                account_id=str(row["account_id"]),
+                inbox_id=str(row["inbox_id"]),
+                team_id=row["team_id"] and str(row["team_id"]),
+                assignee_id=row["assignee_id"] and str(row["assignee_id"]),
+                participant_ids=frozenset(map(str, row["participant_ids"])),
+            )
+            for row in service.rows("select * from conversations")
+        }
+        for scope in ConversationScope:
+            for agent in (agents[0], None):
+                for mine in (None, frozenset(inboxes[:1])):
+                    viewer = Viewer(world.account_id, agent, frozenset(Permission), scope, frozenset(teams[:1]), mine)
+                    async with service.database.begin() as tx:
+                        rows = await lists.conversations_page(tx, viewer, lists.Filters(), 100, None)
+                        counts = await lists.counts(tx, viewer)
+                    expected = {id_ for id_, f in facts.items() if may_see(viewer, f)}
+                    assert {row["id"] for row in rows} == expected
+                    assert counts["open"] == len(expected)
+
+    run(body)
