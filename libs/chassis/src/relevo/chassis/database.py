@@ -47,6 +47,7 @@ class Tx:
         self.conn = connection
         self.service = service
         self._rows: list[outbox.OutboxRow] = []
+        self._after: list[Callable[[], None]] = []
 
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
         """Run a statement in this transaction."""
@@ -83,6 +84,15 @@ class Tx:
         self._rows.append(row)
         return envelope
 
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Have `call` called once this transaction has committed, never if it does not. It must not raise."""
+        self._after.append(call)
+
+    def committed(self) -> None:
+        """The database's word that the commit is done."""
+        for call in self._after:
+            call()
+
     @property
     def emitted(self) -> int:
         """How many events wait for the commit."""
@@ -117,6 +127,7 @@ class Database:
             crash_point("transaction.after_commit")
         if partitions and self.on_commit:
             self.on_commit(partitions)
+        tx.committed()
 
     async def close(self) -> None:
         """Give back every connection."""

@@ -1,0 +1,165 @@
+"""What a pool's journal holds: every input that may change who holds what, as plain data.
+
+The journal stores an input as (kind, JSON). Same inputs in the same order on the same state give the same decisions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter
+from relevo.contracts.envelope import Envelope
+from relevo.contracts.presence import RoutingState
+from relevo.contracts.snapshots import Priority
+
+Strategy = Literal["round_robin", "least_loaded"]
+Mode = Literal["automatic", "manual", "automation"]
+
+RANK: Final[Mapping[Priority | None, int]] = {"urgent": 3, "high": 2, "medium": 1, None: 1, "low": 0}
+"""Higher goes first. A conversation without a priority counts as medium."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How an account's conversations are handed out. `default_capacity` counts open conversations."""
+
+    strategy: Strategy = "round_robin"
+    default_capacity: int = 10
+    busy_as_fallback: bool = False
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A conversation began; it waits since `at`. `sequence` numbers the events of the conversation."""
+
+    conversation_id: str
+    inbox_id: str
+    channel: str
+    at: datetime
+    sequence: int
+    team_id: str | None = None
+    rank: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """A closed conversation is open again, and waits since `at`."""
+
+    conversation_id: str
+    inbox_id: str
+    channel: str
+    at: datetime
+    sequence: int
+    team_id: str | None = None
+    rank: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A conversation was resolved or archived: it takes no slot any more."""
+
+    conversation_id: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusGiven:
+    """Presence says what an agent's status is; an older `sequence` than known is dropped."""
+
+    agent_id: str
+    state: RoutingState
+    since: datetime
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEdited:
+    """The directory's word on an agent; `active` False: removed. `inbox_ids` None: every inbox."""
+
+    agent_id: str
+    name: str
+    active: bool
+    team_ids: tuple[str, ...]
+    inbox_ids: tuple[str, ...] | None
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class TeamEdited:
+    """The directory's word on a team. Who is a member is told by the agents."""
+
+    team_id: str
+    name: str
+    auto_assign: bool
+    deleted: bool
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Somebody decided. What is not set stays; a set assignee None means nobody, and no automatic assignment."""
+
+    conversation_id: str
+    actor: str
+    mode: Literal["manual", "automation"]
+    set_assignee: bool = False
+    assignee_id: str | None = None
+    set_team: bool = False
+    team_id: str | None = None
+    expected_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEdited:
+    """The account's policy is another from here on."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class CapacitySet:
+    """An agent's own capacity; None: the policy's default."""
+
+    agent_id: str
+    capacity: int | None
+
+
+Input = Opened | Reopened | Closed | StatusGiven | AgentEdited | TeamEdited | Assign | PolicyEdited | CapacitySet
+
+_KINDS: Final[Mapping[str, type[Input]]] = {
+    "opened": Opened,
+    "reopened": Reopened,
+    "closed": Closed,
+    "status": StatusGiven,
+    "agent": AgentEdited,
+    "team": TeamEdited,
+    "assign": Assign,
+    "policy": PolicyEdited,
+    "capacity": CapacitySet,
+}
+_NAMES: Final[Mapping[type[Input], str]] = {model: kind for kind, model in _KINDS.items()}
+_ADAPTERS: Final[Mapping[str, TypeAdapter[Any]]] = {kind: TypeAdapter(model) for kind, model in _KINDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the journal: an input, when it was written down, and the event that brought it."""
+
+    id: int
+    at: datetime
+    given: Input
+    cause: Envelope | None = None
+
+
+def encode(given: Input) -> tuple[str, str]:
+    """The kind and the JSON of an input."""
+    kind = _NAMES[type(given)]
+    return kind, _ADAPTERS[kind].dump_json(given).decode()
+
+
+def decode(kind: str, payload: object) -> Input:
+    """An input from its kind and parsed JSON. Raises KeyError for an unknown kind, ValueError for a bad payload."""
+    found: Input = _ADAPTERS[kind].validate_python(payload)
+    return found

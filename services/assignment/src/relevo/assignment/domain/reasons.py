@@ -1,0 +1,156 @@
+"""Why a decision fell, in words, in Spanish and English."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from relevo.assignment.domain.roster import Group, Standing
+from relevo.contracts.assignment import Reason
+
+_EXCLUDED: Final[Mapping[Standing, tuple[str, str, str]]] = {
+    "at_capacity": ("al límite de su capacidad", "al límite de su capacidad", "at capacity"),
+    "busy": ("ocupado", "ocupados", "busy"),
+    "away": ("ausente", "ausentes", "away"),
+    "offline": ("desconectado", "desconectados", "offline"),
+}
+
+
+def excluded(group: Group) -> dict[str, int]:
+    """How many candidates were passed over, by reason."""
+    return {standing: group.counts[standing] for standing in _EXCLUDED if group.counts[standing]}
+
+
+def _of(counts: Mapping[str, int]) -> tuple[str, str]:
+    """Those passed over, in parentheses; empty when there are none."""
+    if not counts:
+        return "", ""
+    total = sum(counts.values())
+    parts = [(n, *_EXCLUDED[standing]) for standing, n in counts.items()]  # type: ignore[index]
+    es = ", ".join(f"{n} {one if n == 1 else many}" for n, one, many, _ in parts)
+    en = ", ".join(f"{n} {word}" for n, _, _, word in parts)
+    return f" ({total} {'excluido' if total == 1 else 'excluidos'}: {es})", f" ({total} excluded: {en})"
+
+
+def chosen(strategy: str, name: str, group: Group, load: int, limit: int) -> Reason:
+    """An agent was chosen by a strategy; `load` is before the conversation, `limit` their capacity."""
+    busy = group.counts["free"] == 0
+    count = group.counts["free_busy"] if busy else group.counts["free"]
+    es_who = _plural(
+        count, "agente ocupado" if busy else "agente disponible", "agentes ocupados" if busy else "agentes disponibles"
+    )
+    en_who = _plural(count, "busy agent" if busy else "available agent", "busy agents" if busy else "available agents")
+    es_rest, en_rest = _of(excluded(group))
+    if strategy == "least_loaded":
+        return Reason(
+            code="least_loaded",
+            es=f"Menor carga: {name} tenía {load} de {limit}, la menor de {es_who}{es_rest}.",
+            en=f"Least loaded: {name} had {load} of {limit}, the least of {en_who}{en_rest}.",
+        )
+    return Reason(
+        code="round_robin",
+        es=f"Turno rotatorio: era el turno de {name} entre {es_who}{es_rest}.",
+        en=f"Round robin: {name} was next of {en_who}{en_rest}.",
+    )
+
+
+def joined(first: Reason | None, then: Reason) -> Reason:
+    """What somebody did, and what followed from it."""
+    if first is None:
+        return then
+    return Reason(code=then.code, es=f"{first.es} {then.es}", en=f"{first.en} {then.en}")
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def same_agent(name: str) -> Reason:
+    """A reopened conversation went back to who had it."""
+    return Reason(
+        code="same_agent", es=f"Vuelve a {name}, que ya la atendía.", en=f"Back to {name}, who had it before."
+    )
+
+
+def nobody(group: Group) -> Reason:
+    """Nobody could take it: it waits."""
+    counts = excluded(group)
+    es_rest, en_rest = _of(counts)
+    if not group.members:
+        return Reason(
+            code="no_candidates",
+            es="En espera: nadie tiene acceso a este canal y equipo.",
+            en="Waiting: nobody works on this inbox and team.",
+        )
+    if counts.get("at_capacity"):
+        return Reason(
+            code="all_at_capacity",
+            es=f"En espera: nadie tiene un hueco libre{es_rest}.",
+            en=f"Waiting: nobody has a free slot{en_rest}.",
+        )
+    return Reason(
+        code="no_agent_available",
+        es=f"En espera: no hay nadie disponible{es_rest}.",
+        en=f"Waiting: nobody is available{en_rest}.",
+    )
+
+
+def by_hand(actor: str, actor_name: str, assignee_id: str | None, assignee_name: str, team_name: str | None) -> Reason:
+    """A person, or a key, decided."""
+    who_es, who_en = actor_name or "Una integración", actor_name or "An integration"
+    if assignee_id is not None and actor == f"agent:{assignee_id}":
+        return Reason(code="self", es=f"{who_es} se la asignó.", en=f"{who_en} took it.")
+    return Reason(
+        code="manual" if assignee_id is not None or team_name is not None else "unassigned_by_hand",
+        es=f"{who_es} {_hand_es(assignee_id, assignee_name, team_name)}.",
+        en=f"{who_en} {_hand_en(assignee_id, assignee_name, team_name)}.",
+    )
+
+
+def by_rule(assignee_id: str | None, assignee_name: str, team_name: str | None) -> Reason:
+    """Automation decided."""
+    return Reason(
+        code="automation",
+        es=f"Una regla {_hand_es(assignee_id, assignee_name, team_name)}.",
+        en=f"A rule {_hand_en(assignee_id, assignee_name, team_name)}.",
+    )
+
+
+def _hand_es(assignee_id: str | None, assignee_name: str, team_name: str | None) -> str:
+    to_team = f"la pasó al equipo {team_name}" if team_name else ""
+    to_agent = f"la asignó a {assignee_name}" if assignee_id is not None else ""
+    return " y ".join(part for part in (to_team, to_agent) if part) or "la dejó sin asignar"
+
+
+def _hand_en(assignee_id: str | None, assignee_name: str, team_name: str | None) -> str:
+    to_team = f"gave it to the team {team_name}" if team_name else ""
+    to_agent = f"assigned it to {assignee_name}" if assignee_id is not None else ""
+    return " and ".join(part for part in (to_team, to_agent) if part) or "left it without an agent"
+
+
+def agent_removed(name: str) -> Reason:
+    """Its agent was removed."""
+    return Reason(code="agent_removed", es=f"{name} ya no está en el equipo.", en=f"{name} is no longer with the team.")
+
+
+def resolved() -> Reason:
+    """It was closed while it waited."""
+    return Reason(code="resolved", es="Se cerró mientras esperaba.", en="It was closed while it waited.")
+
+
+def team_changed(name: str, *, deleted: bool) -> Reason:
+    """Its team was removed, or no longer hands out automatically (or does so again)."""
+    if deleted:
+        return Reason(code="team_changed", es=f"El equipo {name} ya no existe.", en=f"The team {name} is gone.")
+    return Reason(
+        code="team_changed",
+        es=f"El equipo {name} cambió su asignación automática.",
+        en=f"The team {name} changed its automatic assignment.",
+    )
+
+
+def team_by_hand(name: str) -> Reason:
+    """Its team does not hand out automatically: somebody takes it by hand."""
+    return Reason(
+        code="no_candidates",
+        es=f"El equipo {name} reparte a mano: alguien debe tomarla.",
+        en=f"The team {name} hands out by hand: somebody must take it.",
+    )

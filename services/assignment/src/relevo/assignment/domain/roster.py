@@ -1,0 +1,192 @@
+"""The agents of a pool, indexed so that the best one for a conversation is found without looking at all of them."""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from relevo.assignment.domain.inputs import Policy
+from relevo.contracts.presence import RoutingState
+
+GroupKey = tuple[str, str | None]
+"""Inbox and team: conversations with the same key have the same candidates."""
+
+Standing = Literal["free", "free_busy", "at_capacity", "busy", "away", "offline"]
+_FREE = ("free", "free_busy")
+
+
+@dataclass(slots=True)
+class Agent:
+    """An agent as assignment knows them.
+
+    `load` is the number of open conversations that they hold. `capacity` None: the policy's default. `turn` is the
+    pool's counter at their last automatic assignment (0: never): the lowest has waited longest.
+    """
+
+    id: str
+    name: str = ""
+    active: bool = False
+    state: RoutingState = "offline"
+    state_since: datetime | None = None
+    capacity: int | None = None
+    load: int = 0
+    turn: int = 0
+    last_assigned_at: datetime | None = None
+    team_ids: frozenset[str] = frozenset()
+    inbox_ids: frozenset[str] | None = frozenset()
+    presence_sequence: int = 0
+    directory_sequence: int = 0
+
+    def limit(self, policy: Policy) -> int:
+        """How many open conversations automatic assignment may give."""
+        return policy.default_capacity if self.capacity is None else self.capacity
+
+    def reaches(self, key: GroupKey) -> bool:
+        """Whether the agent works on conversations of this inbox and team."""
+        inbox, team = key
+        return (
+            self.active
+            and (self.inbox_ids is None or inbox in self.inbox_ids)
+            and (team is None or team in self.team_ids)
+        )
+
+    def standing(self, policy: Policy) -> Standing:
+        """Whether automatic assignment may give one more, or why not."""
+        if self.state in ("offline", "away"):
+            return "offline" if self.state == "offline" else "away"
+        if self.state == "busy" and not policy.busy_as_fallback:
+            return "busy"
+        if self.load >= self.limit(policy):
+            return "at_capacity"
+        return "free" if self.state == "available" else "free_busy"
+
+
+@dataclass(slots=True)
+class Group:
+    """The candidates for one key. `counts` tells how many of them stand how."""
+
+    members: set[str] = field(default_factory=set)
+    counts: Counter[Standing] = field(default_factory=Counter)
+    heap: list[tuple[int, float, int, str, int]] = field(default_factory=list)
+    """Free members, the best first; entries whose last number is not the agent's present stamp are void."""
+
+
+class Roster:
+    """All agents of a pool. Change an agent only between `change` calls, so that the index follows."""
+
+    def __init__(self, agents: Iterable[Agent], policy: Policy) -> None:
+        self.agents = {agent.id: agent for agent in agents}
+        self.policy = policy
+        self.gained = True
+        """Somebody became free, or reaches more, since this was last set to False: the queue may be drained."""
+        self._groups: dict[GroupKey, Group] = {}
+        self._of: dict[str, list[GroupKey]] = {}
+        self._standing: dict[str, Standing] = {}
+        self._stamp: dict[str, int] = {}
+        for agent in self.agents.values():
+            self._enter(agent)
+
+    def _enter(self, agent: Agent) -> None:
+        self._standing[agent.id] = agent.standing(self.policy)
+        self._stamp[agent.id] = 0
+        self._of[agent.id] = []
+
+    def agent(self, agent_id: str) -> Agent:
+        """The agent; one that nobody told us of yet is made, inactive."""
+        found = self.agents.get(agent_id)
+        if found is None:
+            found = self.agents[agent_id] = Agent(agent_id)
+            self._enter(found)
+        return found
+
+    def anyone_free(self) -> bool:
+        """Whether any agent at all could take one more."""
+        return any(self._standing[agent.id] in _FREE for agent in self.agents.values() if agent.active)
+
+    def group(self, key: GroupKey) -> Group:
+        """The candidates for this inbox and team."""
+        found = self._groups.get(key)
+        if found is None:
+            found = self._groups[key] = Group()
+            for agent in self.agents.values():
+                if agent.reaches(key):
+                    self._join(key, found, agent)
+        return found
+
+    def best(self, key: GroupKey) -> Agent | None:
+        """Who gets the next conversation of this key; None when nobody can."""
+        heap = self.group(key).heap
+        while heap:
+            *_, agent_id, stamp = heap[0]
+            if stamp == self._stamp[agent_id]:
+                return self.agents[agent_id]
+            heapq.heappop(heap)
+        return None
+
+    def first(self, key: GroupKey, count: int) -> list[Agent]:
+        """The best few, in order."""
+        heap = self.group(key).heap
+        found: list[Agent] = []
+        taken = []
+        while len(found) < count and (agent := self.best(key)):
+            taken.append(heapq.heappop(heap))
+            found.append(agent)
+        for entry in taken:
+            heapq.heappush(heap, entry)
+        return found
+
+    def loaded(self, agent: Agent) -> None:
+        """The agent's load, turn, state or capacity changed."""
+        before = self._standing[agent.id]
+        after = self._standing[agent.id] = agent.standing(self.policy)
+        self._stamp[agent.id] += 1
+        if after in _FREE and before not in _FREE:
+            self.gained = True
+        for key in self._of[agent.id]:
+            group = self._groups[key]
+            if after != before:
+                group.counts[before] -= 1
+                group.counts[after] += 1
+            if after in _FREE:
+                heapq.heappush(group.heap, self._entry(agent))
+
+    def moved(self, agent: Agent) -> None:
+        """The agent's name, teams, inboxes or being active changed."""
+        self._stamp[agent.id] += 1
+        before = self._standing[agent.id]
+        self._standing[agent.id] = agent.standing(self.policy)
+        self._of[agent.id] = []
+        self.gained = True
+        for key, group in self._groups.items():
+            if agent.id in group.members:
+                group.members.discard(agent.id)
+                group.counts[before] -= 1
+            if agent.reaches(key):
+                self._join(key, group, agent)
+
+    def govern(self, policy: Policy) -> None:
+        """Another policy from now on."""
+        self.policy = policy
+        self._groups.clear()
+        self.gained = True
+        for agent in self.agents.values():
+            stamp = self._stamp[agent.id]
+            self._enter(agent)
+            self._stamp[agent.id] = stamp + 1
+
+    def _join(self, key: GroupKey, group: Group, agent: Agent) -> None:
+        standing = self._standing[agent.id]
+        group.members.add(agent.id)
+        group.counts[standing] += 1
+        self._of[agent.id].append(key)
+        if standing in _FREE:
+            heapq.heappush(group.heap, self._entry(agent))
+
+    def _entry(self, agent: Agent) -> tuple[int, float, int, str, int]:
+        # Available ones before busy ones; then by strategy; then who waits longest; then by id, so that it is certain.
+        # The share of the capacity is what it would be with one more: 10 and 5 slots take 3 and 1 of four.
+        share = (agent.load + 1) / agent.limit(self.policy) if self.policy.strategy == "least_loaded" else 0.0
+        tier = 0 if agent.state == "available" else 1
+        return tier, share, agent.turn, agent.id, self._stamp[agent.id]

@@ -1,0 +1,408 @@
+"""The matcher's decisions: examples, and what must hold whatever comes."""
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from relevo.assignment.domain.inputs import (
+    AgentEdited,
+    Assign,
+    CapacitySet,
+    Closed,
+    Entry,
+    Opened,
+    Policy,
+    PolicyEdited,
+    Reopened,
+    StatusGiven,
+    TeamEdited,
+    decode,
+    encode,
+)
+from relevo.assignment.domain.pool import Pool, Team, decide
+from relevo.assignment.domain.roster import Agent, Roster
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Story:
+    """A journal under way, with a pool that follows it."""
+
+    def __init__(self, *agents: Agent, teams=(), **policy) -> None:
+        self.pool = Pool(Roster(agents, Policy(**policy)), {team.id: team for team in teams})
+        self.entries: list[Entry] = []
+
+    def __call__(self, given):
+        entry = Entry(len(self.entries) + 1, T0 + timedelta(seconds=len(self.entries)), given)
+        self.entries.append(entry)
+        before = len(self.pool.decisions)
+        refusal = self.pool.apply(entry)
+        assert not self.pool.drain(entry)
+        return refusal or self.pool.decisions[before:]
+
+    def opened(self, conversation: str, inbox="i", **more):
+        return self(Opened(conversation, inbox, "web", T0 + timedelta(seconds=len(self.entries)), 1, **more))
+
+    def closed(self, conversation: str):
+        return self(Closed(conversation, self.pool.held[conversation].sequence + 1))
+
+    def reopened(self, conversation: str):
+        held = self.pool.held[conversation]
+        at = T0 + timedelta(seconds=len(self.entries))
+        return self(Reopened(conversation, held.inbox_id, "web", at, held.sequence + 1))
+
+    def status(self, agent: str, state):
+        known = self.pool.roster.agent(agent)
+        return self(StatusGiven(agent, state, T0, known.presence_sequence + 1))
+
+    def holder(self, conversation: str):
+        return self.pool.held[conversation].assignee_id
+
+    def load(self, agent: str) -> int:
+        return self.pool.roster.agents[agent].load
+
+
+def agent(name: str, state="available", **more) -> Agent:
+    fields = {"active": True, "inbox_ids": None, "directory_sequence": 1} | more
+    return Agent(name, name.title(), state=state, **fields)
+
+
+def test_round_robin_goes_round_and_survives_a_new_pool():
+    story = Story(agent("ana"), agent("bea"), agent("cid"))
+    for n in range(4):
+        story.opened(f"c{n}")
+    assert [story.holder(f"c{n}") for n in range(4)] == ["ana", "bea", "cid", "ana"]
+    again = Pool(Roster(story.pool.roster.agents.values(), Policy()), {}, turn=story.pool.turn)
+    (decision,) = decide(again, [Entry(9, T0, Opened("c9", "i", "web", T0, 1))])
+    assert decision.assignee_id == "bea"
+
+
+def test_round_robin_is_fair_where_candidates_differ():
+    story = Story(agent("ana", inbox_ids=frozenset({"i"})), agent("bea"), agent("cid", inbox_ids=frozenset({"j"})))
+    for n in range(6):
+        story.opened(f"c{n}", inbox="ij"[n % 2])
+    assert {name: story.load(name) for name in ("ana", "bea", "cid")} == {"ana": 2, "bea": 2, "cid": 2}
+
+
+def test_least_loaded_counts_the_share_of_capacity():
+    story = Story(agent("ana", capacity=10), agent("bea", capacity=5), strategy="least_loaded")
+    for n in range(4):
+        story.opened(f"c{n}")
+    assert (story.load("ana"), story.load("bea")) == (3, 1)
+
+
+def test_reason_names_who_was_passed_over():
+    story = Story(
+        agent("ana"), agent("bea"), agent("cid"), agent("dan", state="busy"), agent("eva", load=3, capacity=3)
+    )
+    (decision,) = story.opened("c")
+    assert decision.reason.en == "Round robin: Ana was next of 3 available agents (2 excluded: 1 at capacity, 1 busy)."
+    assert decision.reason.es == (
+        "Turno rotatorio: era el turno de Ana entre 3 agentes disponibles "
+        "(2 excluidos: 1 al límite de su capacidad, 1 ocupado)."
+    )
+    assert decision.runners_up == ("bea", "cid")
+    assert dict(decision.excluded) == {"busy": 1, "at_capacity": 1}
+
+
+@pytest.mark.parametrize(
+    ("agents", "code"),
+    [
+        ([], "no_candidates"),
+        ([agent("ana", inbox_ids=frozenset({"other"}))], "no_candidates"),
+        ([agent("ana", state="offline"), agent("bea", state="away"), agent("cid", state="busy")], "no_agent_available"),
+        ([agent("ana", load=1, capacity=1), agent("bea", state="offline")], "all_at_capacity"),
+    ],
+)
+def test_nobody_can_take_it_so_it_waits_and_says_why(agents, code):
+    (decision,) = Story(*[Agent(**{f: getattr(a, f) for f in a.__slots__}) for a in agents]).opened("c")
+    assert (decision.kind, decision.reason.code, decision.queued_at) == ("queued", code, T0)
+
+
+def test_busy_ones_come_after_available_ones_where_the_policy_says_so():
+    story = Story(agent("ana", state="busy"), agent("bea", capacity=1), busy_as_fallback=True)
+    assert [story.opened(f"c{n}")[0].assignee_id for n in range(2)] == ["bea", "ana"]
+    assert "busy" in story.pool.decisions[-1].reason.en
+
+
+def test_the_queue_drains_at_once_by_rank_then_by_waiting():
+    story = Story(agent("ana", state="offline", capacity=3))
+    for name, rank in (("old", 1), ("new", 1), ("low", 0), ("urgent", 3)):
+        story.opened(name, rank=rank)
+    given = story.status("ana", "available")
+    assert [one.conversation_id for one in given] == ["urgent", "old", "new"]
+    assert [one.waited_seconds for one in given] == [1.0, 4.0, 3.0]
+    assert [one.conversation_id for one in story.closed("old")] == ["low"]
+
+
+def test_closing_keeps_the_holder_and_reopening_gives_it_back():
+    story = Story(agent("ana", capacity=1), agent("bea"))
+    story.opened("c")
+    assert story.closed("c") == []
+    assert (story.holder("c"), story.load("ana")) == ("ana", 0)
+    (back,) = story.reopened("c")
+    assert (back.assignee_id, back.reason.code, back.version) == ("ana", "same_agent", 2)
+    story.closed("c")
+    story.status("ana", "away")
+    (moved,) = story.reopened("c")
+    assert (moved.from_assignee_id, moved.assignee_id) == ("ana", "bea")
+
+
+def test_closed_while_waiting_leaves_the_queue():
+    story = Story(agent("ana", state="offline"))
+    story.opened("c")
+    (left,) = story.closed("c")
+    assert (left.kind, left.reason.code) == ("unassigned", "resolved")
+    assert story.status("ana", "available") == []
+
+
+def test_people_may_exceed_capacity_and_what_they_decide_stays():
+    story = Story(agent("ana", capacity=0), agent("bea"))
+    story.opened("c")
+    (moved,) = story(Assign("c", "agent:bea", "manual", set_assignee=True, assignee_id="ana"))
+    assert (moved.assignee_id, moved.mode, moved.actor, story.load("ana")) == ("ana", "manual", "agent:bea", 1)
+    (nobody,) = story(Assign("c", "agent:bea", "manual", set_assignee=True))
+    assert (nobody.kind, nobody.reason.code) == ("unassigned", "unassigned_by_hand")
+    assert story.status("ana", "busy") == story.status("bea", "busy") == story.status("bea", "available") == []
+    assert story(Assign("c", "agent:bea", "manual", set_assignee=True)) == []
+
+
+def test_a_team_drops_who_is_not_of_it_and_hands_out():
+    team = frozenset({"t"})
+    story = Story(
+        agent("ana"), agent("bea", team_ids=team), agent("cid", team_ids=team), teams=[Team("t", "Ventas", sequence=1)]
+    )
+    story.opened("c")
+    (moved,) = story(Assign("c", "agent:ana", "manual", set_team=True, team_id="t"))
+    assert (moved.from_assignee_id, moved.assignee_id, moved.team_id) == ("ana", "bea", "t")
+    (kept,) = story(Assign("c", "rule:r", "automation", set_team=True))
+    assert (kept.assignee_id, kept.team_id, kept.from_team_id, kept.mode) == ("bea", None, "t", "automation")
+    assert story.load("bea") == 1
+
+
+def test_a_team_that_hands_out_by_hand_leaves_it_lying():
+    story = Story(agent("ana", team_ids=frozenset({"t"})), teams=[Team("t", "Ventas", auto_assign=False, sequence=1)])
+    (lies,) = story.opened("c", team_id="t")
+    assert lies.kind == "unassigned"
+    changed = story(TeamEdited("t", "Ventas", auto_assign=True, deleted=False, sequence=2))
+    assert [one.kind for one in changed] == ["queued", "assigned"]
+
+
+def test_a_removed_team_lets_its_conversations_go():
+    story = Story(agent("ana"), teams=[Team("t", "Ventas", sequence=1)])
+    story.opened("c", team_id="t")
+    changed = story(TeamEdited("t", "Ventas", auto_assign=True, deleted=True, sequence=2))
+    assert (changed[-1].assignee_id, changed[-1].team_id) == ("ana", None)
+
+
+def test_a_removed_agents_conversations_are_given_to_others_or_wait():
+    story = Story(agent("ana"), agent("bea", state="offline", capacity=1))
+    for n in range(2):
+        story.opened(f"c{n}")
+    changed = story(AgentEdited("ana", "Ana", active=False, team_ids=(), inbox_ids=None, sequence=2))
+    assert [(one.kind, one.reason.code, one.from_assignee_id) for one in changed] == [
+        ("queued", "agent_removed", "ana")
+    ] * 2
+    assert [one.conversation_id for one in story.status("bea", "available")] == ["c0"]
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        (Assign("x", "system", "manual"), "conversation_not_found"),
+        (Assign("c", "system", "manual", set_assignee=True, assignee_id="x"), "agent_not_found"),
+        (Assign("c", "system", "manual", set_assignee=True, assignee_id="old"), "agent_not_found"),
+        (Assign("c", "system", "manual", set_team=True, team_id="x"), "team_not_found"),
+        (
+            Assign("c", "system", "manual", set_assignee=True, assignee_id="ana", set_team=True, team_id="t"),
+            "agent_not_in_team",
+        ),
+        (Assign("c", "system", "manual", set_assignee=True, expected_version=7), "version_conflict"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(given, refusal):
+    story = Story(agent("ana"), agent("old", active=False), teams=[Team("t", "T", sequence=1)])
+    story.opened("c")
+    assert story(given) == refusal
+    assert story.holder("c") == "ana"
+
+
+def test_what_is_older_than_known_is_dropped():
+    story = Story(agent("ana", presence_sequence=5))
+    assert story(StatusGiven("ana", "offline", T0, 4)) == []
+    story.opened("c")
+    assert story.opened("c") == []
+    story.closed("c")
+    assert story(Reopened("c", "i", "web", T0, 1)) == []
+    assert story(AgentEdited("ana", "Ana", active=False, team_ids=(), inbox_ids=None, sequence=1)) == []
+    assert story.pool.roster.agents["ana"].active
+
+
+NAMES = [f"a{n}" for n in range(5)]
+CONVERSATIONS = [f"c{n:02}" for n in range(25)]
+INBOXES = ["i", "j"]
+TEAMS = ["t", "u"]
+
+
+class Matching(RuleBasedStateMachine):
+    """Any journal at all. Conversations of the queue are partly out of memory, as they are in the service."""
+
+    @initialize(strategy=st.sampled_from(["round_robin", "least_loaded"]), busy=st.booleans())
+    def begin(self, strategy, busy):
+        self.policy = self.first = Policy(strategy, 2, busy)
+        self.pool = empty(self.policy)
+        self.entries = []
+        self.sequence = 1
+
+    def take(self, given):
+        self.sequence += 1
+        entry = Entry(len(self.entries) + 1, T0 + timedelta(seconds=len(self.entries)), given)
+        self.entries.append(entry)
+        start = len(self.pool.decisions)
+        self.pool.apply(entry)
+        assert not self.pool.drain(entry)
+        for decision in self.pool.decisions[start:]:
+            if decision.reason.code in ("round_robin", "least_loaded", "same_agent"):
+                chosen = self.pool.roster.agents[decision.assignee_id]
+                assert chosen.load <= chosen.limit(self.policy), "automatic assignment never exceeds the capacity"
+                assert chosen.state == "available" or (chosen.state == "busy" and self.policy.busy_as_fallback)
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        active=st.booleans(),
+        teams=st.sets(st.sampled_from(TEAMS)),
+        inboxes=st.none() | st.sets(st.sampled_from(INBOXES)),
+    )
+    def edit(self, name, active, teams, inboxes):
+        given = None if inboxes is None else tuple(sorted(inboxes))
+        self.take(AgentEdited(name, name, active, tuple(sorted(teams)), given, self.sequence))
+
+    @rule(name=st.sampled_from(NAMES), state=st.sampled_from(["available", "available", "busy", "away", "offline"]))
+    def status(self, name, state):
+        self.take(StatusGiven(name, state, T0, self.sequence))
+
+    @rule(
+        c=st.sampled_from(CONVERSATIONS),
+        inbox=st.sampled_from(INBOXES),
+        team=st.sampled_from([None, None, *TEAMS]),
+        rank=st.integers(0, 3),
+        ago=st.integers(0, 50),
+    )
+    def open(self, c, inbox, team, rank, ago):
+        kind = Reopened if c in self.pool.held else Opened
+        self.take(kind(c, inbox, "web", T0 - timedelta(seconds=ago), self.sequence, team, rank))
+
+    @rule(c=st.sampled_from(CONVERSATIONS))
+    def close(self, c):
+        self.take(Closed(c, self.sequence))
+
+    @rule(
+        c=st.sampled_from(CONVERSATIONS),
+        set_assignee=st.booleans(),
+        assignee=st.none() | st.sampled_from(NAMES),
+        set_team=st.booleans(),
+        team=st.none() | st.sampled_from(TEAMS),
+    )
+    def assign(self, c, set_assignee, assignee, set_team, team):
+        self.take(Assign(c, "agent:boss", "manual", set_assignee, assignee, set_team, team))
+
+    @rule(team=st.sampled_from(TEAMS), auto=st.booleans(), deleted=st.booleans())
+    def edit_team(self, team, auto, deleted):
+        self.take(TeamEdited(team, team.upper(), auto, deleted, self.sequence))
+
+    @rule(name=st.sampled_from(NAMES), capacity=st.none() | st.integers(0, 3))
+    def capacity(self, name, capacity):
+        self.take(CapacitySet(name, capacity))
+
+    @rule(strategy=st.sampled_from(["round_robin", "least_loaded"]), busy=st.booleans(), default=st.integers(0, 3))
+    def govern(self, strategy, busy, default):
+        self.policy = Policy(strategy, default, busy, self.policy.version + 1)
+        self.take(PolicyEdited(self.policy))
+
+    @invariant()
+    def load_is_the_number_of_open_conversations_held(self):
+        held = [one.assignee_id for one in self.pool.held.values() if one.state == "assigned"]
+        for one in self.pool.roster.agents.values():
+            assert one.load == held.count(one.id)
+
+    @invariant()
+    def state_and_holder_agree(self):
+        for one in self.pool.held.values():
+            assert (one.state == "assigned") <= (one.assignee_id is not None)
+            assert (one.state in ("queued", "unassigned")) <= (one.assignee_id is None)
+            assert (one.state == "queued") == (one.queued_at is not None)
+
+    @invariant()
+    def nobody_who_could_take_a_waiting_one_is_free(self):
+        for one in self.pool.held.values():
+            if one.state != "queued":
+                continue
+            for someone in self.pool.roster.agents.values():
+                free = someone.standing(self.pool.policy) in ("free", "free_busy")
+                assert not (free and someone.reaches(one.key)), (one, someone)
+
+    @invariant()
+    def the_index_agrees_with_the_agents(self):
+        roster = self.pool.roster
+        for key in [(i, t) for i in INBOXES for t in (None, *TEAMS)]:
+            members = [one for one in roster.agents.values() if one.reaches(key)]
+            group = roster.group(key)
+            assert group.members == {one.id for one in members}
+            standings = [one.standing(roster.policy) for one in members]
+            assert {s: n for s, n in group.counts.items() if n} == {s: standings.count(s) for s in set(standings)}
+
+    @invariant()
+    def versions_are_a_chain_from_holder_to_holder(self):
+        last = {}
+        for one in self.pool.decisions:
+            version, assignee, team = last.get(one.conversation_id, (0, None, one.from_team_id))
+            assert (one.version, one.from_assignee_id, one.from_team_id) == (version + 1, assignee, team)
+            last[one.conversation_id] = (one.version, one.assignee_id, one.team_id)
+
+    def teardown(self):
+        """The same journal, written down and read back, gives the same decisions."""
+        if not getattr(self, "entries", None):
+            return
+        again = empty(self.first)
+        read = [Entry(one.id, one.at, decode(*_stored(one.given))) for one in self.entries]
+        assert [_plain(d) for d in decide(again, read)] == [_plain(d) for d in self.pool.decisions]
+
+
+def empty(policy):
+    return Pool(Roster((), policy), {t: Team(t, t.upper(), sequence=1) for t in TEAMS})
+
+
+def _stored(given):
+    kind, payload = encode(given)
+    return kind, json.loads(payload)
+
+
+def _plain(decision):
+    return {name: getattr(decision, name) for name in decision.__slots__ if name != "entry"}
+
+
+TestMatching = Matching.TestCase
+TestMatching.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+def test_higher_rank_goes_first_then_who_waits_longest():
+    """Whatever the order of arrival: a freed slot takes the least place of those that the agent reaches."""
+    for seed in range(30):
+        dice = random.Random(seed)
+        story = Story(agent("ana", state="offline", capacity=1, inbox_ids=frozenset({"i"})))
+        places = {}
+        for n in range(20):
+            inbox, rank = dice.choice("ij"), dice.randrange(4)
+            story.opened(f"c{n}", inbox=inbox, rank=rank)
+            if inbox == "i":
+                places[f"c{n}"] = (-rank, n)
+        given = story.status("ana", "available")
+        while places:
+            expected = min(places, key=places.get)
+            assert [one.conversation_id for one in given] == [expected]
+            del places[expected]
+            given = story.closed(expected)
