@@ -177,6 +177,9 @@ def test_a_night_shift_has_the_hours_that_really_pass(night, hours):
 def test_a_shift_begun_before_a_holiday_runs_to_its_end():
     shift = Calendar("UTC", (((Interval(22 * 60, 30 * 60),),) * 7), {date(2026, 12, 25): ()})
     opened = datetime(2026, 12, 24, 22, tzinfo=UTC)
+    closed = datetime(2026, 12, 25, 6, tzinfo=UTC)
+    assert is_open(shift, closed - timedelta(microseconds=1)) is True
+    assert is_open(shift, closed) is False
     assert next_close(shift, opened) == datetime(2026, 12, 25, 6, tzinfo=UTC)
     assert next_open(shift, datetime(2026, 12, 25, 6, tzinfo=UTC)) == datetime(2026, 12, 26, 22, tzinfo=UTC)
 
