@@ -159,7 +159,7 @@ def test_the_wait_in_the_queue_is_counted_when_there_was_one() -> None:
     assert _facts(data.model_copy(update={"waited_seconds": None})) == {}
 
 
-def test_rules_and_presence() -> None:
+def test_rules() -> None:
     rule = new_id()
     executed = RuleExecuted(
         rule_id=rule,
@@ -171,10 +171,32 @@ def test_rules_and_presence() -> None:
         actions=("resolve",),
     )
     assert _facts(executed)["rules_executed"].dimensions.rule_id == rule
-    status = AgentStatus(agent_id=AGENT, state="busy", since=NOON, cause="manual")
-    changed = StatusChanged(status=status, previous="available", previous_since=NOON - timedelta(hours=2))
-    fact = _facts(changed)["presence_seconds"]
-    assert (fact.value, fact.dimensions.state, fact.dimensions.agent_id) == (7200, "available", AGENT)
+
+
+def _presence(since: datetime, until: datetime) -> list[Fact]:
+    status = AgentStatus(agent_id=AGENT, state="busy", since=until, cause="manual")
+    data = StatusChanged(status=status, previous="available", previous_since=since)
+    return facts_of(envelope(data, at=until), data)
+
+
+def test_presence_is_counted_in_the_hours_in_which_it_was() -> None:
+    facts = _presence(NOON - timedelta(minutes=90), NOON + timedelta(minutes=15))
+    assert [(fact.at.hour, fact.value) for fact in facts] == [(10, 1800), (11, 3600), (12, 900)]
+    assert {(fact.dimensions.state, fact.dimensions.agent_id) for fact in facts} == {("available", AGENT)}
+
+
+@given(st.timedeltas(timedelta(days=-1), timedelta(days=20)))
+def test_the_parts_of_a_presence_are_the_whole(long: timedelta) -> None:
+    facts = _presence(NOON - long, NOON)
+    assert sum(round(fact.value * 1e6) for fact in facts) == max(timedelta(), long) // timedelta(microseconds=1)
+    assert all(fact.value > 0 for fact in facts)
+    assert len({fact.fact_id for fact in facts}) == len(facts)
+    assert [fact.at for fact in facts] == sorted(fact.at for fact in facts)
+
+
+def test_a_presence_without_beginning_is_cut() -> None:
+    facts = _presence(datetime(1970, 1, 1, tzinfo=UTC), NOON)
+    assert facts[0].at == NOON - timedelta(days=400)
 
 
 def test_other_events_make_no_facts() -> None:

@@ -51,6 +51,7 @@ UNITS: Final[Mapping[Metric, Unit]] = {
 """Every metric, in the order of reports, and what its values are."""
 
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+_LONGEST_PRESENCE: Final = timedelta(days=400)
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _OWN_TIMESTAMP: Final = 6  # the bytes of a UUIDv7 that hold its millisecond
 
@@ -92,6 +93,7 @@ def _fact(
     dimensions: Dimensions,
     *,
     value: float = 1.0,
+    at: datetime | None = None,
     start: datetime | None = None,
     conversation_id: str | None = None,
     part: int = 0,
@@ -101,7 +103,7 @@ def _fact(
         metric=metric,
         unit=UNITS[metric],
         value=value,
-        at=happened_at(envelope),
+        at=at or happened_at(envelope),
         start=start,
         conversation_id=conversation_id,
         cause_event_id=envelope.id,
@@ -262,10 +264,22 @@ def _executed(envelope: Envelope, event: RuleExecuted) -> list[Fact]:
 
 
 def _presence(envelope: Envelope, event: StatusChanged) -> list[Fact]:
-    """The interval that ended, counted where it ended; its start is on the fact."""
+    """The interval that ended, cut at the hours (UTC) and counted where each part began: a night's shift is of two days.
+
+    Of an interval longer than 400 days only the last 400 count: it is a forgotten account or a wrong clock.
+    """
     dimensions = Dimensions(agent_id=event.status.agent_id, state=event.previous)
-    seconds = _seconds(event.previous_since, event.status.since)
-    return [_fact(envelope, "presence_seconds", dimensions, value=seconds, start=event.previous_since)]
+    end = min(event.status.since, envelope.recorded)
+    start = max(event.previous_since, end - _LONGEST_PRESENCE)
+    facts: list[Fact] = []
+    while start < end:
+        following = min(end, start.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1))
+        seconds = _seconds(start, following)
+        facts.append(
+            _fact(envelope, "presence_seconds", dimensions, value=seconds, at=start, start=start, part=len(facts))
+        )
+        start = following
+    return facts
 
 
 _RULES: Final[Mapping[type[Model], Callable[[Envelope, Any], list[Fact]]]] = {
