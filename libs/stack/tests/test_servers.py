@@ -1,6 +1,9 @@
 """The servers are configured as durability and safety ask."""
 
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -66,9 +69,36 @@ def test_postgresql_runs_unprivileged_durable_and_on_loopback(place: Place) -> N
         stranger.start()
 
 
-def test_the_edge_routes_the_first_match_and_bounds_requests(place: Place, servers: TestServers) -> None:
-    assert servers.nats is not None
-    upstream = servers.nats.monitoring_port  # any HTTP server will do: it answers what it knows no path for with 404
+class Upstream(BaseHTTPRequestHandler):
+    """Answers with the path asked for; reads a body to its end."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.path.encode())
+
+    def do_POST(self) -> None:
+        left = int(self.headers["Content-Length"])
+        while left and (chunk := self.rfile.read(min(left, 1 << 20))):
+            left -= len(chunk)
+        if not left:
+            self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def upstream() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Upstream) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_the_edge_routes_the_first_match_and_bounds_requests(place: Place, upstream: int) -> None:
     edge = Edge(
         place,
         "127.0.0.1",
@@ -86,9 +116,12 @@ def test_the_edge_routes_the_first_match_and_bounds_requests(place: Place, serve
             assert page.headers["X-Content-Type-Options"] == "nosniff"
             assert client.get("/api/v1/nothing").json()["code"] == "no_such_route"
             assert client.get("/api/v1/conversationsx").json()["code"] == "no_such_route"
-            assert "no_such_route" not in client.get("/api/v1/conversations/1").text
+            assert client.get("/api/v1/conversations/1?a=b").text == "/api/v1/conversations/1?a=b"
+            assert client.get("/api/v1/conversations").text == "/api/v1/conversations"
             assert client.get("/api/v1/conversations/1/assignment").status_code == 502
             assert client.get("/api/v1/conversations/1/assignment/2").status_code == 502
+            just_fits = client.post("/api/v1/conversations", content=b"x" * MAX_REQUEST_BYTES)
+            assert just_fits.status_code == 200
             too_big = client.post("/api/v1/conversations", content=b"x" * (MAX_REQUEST_BYTES + 1))
             assert too_big.status_code == 413
         assert edge.child is not None

@@ -18,7 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Environment: RELEVO_HOME (default .relevo), RELEVO_PORT (8080), RELEVO_HOST (127.0.0.1), RELEVO_NATS_PORT (4222),"
-        " RELEVO_PG_PORT (5433), RELEVO_DEMO=0.\n\n"
+        " RELEVO_PG_PORT (5433), RELEVO_SERVICES (all), RELEVO_DEMO=0.\n\n"
         "Exit codes: 0 done · 1 failed · 2 refused, nothing changed (port taken, disk full, running already, wrong argument)"
         " · 3 not running · 4 not ready."
     ),

@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from relevo.stack.edge import Edge
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home, disk_full_is_said
 from relevo.stack.keys import write_secret
+from relevo.stack.migrations import Migration, migrate
 from relevo.stack.nats import NatsServer
 from relevo.stack.postgres import PostgresServer
 from relevo.stack.process import Child, end_leftover, spawn, tail
@@ -205,26 +205,20 @@ class Stack:
         if not due:
             return
 
-        def migrate(instance: Instance) -> tuple[str, int]:
-            child = spawn(
-                f"migrate-{instance.service}",
-                [sys.executable, "-m", f"relevo.{instance.service}", "migrate"],
-                log=self.home.logs / f"migrate-{instance.service}.log",
-                pid_file=self.home.run / f"migrate-{instance.service}.pid",
-                environment=instance.environment,
-            )
-            code = child.process.wait()
-            child.pid_file.unlink(missing_ok=True)
-            return instance.service, code
-
-        with self._step(f"migrations of {len(due)} databases"), ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-            results = list(pool.map(migrate, due.values()))
-        done |= {service: self._fingerprint(service) for service, code in results if code == 0}
+        work = {
+            service: Migration(instance.environment, self.home.logs / f"migrate-{service}.log")
+            for service, instance in due.items()
+        }
+        with self._step(f"migrations of {len(due)} databases"):
+            results = migrate(work)
+        done |= {service: self._fingerprint(service) for service, code in results.items() if code == 0}
         self.home.remember(migrated=done)
-        for service, code in results:
+        for service, code in results.items():
             if code != 0:
                 log = self.home.logs / f"migrate-{service}.log"
-                raise StackError(f"the migration of {service} failed ({code}):\n{tail(log)}", code=Exit.FAILED)
+                raise StackError(
+                    f"the migration of {service} failed (exit code {code}):\n{tail(log)}", code=Exit.FAILED
+                )
 
     def _fingerprint(self, service: str) -> str:
         """What the database holds: the cluster (a new one starts empty) and the migrations run in it."""

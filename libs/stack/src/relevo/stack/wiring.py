@@ -3,12 +3,14 @@
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from relevo.contracts import streams
 from relevo.contracts.grants import Grants, service_grants
+from relevo.stack.errors import StackError
 from relevo.stack.home import Home
 from relevo.stack.keys import BusKeys, write_secret
 
@@ -31,8 +33,17 @@ _STORE_MARGIN_BYTES = 4 * 1024**3  # readers' state, object stores
 
 
 def installed() -> tuple[str, ...]:
-    """The services that this installation can run."""
-    return tuple(name for name in SERVICES if _source(name) is not None)
+    """The services to run: those that RELEVO_SERVICES names, else all that this installation has.
+
+    Raises StackError for a name that stands for no service.
+    """
+    named = tuple(name.strip() for name in os.environ.get("RELEVO_SERVICES", "").split(",") if name.strip())
+    for name in named:
+        if not name.isidentifier() or _source(name) is None:
+            raise StackError(
+                f"RELEVO_SERVICES names {name}, which is no service", f"Choose among {', '.join(SERVICES)}"
+            )
+    return named or tuple(name for name in SERVICES if _source(name) is not None)
 
 
 def migrations_fingerprint(service: str) -> str:

@@ -115,8 +115,9 @@ def psql(
     arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to psql, after `--`.")] = None,
 ) -> None:
     """Open a service's database with psql."""
-    if name not in wiring.SERVICES:
-        raise StackError(f"there is no service {name}", f"Choose among {', '.join(wiring.SERVICES)}")
+    services = wiring.installed()
+    if name not in services:
+        raise StackError(f"there is no service {name}", f"Choose among {', '.join(services)}")
     home = Home.from_environment()
     document = require_running(home)
     port = next(item["port"] for item in document["servers"] if item["name"] == "postgres")
@@ -131,11 +132,12 @@ def psql(
 
 def _scale(options: list[str]) -> dict[str, int]:
     chosen: dict[str, int] = {}
+    services = wiring.installed()
     for option in options:
         name, _, number = option.partition("=")
-        if name not in wiring.SERVICES or not number.isdecimal() or not 0 < int(number) <= 16:
+        if name not in services or not number.isdecimal() or not 0 < int(number) <= 16:
             raise StackError(
-                f"--scale {option}: write SERVICE=N with N from 1 to 16", f"Services: {', '.join(wiring.SERVICES)}"
+                f"--scale {option}: write SERVICE=N with N from 1 to 16", f"Services: {', '.join(services)}"
             )
         chosen[name] = int(number)
     return chosen
