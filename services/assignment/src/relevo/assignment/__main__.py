@@ -1,0 +1,4 @@
+from relevo.assignment.app import build
+from relevo.chassis import main
+
+main(build)

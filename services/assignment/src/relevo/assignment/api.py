@@ -1,0 +1,445 @@
+"""HTTP: who holds a conversation and why, assigning by hand, the queue, the routing policy."""
+
+import asyncio
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Response
+from pydantic import BaseModel, Field
+from relevo.assignment import matcher, readings, store
+from relevo.assignment.domain.inputs import Assign, CapacitySet, Input, Policy, PolicyEdited
+from relevo.assignment.domain.pool import Refusal, State
+from relevo.assignment.readings import Assignment
+from relevo.assignment.settings import Settings
+from relevo.assignment.store import Note, PoolRow
+from relevo.chassis import paging
+from relevo.chassis.auth import Principal, require
+from relevo.chassis.database import Database, Tx
+from relevo.chassis.http import Db, Rt
+from relevo.chassis.idempotency import Idempotency
+from relevo.chassis.paging import Cursor, Limit, Page
+from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.service import Runtime
+from relevo.contracts.base import Id, Time, now
+from relevo.contracts.permissions import Permission
+from relevo.contracts.presence import RoutingState
+from relevo.kernel import access
+
+router = APIRouter(tags=["assignment"])
+
+_WAIT_SECONDS = 1.0
+"""How long a conversation that is not known here yet is waited for: its event may be under way."""
+
+
+class ReasonOut(BaseModel):
+    """Why, as a stable code and in the language asked for."""
+
+    code: str
+    text: str
+
+
+class AssignmentOut(BaseModel):
+    """Who holds a conversation. `position` (from 1) and `waiting_seconds` while it waits."""
+
+    conversation_id: Id
+    state: State
+    version: int
+    assignee_id: Id | None
+    team_id: Id | None
+    queued_at: Time | None
+    position: int | None
+    waiting_seconds: float | None
+    reason: ReasonOut | None
+    decision_id: Id | None
+
+
+class AssignmentIn(BaseModel):
+    """What to change; a member left out stays as it is, null takes the agent or the team away."""
+
+    assignee_id: UUID | Literal["me"] | None = None
+    team_id: UUID | None = None
+    version: int | None = Field(
+        default=None, ge=0, description="Change only if this is still the version; else 409 with the present state."
+    )
+
+
+class DecisionOut(BaseModel):
+    """One decision: what became of the conversation, who was next, who was passed over and why."""
+
+    id: Id
+    version: int
+    at: Time
+    kind: Literal["assigned", "queued", "unassigned"]
+    mode: Literal["automatic", "manual", "automation"]
+    actor: str
+    assignee_id: Id | None
+    assignee_name: str | None
+    team_id: Id | None
+    from_assignee_id: Id | None
+    from_team_id: Id | None
+    reason: ReasonOut
+    candidates: int
+    excluded: dict[str, int]
+    runners_up: list[str]
+    waited_seconds: float | None
+    policy_version: int
+    journal_id: int
+
+
+class WaitingOut(BaseModel):
+    """A conversation that waits; `position` counts from 1 in the whole account."""
+
+    conversation_id: Id
+    number: int
+    inbox_id: Id
+    channel: str
+    team_id: Id | None
+    priority: Literal["low", "medium", "high", "urgent"]
+    position: int
+    queued_at: Time
+    waiting_seconds: float
+    reason: ReasonOut | None
+
+
+class PolicyBody(BaseModel):
+    """How conversations are handed out. Capacity counts open conversations of an agent."""
+
+    strategy: Literal["round_robin", "least_loaded"]
+    default_capacity: int = Field(ge=0, le=10_000)
+    busy_as_fallback: bool = Field(description="Whether busy agents get conversations when nobody is available.")
+
+
+class PolicyOut(PolicyBody):
+    """The policy and its version, which is also its ETag."""
+
+    version: int
+
+
+class CapacityBody(BaseModel):
+    """An agent's own capacity; null: the policy's default."""
+
+    capacity: int | None = Field(ge=0, le=10_000)
+
+
+class AgentLoadOut(BaseModel):
+    """An agent's load (open conversations held) against their capacity; `own_capacity` null: the policy's default."""
+
+    agent_id: Id
+    name: str
+    state: RoutingState
+    state_since: Time | None
+    load: int
+    capacity: int
+    own_capacity: int | None
+    last_assigned_at: Time | None
+
+
+class AgentLoads(BaseModel):
+    """The agents of the account, by name."""
+
+    items: list[AgentLoadOut]
+
+
+Reader = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_READ))]
+Assigner = Annotated[
+    Principal, Depends(require(Permission.CONVERSATIONS_ASSIGN_SELF, Permission.CONVERSATIONS_ASSIGN_OTHERS))
+]
+RoutingReader = Annotated[Principal, Depends(require(Permission.ROUTING_READ, Permission.ROUTING_MANAGE))]
+RoutingManager = Annotated[Principal, Depends(require(Permission.ROUTING_MANAGE))]
+IfMatch = Annotated[str | None, Header(description="The ETag that the change is based on.")]
+
+
+@router.get("/conversations/{conversation_id}/assignment")
+async def get_assignment(conversation_id: UUID, who: Reader, db: Db) -> AssignmentOut:
+    """Who holds the conversation, and why."""
+    await _seen(db, who, str(conversation_id))
+    async with db.begin() as tx:
+        return _assignment(await readings.assignment(tx, who.account_id, str(conversation_id)), who)
+
+
+@router.post("/conversations/{conversation_id}/assignment")
+async def assign(
+    conversation_id: UUID, body: AssignmentIn, who: Assigner, *, db: Db, rt: Rt, once: Idempotency
+) -> AssignmentOut:
+    """Give the conversation to an agent, a team, both, or nobody. Decides over automatic assignment, and at once."""
+    facts = await _seen(db, who, str(conversation_id))
+    given = _wish(conversation_id, body, who)
+    own = {given.assignee_id, facts.assignee_id} <= {who.viewer.agent_id, None} and not given.set_team
+    needed = Permission.CONVERSATIONS_ASSIGN_SELF if own else Permission.CONVERSATIONS_ASSIGN_OTHERS
+    if not who.can(needed) and not who.can(Permission.CONVERSATIONS_ASSIGN_OTHERS):
+        raise Problem(
+            403,
+            "permission_missing",
+            es=f"No tienes permiso para asignar a otras personas o equipos: hace falta {needed}.",
+            en=f"You are not allowed to assign to other people or teams: {needed} is needed.",
+            extra={"permissions": [needed]},
+        )
+    async with db.begin() as tx:
+        await once.start(tx)
+        refusal = await _decided(tx, rt, who, given)
+        found = await readings.assignment(tx, who.account_id, str(conversation_id))
+        if refusal is not None:
+            raise _refused(refusal, found, who)
+        return await once.finish(tx, _assignment(found, who))
+
+
+@router.get("/conversations/{conversation_id}/decisions")
+async def get_decisions(
+    conversation_id: UUID, who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = None
+) -> Page[DecisionOut]:
+    """Every decision on the conversation, the latest first: who was chosen, who was next, who was passed over."""
+    await _seen(db, who, str(conversation_id))
+    before = paging.decode(cursor, int)[0] if cursor else None
+    async with db.begin() as tx:
+        rows = await readings.decisions(
+            tx, who.account_id, str(conversation_id), before=_bigint(before), limit=limit + 1
+        )
+    return paging.page(
+        rows,
+        limit,
+        lambda row: (row["version"],),
+        lambda row: DecisionOut(**{**row, "reason": _reason(row["reason"], who), "at": row["created_at"]}),
+    )
+
+
+@router.get("/queue")
+async def get_queue(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[WaitingOut]:
+    """The conversations that wait for an agent and that you may see, in the order in which they will be given."""
+    after = None
+    if cursor:
+        rank, moment, last = paging.decode(cursor, int, str, str)
+        after = _place(rank, moment, last)
+    async with db.begin() as tx:
+        rows = await readings.queue(tx, who.viewer, after=after, limit=limit + 1)
+    present = now()
+
+    def item(row: Any) -> WaitingOut:
+        waited = max((present - row["queued_at"]).total_seconds(), 0.0)
+        more = {"priority": _PRIORITIES[row["rank"]], "waiting_seconds": waited, "reason": _reason(row["reason"], who)}
+        return WaitingOut(**row | more)
+
+    return paging.page(rows, limit, readings.place_of, item)
+
+
+@router.get("/routing/policy")
+async def get_policy(who: RoutingReader, db: Db, response: Response) -> PolicyOut:
+    """The routing policy, with its ETag."""
+    async with db.begin() as tx:
+        policy = await store.policy(tx, who.account_id)
+    response.headers["ETag"] = _etag(policy)
+    return _policy(policy)
+
+
+@router.put("/routing/policy")
+async def set_policy(
+    body: PolicyBody, who: RoutingManager, response: Response, *, db: Db, rt: Rt, if_match: IfMatch = None
+) -> PolicyOut:
+    """Change the routing policy (If-Match: its ETag). Who waits is given to whoever may take it now, at once."""
+    if if_match is None:
+        raise Problem(
+            428,
+            "if_match_missing",
+            es="Falta If-Match: envía el ETag de la política que has leído.",
+            en="If-Match is missing: send the ETag of the policy that you read.",
+        )
+    async with db.begin() as tx:
+        pool = await _pool(tx, who.account_id)
+        if if_match.strip() not in (_etag(pool.policy), "*"):
+            raise Problem(
+                412,
+                "changed_meanwhile",
+                es="La política cambió desde que la leíste: revísala y vuelve a intentarlo.",
+                en="The policy changed since you read it: look at it and try again.",
+                headers={"ETag": _etag(pool.policy)},
+                extra={"current": _policy(pool.policy).model_dump()},
+            )
+        policy = Policy(body.strategy, body.default_capacity, body.busy_as_fallback, pool.policy.version + 1)
+        await _decided(tx, rt, who, PolicyEdited(policy))
+    response.headers["ETag"] = _etag(policy)
+    return _policy(policy)
+
+
+@router.get("/routing/agents")
+async def get_agent_loads(who: RoutingReader, db: Db) -> AgentLoads:
+    """Everybody's load and capacity."""
+    async with db.begin() as tx:
+        return AgentLoads(items=[AgentLoadOut(**row) for row in await readings.agents(tx, who.account_id)])
+
+
+@router.put("/routing/agents/{agent_id}/capacity")
+async def set_capacity(agent_id: UUID, body: CapacityBody, who: RoutingManager, db: Db, rt: Rt) -> AgentLoadOut:
+    """Set how many open conversations automatic assignment may give to an agent."""
+    async with db.begin() as tx:
+        if not await readings.is_active(tx, who.account_id, str(agent_id)):
+            raise Problem(404, "agent_not_found", es="No existe esa persona.", en="There is no such agent.")
+        await _decided(tx, rt, who, CapacitySet(str(agent_id), body.capacity))
+        rows = await readings.agents(tx, who.account_id)
+    return next(AgentLoadOut(**row) for row in rows if row["agent_id"] == str(agent_id))
+
+
+# How an act by hand is decided: written into the journal like everything else, and decided on in the same transaction.
+
+
+async def _decided(tx: Tx, rt: Runtime, who: Principal, given: Input) -> Refusal | None:
+    settings = rt.settings
+    assert isinstance(settings, Settings)
+    (journal_id,) = await store.append(tx, [Note(who.account_id, given)])
+    pool = await _pool(tx, who.account_id)
+    return await matcher.decide_now(tx, pool, journal_id, settings.matcher_batch)
+
+
+async def _pool(tx: Tx, account_id: str) -> PoolRow:
+    await store.make_pool(tx, account_id)
+    pool = await store.lock_pool(tx, account_id, wait=True)
+    assert pool is not None
+    return pool
+
+
+def _wish(conversation_id: UUID, body: AssignmentIn, who: Principal) -> Assign:
+    if not {"assignee_id", "team_id"} & body.model_fields_set:
+        raise Problem(
+            422,
+            "nothing_to_change",
+            es="Indica `assignee_id`, `team_id` o ambos (null para quitar).",
+            en="Give `assignee_id`, `team_id` or both (null to take away).",
+            errors=[FieldError("/assignee_id", es="Falta este campo o team_id.", en="This or team_id is missing.")],
+        )
+    assignee = body.assignee_id
+    if assignee == "me":
+        assignee_id = who.viewer.agent_id
+        if assignee_id is None:
+            raise Problem(
+                422,
+                "not_an_agent",
+                es="Una clave de API no puede asignarse conversaciones: indica el id de una persona.",
+                en="An API key cannot hold conversations: give the id of an agent.",
+                errors=[FieldError("/assignee_id", es="Debe ser un id.", en="Must be an id.")],
+            )
+    else:
+        assignee_id = None if assignee is None else str(assignee)
+    return Assign(
+        str(conversation_id),
+        who.actor,
+        "manual",
+        set_assignee="assignee_id" in body.model_fields_set,
+        assignee_id=assignee_id,
+        set_team="team_id" in body.model_fields_set,
+        team_id=None if body.team_id is None else str(body.team_id),
+        expected_version=body.version,
+    )
+
+
+async def _seen(db: Database, who: Principal, conversation_id: str) -> access.ConversationFacts:
+    """The facts of a conversation that the principal may see. Raises Problem 404 when there is none for them."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _WAIT_SECONDS
+    while True:
+        async with db.begin() as tx:
+            facts = await readings.facts(tx, who.account_id, conversation_id)
+        if facts is not None or loop.time() >= deadline:
+            break
+        await asyncio.sleep(0.05)
+    if facts is None or not access.may_see(who.viewer, facts):
+        raise _not_found()
+    return facts
+
+
+def _not_found() -> Problem:
+    return Problem(404, "conversation_not_found", es="No existe esa conversación.", en="There is no such conversation.")
+
+
+def _refused(refusal: Refusal, found: Assignment | None, who: Principal) -> Problem:
+    match refusal:
+        case "conversation_not_found":
+            return _not_found()
+        case "agent_not_found":
+            return Problem(
+                422,
+                refusal,
+                es="Esa persona no existe o ya no está en el equipo: elige a otra.",
+                en="That agent does not exist or is no longer with the team: choose another.",
+                errors=[FieldError("/assignee_id", es="No existe.", en="Does not exist.")],
+            )
+        case "team_not_found":
+            return Problem(
+                422,
+                refusal,
+                es="Ese equipo no existe: elige otro.",
+                en="That team does not exist: choose another.",
+                errors=[FieldError("/team_id", es="No existe.", en="Does not exist.")],
+            )
+        case "agent_not_in_team":
+            return Problem(
+                422,
+                refusal,
+                es="Esa persona no es del equipo indicado: cambia una de las dos cosas.",
+                en="That agent is not a member of the given team: change one of the two.",
+                errors=[FieldError("/assignee_id", es="No es del equipo.", en="Is not of the team.")],
+            )
+        case "version_conflict":
+            return Problem(
+                409,
+                refusal,
+                es="La asignación cambió mientras tanto: mira el estado actual y decide de nuevo.",
+                en="The assignment changed meanwhile: look at the present state and decide again.",
+                extra={"current": _assignment(found, who).model_dump(mode="json")},
+            )
+
+
+def _assignment(found: Assignment | None, who: Principal) -> AssignmentOut:
+    if found is None:
+        # Its event is noted, and the matcher comes to it in a moment.
+        raise Problem(
+            503,
+            "not_ready",
+            es="La conversación acaba de llegar: inténtalo de nuevo en un momento.",
+            en="The conversation has just arrived: try again in a moment.",
+            headers={"Retry-After": "1"},
+        )
+    row = found.row
+    queued_at = row["queued_at"]
+    waiting = None if queued_at is None else max((now() - queued_at).total_seconds(), 0.0)
+    reason = None if row["reason"] is None else _reason(row["reason"], who)
+    return AssignmentOut(**{**row, "reason": reason, "waiting_seconds": waiting})
+
+
+def _reason(stored: dict[str, str], who: Principal) -> ReasonOut:
+    return ReasonOut(code=stored["code"], text=stored["es" if who.language == "es" else "en"])
+
+
+def _policy(policy: Policy) -> PolicyOut:
+    return PolicyOut(
+        strategy=policy.strategy,
+        default_capacity=policy.default_capacity,
+        busy_as_fallback=policy.busy_as_fallback,
+        version=policy.version,
+    )
+
+
+def _etag(policy: Policy) -> str:
+    return f'"{policy.version}"'
+
+
+_PRIORITIES: dict[int, Literal["low", "medium", "high", "urgent"]] = {0: "low", 1: "medium", 2: "high", 3: "urgent"}
+
+
+def _bigint(value: int | None) -> int | None:
+    return None if value is None else max(min(value, 2**63 - 1), 0)
+
+
+def _place(rank: int, moment: str, last: str) -> tuple[int, datetime, str]:
+    """The place in a cursor of the queue. Raises Problem 422 when it was forged."""
+    try:
+        at = datetime.fromisoformat(moment)
+        if at.tzinfo is None or not -3 <= rank <= 0:
+            raise ValueError
+        return rank, at, str(UUID(last))
+    except ValueError:
+        raise Problem(
+            422,
+            "invalid_cursor",
+            es="El cursor no es de esta lista: pide la primera página de nuevo.",
+            en="The cursor is not of this list: ask for the first page again.",
+            errors=[FieldError("/query/cursor", es="No es válido.", en="Is not valid.")],
+        ) from None

@@ -1,0 +1,33 @@
+"""Wiring of the assignment service."""
+
+import asyncio
+
+from relevo.assignment import api, matcher
+from relevo.assignment.handlers import Handlers
+from relevo.assignment.settings import Settings
+from relevo.chassis import Consumer, Service
+from relevo.chassis.service import Runtime
+from relevo.contracts import streams
+
+
+def build() -> Service:
+    """The service, from the environment."""
+    wanted = asyncio.Event()
+    on = Handlers(wanted.set)
+
+    async def match(runtime: Runtime) -> None:
+        await matcher.run(runtime, wanted)
+
+    return Service(
+        name="assignment",
+        settings=Settings(),
+        migrations="relevo.assignment.migrations",
+        consumers=(
+            Consumer(streams.EVT_CONVERSATION, on.on_conversation),
+            Consumer(streams.EVT_PRESENCE, on.on_presence),
+            Consumer(streams.EVT_IDENTITY, on.on_directory),
+            Consumer(streams.CMD_ASSIGNMENT, on.on_commands),
+        ),
+        router=api.router,
+        workers=(match,),
+    )

@@ -1,0 +1,134 @@
+"""Bus: what happens to conversations, agents and teams is noted in the journals; the matcher decides."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+from relevo.assignment import store
+from relevo.assignment.domain.inputs import RANK, AgentEdited, Closed, Input, Opened, Reopened, StatusGiven, TeamEdited
+from relevo.assignment.domain.inputs import Assign as AssignInput
+from relevo.assignment.store import Note
+from relevo.chassis.database import Tx
+from relevo.chassis.received import Received
+from relevo.contracts.assignment import Assign
+from relevo.contracts.conversation import (
+    ConversationEvent,
+    ConversationOpened,
+    ConversationReopened,
+    ConversationResolved,
+    ParticipantsChanged,
+)
+from relevo.contracts.identity import AgentChanged, TeamChanged
+from relevo.contracts.presence import StatusChanged
+from relevo.contracts.snapshots import ConversationSnapshot
+
+Wake = Callable[[], None]
+Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
+
+# The others change nothing that assignment looks at, so they are not even decoded; least of all assignee_changed,
+# which tells what assignment itself decided.
+_STORY = (ConversationOpened, ConversationReopened, ConversationResolved, ParticipantsChanged)
+
+
+class Handlers:
+    """The handlers of one process. `wake` is called after each commit that wrote into a journal."""
+
+    def __init__(self, wake: Wake) -> None:
+        self._wake = wake
+
+    async def on_conversation(self, batch: Sequence[Received], tx: Tx) -> None:
+        """EVT_CONVERSATION: openings, reopenings and closings; and who may see a conversation."""
+        facts: dict[str, ConversationSnapshot] = {}
+        notes = []
+        for received in batch:
+            if not any(received.is_a(model) for model in _STORY):
+                continue
+            event: ConversationEvent = received.data
+            facts[event.conversation.id] = event.conversation
+            if (given := _of_story(event)) is not None:
+                notes.append(Note(event.conversation.account_id, given, received.envelope))
+        await store.save_facts(tx, [_facts(one) for one in facts.values()])
+        await self._note(tx, notes)
+
+    async def on_presence(self, batch: Sequence[Received], tx: Tx) -> None:
+        """EVT_PRESENCE: who is available."""
+        await self._note(tx, list(_of_presence(batch)))
+
+    async def on_directory(self, batch: Sequence[Received], tx: Tx) -> None:
+        """EVT_IDENTITY: agents and teams."""
+        await self._note(tx, list(_of_directory(batch)))
+
+    async def on_commands(self, batch: Sequence[Received], tx: Tx) -> None:
+        """CMD_ASSIGNMENT: what automation asks for."""
+        await self._note(tx, list(_of_commands(batch)))
+
+    async def _note(self, tx: Tx, notes: list[Note]) -> None:
+        if notes:
+            await store.append(tx, notes)
+            tx.after_commit(self._wake)
+
+
+def _of_story(event: ConversationEvent) -> Input | None:
+    one = event.conversation
+    if isinstance(event, ConversationResolved):
+        return Closed(one.id, one.sequence)
+    if isinstance(event, ConversationOpened | ConversationReopened):
+        kind = Opened if isinstance(event, ConversationOpened) else Reopened
+        rank = RANK[one.priority]
+        return kind(one.id, one.inbox_id, one.channel, one.opened_at, one.sequence, one.team_id, rank)
+    return None
+
+
+def _facts(one: ConversationSnapshot) -> dict[str, Any]:
+    return {
+        "conversation_id": one.id,
+        "account_id": one.account_id,
+        "inbox_id": one.inbox_id,
+        "number": one.number,
+        "participant_ids": sorted(one.participant_ids),
+        "owner_id": one.owner_id,
+        "sequence": one.sequence,
+    }
+
+
+def _of_presence(batch: Sequence[Received]) -> Iterator[Note]:
+    for received in batch:
+        if received.is_a(StatusChanged):
+            status, envelope = received.data.status, received.envelope
+            given = StatusGiven(status.agent_id, status.state, status.since, envelope.sequence)
+            yield Note(envelope.account, given, envelope)
+
+
+def _of_directory(batch: Sequence[Received]) -> Iterator[Note]:
+    for received in batch:
+        if received.is_a(AgentChanged):
+            agent, gone = received.data.agent, received.data.deleted
+            edited = AgentEdited(
+                agent.id,
+                agent.name,
+                agent.active and not gone,
+                agent.team_ids,
+                agent.inbox_ids,
+                received.envelope.sequence,
+            )
+            yield Note(agent.account_id, edited, received.envelope)
+        elif received.is_a(TeamChanged):
+            team, gone = received.data.team, received.data.deleted
+            changed = TeamEdited(team.id, team.name, team.auto_assign, gone, received.envelope.sequence)
+            yield Note(team.account_id, changed, received.envelope)
+
+
+def _of_commands(batch: Sequence[Received]) -> Iterator[Note]:
+    for received in batch:
+        if received.is_a(Assign):
+            wish: Assign = received.data
+            nobody = wish.assignee_id is None and wish.team_id is None
+            given = AssignInput(
+                wish.conversation_id,
+                received.envelope.actor,
+                "automation",
+                set_assignee=nobody or wish.assignee_id is not None,
+                assignee_id=wish.assignee_id,
+                set_team=nobody or wish.team_id is not None,
+                team_id=wish.team_id,
+            )
+            yield Note(received.envelope.account, given, received.envelope)

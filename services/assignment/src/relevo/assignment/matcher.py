@@ -1,0 +1,280 @@
+"""The matcher: takes what waits in the journals, decides, writes, publishes. One at a time for a pool, any replica."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Histogram
+from relevo.assignment import store
+from relevo.assignment.domain.inputs import AgentEdited, Assign, Closed, Entry, Opened, Reopened, TeamEdited
+from relevo.assignment.domain.pool import Decision, Held, Pool, Refusal, Team
+from relevo.assignment.domain.roster import GroupKey, Roster
+from relevo.assignment.settings import Settings
+from relevo.assignment.store import PoolRow, Unreadable
+from relevo.chassis.crash import crash_point
+from relevo.chassis.database import Database, Tx, is_transient
+from relevo.chassis.service import Runtime
+from relevo.contracts.assignment import (
+    AssignmentEvent,
+    ConversationAssigned,
+    ConversationQueued,
+    ConversationUnassigned,
+)
+from relevo.contracts.base import new_id
+
+_REMEMBERED_POOLS = 64
+_CHUNK = 50
+"""How many conversations of a queue are read at once."""
+
+DECISIONS = Counter("relevo_assignment_decisions_total", "Decisions, by what became of the conversation.", ["kind"])
+FAILED = Counter("relevo_assignment_journal_failed_total", "Inputs that could not be decided on.")
+RUN_SECONDS = Histogram(
+    "relevo_assignment_run_seconds",
+    "Time to decide on one batch of a journal, with its commit.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run did: how many inputs it took, and the refusals among them."""
+
+    taken: int
+    refused: Mapping[int, Refusal]
+
+
+@dataclass(slots=True)
+class _Remembered:
+    runs: int
+    roster: Roster
+    teams: dict[str, Team]
+
+
+class Matcher:
+    """Decides for pools, and remembers their agents between runs.
+
+    The memory of a pool is good as long as the pool's counter of runs is what this process left there: nothing else
+    changes agents and teams.
+    """
+
+    def __init__(self, database: Database, batch: int) -> None:
+        self.database = database
+        self.batch = batch
+        self._memory: OrderedDict[str, _Remembered] = OrderedDict()
+
+    async def work(self) -> int:
+        """Decide on everything that waits in pools that no other replica works on; answers how many inputs."""
+        taken = 0
+        async with self.database.begin() as tx:
+            accounts = await store.pending(tx)
+        for account_id in accounts:
+            while (count := await self._work_pool(account_id)) > 0:
+                taken += count
+        return taken
+
+    async def _work_pool(self, account_id: str) -> int:
+        try:
+            return await self._one_run(account_id, self.batch)
+        except Exception as error:
+            if is_transient(error):
+                raise
+        # Something in this batch cannot be decided on. One by one, so that it alone is put aside.
+        taken = 0
+        for _ in range(self.batch):
+            try:
+                count = await self._one_run(account_id, 1)
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                count = await self._put_aside(account_id, error)
+            taken += count
+            if not count:
+                break
+        return taken
+
+    async def _one_run(self, account_id: str, limit: int) -> int:
+        known = self._memory.pop(account_id, None)
+        with RUN_SECONDS.time():
+            async with self.database.begin() as tx:
+                pool_row = await store.lock_pool(tx, account_id, wait=False)
+                if pool_row is None:
+                    return 0
+                if known is None or known.runs != pool_row.runs:
+                    known = await _load(tx, pool_row)
+                run = await decide(tx, pool_row, known.roster, known.teams, limit=limit)
+                crash_point("matcher.before_commit")
+            crash_point("matcher.after_commit")
+        if run.taken:
+            known.runs += 1
+        self._memory[account_id] = known
+        while len(self._memory) > _REMEMBERED_POOLS:
+            self._memory.popitem(last=False)
+        return run.taken
+
+    async def _put_aside(self, account_id: str, error: Exception) -> int:
+        async with self.database.begin() as tx:
+            pool_row = await store.lock_pool(tx, account_id, wait=False)
+            if pool_row is None:
+                return 0
+            first = (await store.take(tx, account_id, 1))[:1]
+            await store.done(tx, pool_row.runs, {row.id: f"{type(error).__name__}: {error}"[:1000] for row in first})
+        FAILED.inc(len(first))
+        return len(first)
+
+
+async def _load(tx: Tx, pool: PoolRow) -> _Remembered:
+    agents, teams = await store.agents(tx, pool.account_id), await store.teams(tx, pool.account_id)
+    return _Remembered(pool.runs, Roster(agents, pool.policy), teams)
+
+
+async def decide_now(tx: Tx, pool: PoolRow, journal_id: int, batch: int) -> Refusal | None:
+    """Decide on everything up to and with one input, in this transaction; the pool is locked. Answers why not, if not."""
+    known = await _load(tx, pool)
+    while True:
+        run = await decide(tx, pool, known.roster, known.teams, limit=batch, until=journal_id)
+        if journal_id in run.refused:
+            return run.refused[journal_id]
+        if run.taken < batch:
+            return None
+        pool = await store.lock_pool(tx, pool.account_id, wait=True) or pool
+
+
+async def decide(
+    tx: Tx, pool_row: PoolRow, roster: Roster, teams: dict[str, Team], *, limit: int, until: int | None = None
+) -> Run:
+    """One run: take up to `limit` inputs (none beyond `until`), decide, write, publish. The pool is locked.
+
+    Changes `roster` and `teams`: forget them when the transaction fails.
+    """
+    account_id = pool_row.account_id
+    rows = [row for row in await store.take(tx, account_id, limit) if until is None or row.id <= until]
+    if not rows:
+        return Run(0, {})
+    run = pool_row.runs + 1
+    entries = [row for row in rows if isinstance(row, Entry)]
+    outcome: dict[int, str | None] = {row.id: row.error if isinstance(row, Unreadable) else None for row in rows}
+    pool = Pool(
+        roster,
+        teams,
+        turn=pool_row.turn,
+        held=await _concerned(tx, account_id, entries, teams),
+        waiting=await store.waiting_keys(tx, account_id),
+    )
+    refused: dict[int, Refusal] = {}
+    waiting: dict[int, str] = {}
+    for entry in entries:
+        refusal = pool.apply(entry)
+        if refusal == "conversation_not_found" and isinstance(entry.given, Assign) and entry.given.mode == "automation":
+            waiting[entry.id] = entry.given.conversation_id
+            del outcome[entry.id]
+        elif refusal is not None:
+            refused[entry.id] = refusal
+            outcome[entry.id] = refusal
+        while short := pool.drain(entry):
+            await _extend(tx, account_id, pool, short)
+    crash_point("matcher.after_decisions")
+    await _write(tx, account_id, pool, run)
+    crash_point("matcher.after_claims")
+    await store.done(tx, run, outcome)
+    await store.wait_for(tx, waiting)
+    # Also of this very batch: what was put aside may stand before the opening that it waits for.
+    opened = {entry.given.conversation_id for entry in entries if isinstance(entry.given, Opened | Reopened)}
+    await store.wait_no_more(tx, account_id, opened)
+    return Run(len(rows), refused)
+
+
+async def _concerned(tx: Tx, account_id: str, entries: list[Entry], teams: Mapping[str, Team]) -> list[Held]:
+    """The conversations that these inputs may touch, apart from those that wait."""
+    named, agents, changed_teams = set(), set(), set()
+    for entry in entries:
+        match entry.given:
+            case Opened() | Reopened() | Closed() | Assign():
+                named.add(entry.given.conversation_id)
+            case AgentEdited() if not entry.given.active:
+                agents.add(entry.given.agent_id)
+            case TeamEdited():
+                team = teams.get(entry.given.team_id)
+                if team is None or entry.given.deleted or entry.given.auto_assign != team.auto_assign:
+                    changed_teams.add(entry.given.team_id)
+            case _:
+                pass
+    found = {one.id: one for one in await store.held(tx, account_id, named)}
+    for more in (
+        await store.held_of_agents(tx, account_id, agents),
+        await store.held_of_teams(tx, account_id, changed_teams),
+    ):
+        for one in more:
+            found.setdefault(one.id, one)
+    return list(found.values())
+
+
+async def _extend(tx: Tx, account_id: str, pool: Pool, short: set[GroupKey]) -> None:
+    wanted = {key: pool.seen(key) for key in sorted(short, key=lambda key: (key[0], key[1] or ""))}
+    found = await store.heads(tx, account_id, wanted, _CHUNK)
+    for key, more in found.items():
+        pool.extend(key, more, complete=len(more) < _CHUNK)
+
+
+async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
+    made = [(new_id(), decision) for decision in pool.decisions]
+    last = {decision.conversation_id: decision_id for decision_id, decision in made}
+    agents = pool.roster.agents
+    await store.save_held(tx, account_id, (pool.held[one] for one in sorted(pool.changed_held)), last)
+    await store.save_agents(tx, account_id, (agents[one] for one in sorted(pool.changed_agents)))
+    await store.save_teams(tx, account_id, (pool.teams[one] for one in sorted(pool.changed_teams)))
+    await store.save_decisions(tx, account_id, run, made)
+    await store.save_pool(tx, account_id, policy=pool.policy, turn=pool.turn, runs=run)
+    for decision_id, decision in made:
+        DECISIONS.labels(decision.kind).inc()
+        tx.emit(
+            event_of(decision, decision_id),
+            account=account_id,
+            entity=decision.conversation_id,
+            actor=decision.actor,
+            sequence=decision.version,
+            time=decision.entry.at,
+            cause=decision.entry.cause,
+        )
+
+
+def event_of(decision: Decision, decision_id: str) -> AssignmentEvent:
+    """The decision as others learn of it."""
+    given = {
+        "conversation_id": decision.conversation_id,
+        "version": decision.version,
+        "assignee_id": decision.assignee_id,
+        "team_id": decision.team_id,
+        "from_assignee_id": decision.from_assignee_id,
+        "from_team_id": decision.from_team_id,
+        "mode": decision.mode,
+        "reason": decision.reason,
+        "decision_id": decision_id,
+        "queued_at": decision.queued_at,
+    }
+    if decision.kind == "assigned":
+        return ConversationAssigned(**given, waited_seconds=decision.waited_seconds)
+    return ConversationQueued(**given) if decision.kind == "queued" else ConversationUnassigned(**given)
+
+
+async def run(runtime: Runtime, wanted: asyncio.Event) -> None:
+    """The worker: decide whenever `wanted` is set, and now and then, until the process stops."""
+    settings = runtime.settings
+    assert isinstance(settings, Settings)
+    matcher = Matcher(runtime.database, settings.matcher_batch)
+    failures = 0
+    while not runtime.stopping.is_set():
+        wanted.clear()
+        try:
+            await matcher.work()
+            failures = 0
+        except Exception as error:  # noqa: BLE001  (the database may be away; the same again will do)
+            failures += 1
+            runtime.log.warning("matcher_again", error=repr(error)[:300])
+            await asyncio.sleep(min(0.05 * 2**failures, 5.0))
+            continue
+        try:
+            async with asyncio.timeout(settings.matcher_poll):
+                await wanted.wait()
+        except TimeoutError:
+            continue

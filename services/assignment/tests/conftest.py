@@ -1,0 +1,175 @@
+"""A running assignment service, and the world around it: what identity, presence and conversation would publish."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from relevo.assignment.app import build
+from relevo.chassis.auth import access_token
+from relevo.chassis.bus import until
+from relevo.chassis.testing import Admin, Running, running
+from relevo.contracts import conversation, identity, presence
+from relevo.contracts.base import Model, new_id, now
+from relevo.contracts.permissions import ROLES
+from relevo.contracts.snapshots import ContactSnapshot, ConversationSnapshot
+from sqlalchemy import text
+
+
+class World:
+    """An account with people, teams and conversations."""
+
+    def __init__(self, admin: Admin) -> None:
+        self.admin = admin
+        self.account = new_id()
+        self.inbox = new_id()
+        self.people: dict[str, identity.AgentState] = {}
+        self.teams: dict[str, identity.TeamState] = {}
+        self.conversations: dict[str, ConversationSnapshot] = {}
+        self.sequences: dict[str, int] = {}
+        key = Ed25519PrivateKey.generate()
+        self.key_id = new_id()
+        self.pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
+        self.public = (
+            key.public_key()
+            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            .decode()
+        )
+        self.roles = {
+            name: identity.RoleState(
+                id=new_id(),
+                account_id=self.account,
+                name=name,
+                permissions=template.permissions,
+                scope=template.scope,
+                predefined=True,
+            )
+            for name, template in ROLES.items()
+        }
+
+    async def tell(self, event: Model, entity: str, *, account: str | None = None, actor: str = "system") -> None:
+        key = f"{type(event).__module__}/{entity}"
+        self.sequences[key] = self.sequences.get(key, 0) + 1
+        await self.admin.publish(
+            event, account=account or self.account, entity=entity, sequence=self.sequences[key], actor=actor
+        )
+
+    async def found(self) -> None:
+        signing = identity.SigningKeyState(id=self.key_id, public_pem=self.public)
+        await self.tell(identity.SigningKeyChanged(signing_key=signing), self.key_id, account=identity.PLATFORM)
+        for role in self.roles.values():
+            await self.tell(identity.RoleChanged(role=role), role.id)
+
+    async def hire(self, name: str, role: str = "agent", state: str | None = "available", **more) -> str:
+        agent = identity.AgentState(
+            id=new_id(),
+            account_id=self.account,
+            name=name,
+            email=f"{name}@example.org",
+            role_id=self.roles[role].id,
+            language="en",
+            **more,
+        )
+        self.people[agent.id] = agent
+        await self.tell(identity.AgentChanged(agent=agent), agent.id)
+        if state:
+            await self.status(agent.id, state)
+        return agent.id
+
+    async def dismiss(self, agent_id: str) -> None:
+        gone = self.people[agent_id].model_copy(update={"active": False})
+        await self.tell(identity.AgentChanged(agent=gone, deleted=True), agent_id)
+
+    async def team(self, name: str, *, auto: bool = True) -> str:
+        team = identity.TeamState(id=new_id(), account_id=self.account, name=name, auto_assign=auto)
+        self.teams[team.id] = team
+        await self.tell(identity.TeamChanged(team=team), team.id)
+        return team.id
+
+    async def status(self, agent_id: str, state: str) -> None:
+        status = presence.AgentStatus(agent_id=agent_id, state=state, since=now(), cause="manual")
+        await self.tell(presence.StatusChanged(status=status, previous="offline", previous_since=now()), agent_id)
+
+    async def open(self, **more) -> str:
+        given = {"inbox_id": self.inbox, "opened_at": now()} | more
+        one = ConversationSnapshot(
+            id=new_id(),
+            account_id=self.account,
+            number=len(self.conversations) + 1,
+            channel="web",
+            contact=ContactSnapshot(id=new_id()),
+            source_id="x",
+            status="open",
+            stage="new",
+            created_at=now(),
+            last_activity_at=now(),
+            sequence=1,
+            **given,
+        )
+        self.conversations[one.id] = one
+        await self.tell(conversation.ConversationOpened(conversation=one), one.id)
+        return one.id
+
+    async def _on(self, event: type[conversation.ConversationEvent], one: str, **changes) -> None:
+        before = self.conversations[one]
+        after = before.model_copy(update={"sequence": before.sequence + 1} | changes)
+        self.conversations[one] = after
+        await self.tell(event(conversation=after, before=before.access), one)
+
+    async def resolve(self, one: str) -> None:
+        await self._on(conversation.ConversationResolved, one, status="resolved", stage="closed")
+
+    async def reopen(self, one: str) -> None:
+        await self._on(conversation.ConversationReopened, one, status="open", opened_at=now())
+
+    async def join(self, one: str, agent_id: str) -> None:
+        await self._on(conversation.ParticipantsChanged, one, participant_ids=(agent_id,))
+
+    def as_(self, agent_id: str) -> dict[str, str]:
+        token = access_token(
+            self.pem,
+            self.key_id,
+            agent_id=agent_id,
+            account_id=self.account,
+            session_id=new_id(),
+            issued_at=now(),
+            expires_at=now() + timedelta(minutes=5),
+        )
+        return {"Authorization": f"Bearer {token}"}
+
+
+async def decided(service: Running) -> None:
+    """Wait until everything published is in the journals, decided on, and its events are out."""
+    await service.settle()
+
+    async def nothing_waits() -> bool:
+        async with service.runtime.database.begin() as tx:
+            left = await tx.execute(text("select 1 from journal where done_at is null and waiting_for is null limit 1"))
+            return left.first() is None
+
+    assert await until(nothing_waits, 20)
+    await service.settle()
+
+
+@pytest.fixture
+async def service(servers) -> AsyncIterator[Running]:
+    async with running(build, servers) as one:
+        yield one
+
+
+@pytest.fixture
+async def world(service) -> World:
+    one = World(service.admin)
+    await one.found()
+    return one
+
+
+@pytest.fixture
+def settled(service):
+    async def wait() -> None:
+        await decided(service)
+
+    return wait

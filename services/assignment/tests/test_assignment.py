@@ -1,0 +1,290 @@
+"""Assignment as others meet it: events in, decisions out, HTTP; on a real database and broker."""
+
+import asyncio
+import json
+
+from relevo.assignment import store
+from relevo.contracts import assignment
+from relevo.contracts.base import new_id
+from relevo.contracts.conversation import ConversationOpened
+from sqlalchemy import text
+
+
+async def told(service, one=None):
+    """What assignment published, on one conversation or on all, in order."""
+    stored = await service.admin.stored("EVT_ASSIGNMENT")
+    return [
+        json.loads(body) | {"type": headers["ce-type"].split(".")[-2], "cause": headers.get("relevo-causation-id")}
+        for _, headers, body in stored
+        if one is None or headers["ce-subject"] == one
+    ]
+
+
+async def assert_consistent(service):
+    async with service.runtime.database.begin() as tx:
+        assert await store.wrong_loads(tx) == []
+        failed = (await tx.execute(text("select kind, error from journal where error is not null"))).all()
+    assert failed == []
+
+
+async def holder(service, world, one, who):
+    answer = await service.http.get(f"/conversations/{one}/assignment", headers=world.as_(who))
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_new_conversations_go_round_and_say_why(service, world, settled):
+    ana, bea = await world.hire("Ana"), await world.hire("Bea")
+    await settled()
+    ones = []
+    for _ in range(4):
+        ones.append(await world.open())
+        await settled()
+    events = [(await told(service, one))[0] for one in ones]
+    assert [event["assignee_id"] for event in events] == [ana, bea, ana, bea]
+    assert all(event["type"] == "conversation_assigned" and event["version"] == 1 for event in events)
+    assert all(event["cause"] for event in events)
+    assert events[0]["reason"]["en"] == "Round robin: Ana was next of 2 available agents."
+    shown = await holder(service, world, ones[0], ana)
+    assert (shown["state"], shown["assignee_id"]) == ("assigned", ana)
+    assert shown["reason"] == {"code": "round_robin", "text": events[0]["reason"]["en"]}
+    why = (await service.http.get(f"/conversations/{ones[0]}/decisions", headers=world.as_(ana))).json()["items"]
+    assert (why[0]["id"], why[0]["assignee_name"], why[0]["runners_up"]) == (shown["decision_id"], "Ana", ["Bea"])
+    await assert_consistent(service)
+
+
+async def test_who_waits_is_served_the_moment_somebody_can(service, world, settled):
+    boss = await world.hire("Boss", "administrator", None)
+    ana = await world.hire("Ana", state="away")
+    await settled()
+    await service.http.put(f"/routing/agents/{ana}/capacity", json={"capacity": 2}, headers=world.as_(boss))
+    ones = [await world.open(priority=priority) for priority in (None, None, "urgent")]
+    await settled()
+    queue = (await service.http.get("/queue", headers=world.as_(boss))).json()["items"]
+    assert [one["conversation_id"] for one in queue][0] == ones[2]
+    assert [one["position"] for one in queue] == [1, 2, 3]
+    assert (await told(service, ones[0]))[0]["type"] == "conversation_queued"
+    await world.status(ana, "available")
+    await settled()
+    events = await told(service, ones[2])
+    assert [event["type"] for event in events] == ["conversation_queued", "conversation_assigned"]
+    assert events[1]["waited_seconds"] > 0
+    queue = (await service.http.get("/queue", headers=world.as_(boss))).json()["items"]
+    assert len(queue) == 1
+    await world.resolve(ones[2])
+    await settled()
+    assert (await holder(service, world, queue[0]["conversation_id"], boss))["assignee_id"] == ana
+    assert (await holder(service, world, ones[2], boss))["assignee_id"] == ana, "a closed one shows its last holder"
+    loads = (await service.http.get("/routing/agents", headers=world.as_(boss))).json()["items"]
+    assert [(one["name"], one["load"], one["capacity"]) for one in loads] == [("Ana", 2, 2), ("Boss", 0, 10)]
+    await assert_consistent(service)
+
+
+async def test_the_queue_in_pages_shows_each_once_and_only_what_one_may_see(service, world, settled):
+    team = await world.team("Ventas")
+    boss = await world.hire("Boss", "administrator", None)
+    ana = await world.hire("Ana", state=None)
+    ones = [await world.open(team_id=team if n == 3 else None) for n in range(7)]
+    await settled()
+
+    async def pages(who):
+        found, cursor = [], None
+        while True:
+            given = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+            page = (await service.http.get("/queue", params=given, headers=world.as_(who))).json()
+            found += [(one["conversation_id"], one["position"]) for one in page["items"]]
+            cursor = page["next"]
+            if cursor is None:
+                return found
+
+    assert await pages(boss) == list(zip(ones, range(1, 8), strict=True))
+    assert await pages(ana) == [(one, n) for n, one in enumerate(ones, 1) if n != 4]
+
+
+async def test_by_hand_wins_and_answers_the_outcome(service, world, settled):
+    ana, bea = await world.hire("Ana"), await world.hire("Bea", state="away")
+    one = await world.open()
+    await settled()
+    path = f"/conversations/{one}/assignment"
+    me = world.as_(bea)
+    taken = await service.http.post(path, json={"assignee_id": "me"}, headers=me)
+    assert taken.status_code == 200, taken.text
+    assert (taken.json()["assignee_id"], taken.json()["reason"]["code"]) == (bea, "self")
+    again = await service.http.post(path, json={"assignee_id": bea}, headers=me)
+    assert again.json()["version"] == taken.json()["version"]
+    loser = await service.http.post(path, json={"assignee_id": ana, "version": 1}, headers=me)
+    assert (loser.status_code, loser.json()["code"]) == (409, "version_conflict")
+    assert loser.json()["current"]["assignee_id"] == bea
+    nobody = await service.http.post(path, json={"assignee_id": None}, headers=me)
+    assert (nobody.json()["state"], nobody.json()["reason"]["text"]) == ("unassigned", "Bea left it without an agent.")
+    await settled()
+    events = await told(service, one)
+    assert [event["version"] for event in events] == [1, 2, 3]
+    assert [event["mode"] for event in events] == ["automatic", "manual", "manual"]
+    await assert_consistent(service)
+
+
+async def test_a_team_by_hand_and_what_cannot_be(service, world, settled):
+    team = await world.team("Ventas")
+    ana = await world.hire("Ana")
+    bea = await world.hire("Bea", team_ids=(team,))
+    boss = await world.hire("Boss", "administrator", None)
+    one = await world.open()
+    await settled()
+    path, head = f"/conversations/{one}/assignment", world.as_(boss)
+    moved = (await service.http.post(path, json={"team_id": team}, headers=head)).json()
+    assert (moved["team_id"], moved["assignee_id"], moved["state"]) == (team, bea, "assigned")
+    assert moved["reason"]["text"].startswith("Boss gave it to the team Ventas. Round robin: Bea was next")
+    for body, code in (
+        ({"assignee_id": new_id()}, "agent_not_found"),
+        ({"team_id": new_id()}, "team_not_found"),
+        ({"team_id": team, "assignee_id": ana}, "agent_not_in_team"),
+        ({}, "nothing_to_change"),
+        ({"assignee_id": "you"}, "validation_failed"),
+    ):
+        refused = await service.http.post(path, json=body, headers=head)
+        assert (refused.status_code, refused.json()["code"]) == (422, code), refused.text
+    missing = await service.http.post(f"/conversations/{new_id()}/assignment", json={"assignee_id": ana}, headers=head)
+    assert missing.status_code == 404
+    unseen = await service.http.post(path, json={"assignee_id": "me"}, headers=world.as_(ana))
+    assert unseen.status_code == 404, "another team's conversation does not exist for an agent"
+    await world.join(one, ana)
+    await settled()
+    assert (await service.http.get(path, headers=world.as_(ana))).status_code == 200, "a participant sees it"
+
+
+async def test_commands_of_rules_and_one_that_comes_before_its_conversation(service, world, settled):
+    ana, bea = await world.hire("Ana"), await world.hire("Bea", state="offline")
+    await settled()
+    early = new_id()
+    wish = assignment.Assign(conversation_id=early, assignee_id=bea)
+    await world.admin.publish(wish, account=world.account, entity=early, actor="rule:r1")
+    await settled()
+    assert await told(service) == []
+    one = await world.open()
+    snapshot = world.conversations.pop(one).model_copy(update={"id": early})
+    world.conversations[early] = snapshot
+    await world.tell(ConversationOpened(conversation=snapshot), early)
+    await settled()
+    events = await told(service, early)
+    assert [(event["assignee_id"], event["mode"]) for event in events] == [(ana, "automatic"), (bea, "automation")]
+    await assert_consistent(service)
+
+
+async def test_a_removed_agents_conversations_wait_for_another(service, world, settled):
+    ana, boss = await world.hire("Ana"), await world.hire("Boss", "administrator", None)
+    ones = [await world.open() for _ in range(3)]
+    await settled()
+    await world.dismiss(ana)
+    await settled()
+    for one in ones:
+        last = (await told(service, one))[-1]
+        assert (last["type"], last["from_assignee_id"], last["reason"]["code"]) == (
+            "conversation_queued",
+            ana,
+            "agent_removed",
+        )
+    await world.hire("Bea")
+    await settled()
+    assert (await service.http.get("/queue", headers=world.as_(boss))).json()["items"] == []
+    await assert_consistent(service)
+
+
+async def test_reopened_goes_back_to_its_agent_or_to_another(service, world, settled):
+    ana = await world.hire("Ana")
+    one = await world.open()
+    await settled()
+    await world.resolve(one)
+    await world.reopen(one)
+    await settled()
+    assert (await told(service, one))[-1]["reason"]["code"] == "same_agent"
+    await world.resolve(one)
+    await world.status(ana, "away")
+    bea = await world.hire("Bea")
+    await settled()
+    await world.reopen(one)
+    await settled()
+    last = (await told(service, one))[-1]
+    assert (last["assignee_id"], last["from_assignee_id"], last["version"]) == (bea, ana, 3)
+
+
+async def test_the_policy_is_edited_with_its_etag_and_takes_effect_at_once(service, world, settled):
+    await world.hire("Ana", state="busy")
+    boss = await world.hire("Boss", "administrator", None)
+    one = await world.open()
+    await settled()
+    head = world.as_(boss)
+    answer = await service.http.get("/routing/policy", headers=head)
+    etag, body = answer.headers["ETag"], answer.json()
+    assert (body["strategy"], body["version"]) == ("round_robin", 1)
+    change = {"strategy": "least_loaded", "default_capacity": 5, "busy_as_fallback": True}
+    assert (await service.http.put("/routing/policy", json=change, headers=head)).status_code == 428
+    done = await service.http.put("/routing/policy", json=change, headers=head | {"If-Match": etag})
+    assert (done.status_code, done.json()["version"]) == (200, 2)
+    stale = await service.http.put("/routing/policy", json=change, headers=head | {"If-Match": etag})
+    assert (stale.status_code, stale.json()["current"]["version"]) == (412, 2)
+    shown = await holder(service, world, one, boss)
+    assert (shown["state"], shown["reason"]["code"]) == ("assigned", "least_loaded")
+
+
+async def test_what_cannot_be_decided_is_put_aside_and_the_rest_goes_on(service, world, settled):
+    ana = await world.hire("Ana")
+    await settled()
+    async with service.runtime.database.begin() as tx:
+        await tx.execute(
+            text("insert into journal (account_id, kind, payload) values (cast(:a as uuid), 'opened', '{}')"),
+            {"a": world.account},
+        )
+        await tx.execute(  # readable, and impossible to store
+            text(
+                "insert into journal (account_id, kind, payload) select cast(:a as uuid), 'opened', jsonb_build_object("
+                "'conversation_id', 'x', 'inbox_id', 'y', 'channel', 'web', 'at', now(), 'sequence', 1)"
+            ),
+            {"a": world.account},
+        )
+    one = await world.open()
+    await settled()
+    assert (await holder(service, world, one, ana))["assignee_id"] == ana
+    async with service.runtime.database.begin() as tx:
+        errors = (await tx.execute(text("select error from journal where error is not null order by id"))).scalars()
+        assert [error.split(":")[0] for error in errors] == ["ValidationError", "DataError"]
+
+
+async def test_accounts_are_apart(service, world, settled):
+    other = type(world)(service.admin)
+    await other.found()
+    await world.hire("Ana", state="offline")
+    boss = await other.hire("Boss", "administrator", "available")
+    one = await world.open()
+    await settled()
+    assert (await told(service, one))[-1]["type"] == "conversation_queued"
+    assert (await service.http.get(f"/conversations/{one}/assignment", headers=other.as_(boss))).status_code == 404
+    assert (await service.http.get("/queue", headers=other.as_(boss))).json()["items"] == []
+
+
+async def test_hands_and_machine_at_once_leave_one_holder_each(service, world, settled):
+    """Many conversations arrive while people take, give and drop them: loads, versions and capacity stay right."""
+    people = [await world.hire(f"P{n}") for n in range(5)]
+    boss = await world.hire("Boss", "administrator", None)
+    await settled()
+    for who in people:
+        await service.http.put(f"/routing/agents/{who}/capacity", json={"capacity": 3}, headers=world.as_(boss))
+    ones = [await world.open() for _ in range(20)]
+
+    async def meddle(n):
+        answer = await service.http.post(
+            f"/conversations/{ones[n]}/assignment",
+            json={"assignee_id": people[n % 5] if n % 3 else None},
+            headers=world.as_(boss) | {"Idempotency-Key": f"k{n}"},
+        )
+        assert answer.status_code == 200, answer.text
+        await world.resolve(ones[(n * 7) % 20])
+
+    await asyncio.gather(*(meddle(n) for n in range(20)))
+    await settled()
+    await assert_consistent(service)
+    for one in ones:
+        events = await told(service, one)
+        assert [event["version"] for event in events] == list(range(1, len(events) + 1))
+        chain = [None] + [event["assignee_id"] for event in events]
+        assert [event["from_assignee_id"] for event in events] == chain[:-1]
