@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
+import pytest_asyncio
 from relevo.chassis.testing import Running, running, unique
 from relevo.identity.app import build
 from relevo.stack.keys import write_secret
@@ -119,18 +119,19 @@ async def new_account(run: Running) -> Account:
     return Account(run, made["account_id"], made["admin_id"], email, made["api_token"])
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def identity(servers: TestServers) -> AsyncIterator[Running]:
+    """One process for a module: its tests keep apart by account."""
     async with service(servers) as run:
         yield run
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def account(identity: Running) -> Account:
     return await new_account(identity)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def other(identity: Running) -> Account:
     """Another tenant of the same service."""
     return await new_account(identity)

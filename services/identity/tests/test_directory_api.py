@@ -11,6 +11,8 @@ from relevo.contracts.ingest import InboxChanged, InboxState
 from relevo.contracts.permissions import ROLES, Permission
 from sqlalchemy import text
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 async def events(account, name=None):
     """The published events of this account, in order: (type, sequence, body)."""

@@ -6,13 +6,14 @@ name its credential id, so that it reaches its own durable and nothing else.
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import nats
 import nats.errors
 import nats.js.errors
+from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from relevo.chassis import credentials
@@ -89,37 +90,67 @@ class BusAccess:
     async def publish_revocations(self, revoked: Mapping[str, datetime], *, issued_at: datetime) -> None:
         """Tell the broker all users that are revoked: their connections end at once, none comes back.
 
-        The list replaces the one before. Raises BusUnavailable.
+        The list replaces the one before. A broker keeps what it is told even when it does not trust who signed it, and
+        says nothing; so the list has a decoy, a user made and revoked for this one time, and it is tried whether that
+        one is refused. Raises BusUnavailable.
         """
+        decoy = credentials.new_user()
+        pass_of_decoy = credentials.user_jwt(
+            decoy.public,
+            "decoy",
+            self._signing_seed,
+            self._account,
+            issued_at=issued_at,
+            expires=issued_at + timedelta(minutes=1),
+        )
         jwt = credentials.account_jwt(
             self._account,
             "RELEVO",
             self._operator_seed,
             issued_at=issued_at,
             signing_keys=self._signing_keys,
-            revocations=revoked,
+            revocations={**revoked, decoy.public: issued_at},
         )
+        system = self._system_credentials.read_text()
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                answer = await self._ask_system(credentials.account_update_subject(self._account), jwt.encode())
+                async with self._connected(system) as client:
+                    subject = credentials.account_update_subject(self._account)
+                    answer = (await client.request(subject, jwt.encode(), timeout=_PATIENCE_SECONDS)).data
+                if error_told := json.loads(answer).get("error"):
+                    raise BusUnavailable(f"the broker refused the revocations: {error_told}")
+                if not await self._is_refused(credentials.creds_file(pass_of_decoy, decoy.seed)):
+                    raise BusUnavailable(
+                        "the broker took the revocations but does not apply them: is RELEVO_BUS_OPERATOR_SEED "
+                        "one of its operator's signing keys?"
+                    )
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"the revocations were not published: {error}") from error
-        if error_told := json.loads(answer).get("error"):
-            raise BusUnavailable(f"the broker refused the revocations: {error_told}")
 
-    async def _ask_system(self, subject: str, body: bytes) -> bytes:
-        # Revocations are rare: a connection of the system account is not kept open for them.
-        client = await nats.connect(
-            self._url.split(","),
-            name="relevo-identity-revocation",
-            user_credentials=str(self._system_credentials),
-            inbox_prefix=inbox_prefix("identity").encode(),
-            allow_reconnect=False,
-            connect_timeout=2,
-            error_cb=_ignore,
-        )
+    async def _is_refused(self, creds: str) -> bool:
         try:
-            return (await client.request(subject, body, timeout=2)).data
+            async with self._connected(creds):
+                return False
+        except nats.errors.Error as error:
+            if "authorization violation" in str(error).lower():
+                return True
+            raise
+
+    @asynccontextmanager
+    async def _connected(self, creds: str) -> AsyncIterator[Client]:
+        """A connection of its own for a moment: revocations are rare."""
+        client = Client()
+        try:
+            await client.connect(
+                self._url.split(","),
+                name="relevo-identity-revocation",
+                user_credentials=RawCredentials(creds),
+                inbox_prefix=inbox_prefix("identity").encode(),
+                allow_reconnect=False,
+                connect_timeout=2,
+                error_cb=_ignore,
+            )
+            yield client
         finally:
             await client.close()
 

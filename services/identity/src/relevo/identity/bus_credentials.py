@@ -127,17 +127,19 @@ async def _give_up(db: Database, account: str, credential: str) -> None:
         await store.revoke_credentials(tx, account, [credential], now())
 
 
-async def settle(db: Database, bus: BusAccess) -> None:
+async def settle(db: Database, bus: BusAccess, *, again: bool = False) -> None:
     """Tell the broker what it does not know yet: all revocations, and the durables that must go.
 
+    ``again``: also when it should know everything; it may have been restored from before, or lost what it was told.
     Raises BusUnavailable; nothing is forgotten then, and it is done again.
     """
     async with db.begin() as tx:
         await store.lock_bus(tx)
         waiting = await store.unsettled_credentials(tx)
-        if not waiting:
+        revoked = await store.revocations(tx) if waiting or again else {}
+        if not revoked:
             return
-        await bus.publish_revocations(await store.revocations(tx), issued_at=now())
+        await bus.publish_revocations(revoked, issued_at=now())
         crash_point("identity.revocations_published")
     # After the lock: what follows may take as long as it likes, and doing it twice does no harm.
     for credential in waiting:
@@ -147,13 +149,26 @@ async def settle(db: Database, bus: BusAccess) -> None:
 
 
 async def settler(runtime: Runtime) -> None:
-    """The worker that gives up abandoned credentials and settles what could not be settled at once."""
+    """The worker that gives up abandoned credentials and settles what could not be settled at once.
+
+    At the start, and after every reconnection, the broker is told all revocations again.
+    """
     bus: BusAccess = runtime.extra["bus_access"]
+    again = asyncio.Event()
+    again.set()
+    runtime.bus.on_reconnect(again.set)
     while not runtime.stopping.is_set():
         try:
             async with runtime.database.begin() as tx:
                 await store.abandon_credentials(tx, before=now() - GIVE_UP_AFTER, now=now())
-            await settle(runtime.database, bus)
+            repeat = again.is_set()
+            again.clear()
+            try:
+                await settle(runtime.database, bus, again=repeat)
+            except BusUnavailable:
+                if repeat:
+                    again.set()
+                raise
         except (BusUnavailable, SQLAlchemyError) as error:
             runtime.log.warning("credentials_unsettled", error=str(error)[:300])
         try:
