@@ -76,7 +76,8 @@ class BusFiles:
 
     services: Mapping[str, Path]
     topology: Path
-    identity_keys: Path
+    revocation: Path
+    """The system account's user with which identity publishes revocations."""
 
 
 def write_bus_files(home: Home, keys: BusKeys, services: Iterable[str]) -> BusFiles:
@@ -88,16 +89,9 @@ def write_bus_files(home: Home, keys: BusKeys, services: Iterable[str]) -> BusFi
         )
         for name, grants in grants_of.items()
     }
-    identity = {
-        "account": keys.account.public,
-        "account_signing_keys": [keys.services_signing.public, keys.issuing_signing.public],
-        "operator_signing_seed": keys.operator_signing.seed,
-        "issuing_signing_seed": keys.issuing_signing.seed,
-        "system_credentials": keys.revocation_credentials(),
-    }
-    identity_keys = write_secret(home.secrets / "identity-bus.json", json.dumps(identity, indent=1))
+    revocation = write_secret(home.secrets / "identity-system.creds", keys.revocation_credentials())
     home.save_bus_keys(keys)
-    return BusFiles(paths, paths["topology"], identity_keys)
+    return BusFiles(paths, paths["topology"], revocation)
 
 
 def environment(
@@ -117,9 +111,18 @@ def environment(
         "RELEVO_PUBLIC_URL": public_url,
     }
     if service == "identity":
-        told["RELEVO_BUS_KEYS"] = str(files.identity_keys)
-    if service in ("identity", "channels"):
-        told["RELEVO_SECRET_KEY"] = home.secret(f"{service}.key")
+        keys = home.bus_keys()
+        told |= {
+            "RELEVO_MASTER_KEY": home.secret("identity-master-key"),
+            "RELEVO_SETUP_TOKEN": home.secret("setup-token"),
+            "RELEVO_BUS_ACCOUNT": keys.account.public,
+            "RELEVO_BUS_SIGNING_SEED": keys.issuing_signing.seed,
+            "RELEVO_BUS_OPERATOR_SEED": keys.operator_signing.seed,
+            "RELEVO_BUS_SYSTEM_CREDENTIALS": str(files.revocation),
+            "RELEVO_BUS_SIGNING_KEYS": json.dumps([keys.services_signing.public, keys.issuing_signing.public]),
+        }
+    if service == "channels":
+        told["RELEVO_MASTER_KEY"] = home.secret("channels-master-key")
     return told
 
 
