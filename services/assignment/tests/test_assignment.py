@@ -58,10 +58,11 @@ async def test_who_waits_is_served_the_moment_somebody_can(service, world, settl
     ana = await world.hire("Ana", state="away")
     await settled()
     await service.http.put(f"/routing/agents/{ana}/capacity", json={"capacity": 2}, headers=world.as_(boss))
+    await settled()
     ones = [await world.open(priority=priority) for priority in (None, None, "urgent")]
     await settled()
     queue = (await service.http.get("/queue", headers=world.as_(boss))).json()["items"]
-    assert [one["conversation_id"] for one in queue][0] == ones[2]
+    assert queue[0]["conversation_id"] == ones[2]
     assert [one["position"] for one in queue] == [1, 2, 3]
     assert (await told(service, ones[0]))[0]["type"] == "conversation_queued"
     await world.status(ana, "available")
@@ -84,6 +85,7 @@ async def test_the_queue_in_pages_shows_each_once_and_only_what_one_may_see(serv
     team = await world.team("Ventas")
     boss = await world.hire("Boss", "administrator", None)
     ana = await world.hire("Ana", state=None)
+    await settled()
     ones = [await world.open(team_id=team if n == 3 else None) for n in range(7)]
     await settled()
 
@@ -103,6 +105,7 @@ async def test_the_queue_in_pages_shows_each_once_and_only_what_one_may_see(serv
 
 async def test_by_hand_wins_and_answers_the_outcome(service, world, settled):
     ana, bea = await world.hire("Ana"), await world.hire("Bea", state="away")
+    await settled()
     one = await world.open()
     await settled()
     path = f"/conversations/{one}/assignment"
@@ -129,6 +132,7 @@ async def test_a_team_by_hand_and_what_cannot_be(service, world, settled):
     ana = await world.hire("Ana")
     bea = await world.hire("Bea", team_ids=(team,))
     boss = await world.hire("Boss", "administrator", None)
+    await settled()
     one = await world.open()
     await settled()
     path, head = f"/conversations/{one}/assignment", world.as_(boss)
@@ -161,6 +165,7 @@ async def test_commands_of_rules_and_one_that_comes_before_its_conversation(serv
     await world.admin.publish(wish, account=world.account, entity=early, actor="rule:r1")
     await settled()
     assert await told(service) == []
+    await settled()
     one = await world.open()
     snapshot = world.conversations.pop(one).model_copy(update={"id": early})
     world.conversations[early] = snapshot
@@ -173,6 +178,7 @@ async def test_commands_of_rules_and_one_that_comes_before_its_conversation(serv
 
 async def test_a_removed_agents_conversations_wait_for_another(service, world, settled):
     ana, boss = await world.hire("Ana"), await world.hire("Boss", "administrator", None)
+    await settled()
     ones = [await world.open() for _ in range(3)]
     await settled()
     await world.dismiss(ana)
@@ -192,6 +198,7 @@ async def test_a_removed_agents_conversations_wait_for_another(service, world, s
 
 async def test_reopened_goes_back_to_its_agent_or_to_another(service, world, settled):
     ana = await world.hire("Ana")
+    await settled()
     one = await world.open()
     await settled()
     await world.resolve(one)
@@ -211,6 +218,7 @@ async def test_reopened_goes_back_to_its_agent_or_to_another(service, world, set
 async def test_the_policy_is_edited_with_its_etag_and_takes_effect_at_once(service, world, settled):
     await world.hire("Ana", state="busy")
     boss = await world.hire("Boss", "administrator", None)
+    await settled()
     one = await world.open()
     await settled()
     head = world.as_(boss)
@@ -242,6 +250,7 @@ async def test_what_cannot_be_decided_is_put_aside_and_the_rest_goes_on(service,
             ),
             {"a": world.account},
         )
+    await settled()
     one = await world.open()
     await settled()
     assert (await holder(service, world, one, ana))["assignee_id"] == ana
@@ -255,6 +264,7 @@ async def test_accounts_are_apart(service, world, settled):
     await other.found()
     await world.hire("Ana", state="offline")
     boss = await other.hire("Boss", "administrator", "available")
+    await settled()
     one = await world.open()
     await settled()
     assert (await told(service, one))[-1]["type"] == "conversation_queued"
@@ -269,6 +279,7 @@ async def test_hands_and_machine_at_once_leave_one_holder_each(service, world, s
     await settled()
     for who in people:
         await service.http.put(f"/routing/agents/{who}/capacity", json={"capacity": 3}, headers=world.as_(boss))
+    await settled()
     ones = [await world.open() for _ in range(20)]
 
     async def meddle(n):
