@@ -8,7 +8,9 @@ from relevo.chassis.bus import until
 from relevo.contracts.assignment import ConversationAssigned, ConversationQueued, Reason
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ChangeLabels, ResolveConversation, SendMessage
+from relevo.conversation import store
 from relevo.conversation.handlers import on_assignment, on_commands, on_ingest
+from sqlalchemy import text
 
 REASON = Reason(code="least_loaded", es="Menos carga", en="Least loaded")
 STATEMENTS = 8
@@ -325,5 +327,29 @@ def test_nothing_is_left_of_a_batch_that_fails(run, world):
         assert service.events() == []
         await service.handle(on_ingest, world.message("a"))
         assert one(service)["number"] >= 1
+
+    run(body)
+
+
+def test_senders_are_looked_up_by_index_also_before_the_database_knows_how_large_it_is(run, world):
+    """A fresh database has no statistics: a wrong guess would walk a whole inbox for every message."""
+
+    async def body(service):
+        async with service.database.begin() as tx:
+            for table in ("contacts", "contact_channels", "conversations", "messages"):
+                await tx.conn.exec_driver_sql(f"alter table {table} set (autovacuum_enabled = false)")
+        for at in range(0, 2000, 500):
+            await service.handle(on_ingest, *(world.message(f"c{n}") for n in range(at, at + 500)))
+        parameters = {
+            "accounts": [world.account_id] * 500,
+            "inboxes": [world.inbox.id] * 500,
+            "sources": [f"c{n}" for n in range(500)],
+            "emails": [None] * 500,
+            "phones": [None] * 500,
+        }
+        async with service.database.begin() as tx:
+            explained = await tx.execute(text(f"explain {store._FIND_SENDERS.text}"), parameters)
+            plan = "\n".join(explained.scalars())
+        assert "Index Scan using conversations_of_channel" in plan, plan
 
     run(body)

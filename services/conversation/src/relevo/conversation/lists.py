@@ -1,14 +1,19 @@
 """Lists and single reads over HTTP: composed of filters and the access rule, always newest activity first."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from relevo.chassis.database import Tx
 from relevo.contracts.snapshots import ConversationStatus, Stage
+from relevo.conversation import store
 from relevo.conversation.tables import contacts, conversations, messages
 from relevo.kernel.access import ConversationColumns, Viewer, visible
-from sqlalchemy import ColumnElement, RowMapping, Select, func, literal, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, func, literal, select, text, tuple_
+
+Row = Mapping[str, Any]
+"""One row, by column name."""
 
 COUNT_LIMIT: Final = 1000
 """Counts are exact up to here."""
@@ -122,12 +127,12 @@ def page_of_conversations(
 
 async def conversations_page(
     tx: Tx, viewer: Viewer, filters: Filters, limit: int, after: tuple[datetime, str] | None
-) -> list[RowMapping]:
+) -> Sequence[Row]:
     """One page of conversations that the viewer may see."""
-    return list((await tx.execute(page_of_conversations(viewer, filters, limit, after))).mappings())
+    return list(store.plain(await tx.execute(page_of_conversations(viewer, filters, limit, after))))
 
 
-async def conversation(tx: Tx, viewer: Viewer, conversation_id: str) -> RowMapping | None:
+async def conversation(tx: Tx, viewer: Viewer, conversation_id: str) -> Row | None:
     """One conversation, None when it is not there for the viewer."""
     statement = (
         select(*_SNAPSHOT)
@@ -138,7 +143,7 @@ async def conversation(tx: Tx, viewer: Viewer, conversation_id: str) -> RowMappi
             _c.id == conversation_id,
         )
     )
-    return (await tx.execute(statement)).mappings().first()
+    return next(store.plain(await tx.execute(statement)), None)
 
 
 async def counts(tx: Tx, viewer: Viewer) -> dict[str, int]:
@@ -161,7 +166,7 @@ async def counts(tx: Tx, viewer: Viewer) -> dict[str, int]:
 
 async def messages_page(
     tx: Tx, account_id: str, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
-) -> list[RowMapping]:
+) -> Sequence[Row]:
     """One page of a conversation's messages by sequence; whether it may be seen was asked before."""
     m = messages.c
     conditions = [m.account_id == account_id, m.conversation_id == conversation_id]
@@ -170,12 +175,12 @@ async def messages_page(
     statement = (
         select(messages).where(*conditions).order_by(m.sequence.desc() if newest_first else m.sequence).limit(limit + 1)
     )
-    return list((await tx.execute(statement)).mappings())
+    return list(store.plain(await tx.execute(statement)))
 
 
 async def contacts_page(
     tx: Tx, account_id: str, limit: int, after: tuple[datetime, str] | None, *, email: str | None, phone: str | None
-) -> list[RowMapping]:
+) -> Sequence[Row]:
     """One page of contacts, the newest first."""
     c = contacts.c
     conditions: list[ColumnElement[bool]] = [c.account_id == account_id]
@@ -186,20 +191,20 @@ async def contacts_page(
     if after:
         conditions.append(_older(c.created_at, c.id, after))
     statement = select(*_CONTACT).where(*conditions).order_by(c.created_at.desc(), c.id.desc()).limit(limit + 1)
-    return list((await tx.execute(statement)).mappings())
+    return list(store.plain(await tx.execute(statement)))
 
 
-async def contact(tx: Tx, account_id: str, contact_id: str, *, lock: bool = False) -> RowMapping | None:
+async def contact(tx: Tx, account_id: str, contact_id: str, *, lock: bool = False) -> Row | None:
     """One contact of the account."""
     statement = select(*_CONTACT).where(contacts.c.account_id == account_id, contacts.c.id == contact_id)
     if lock:
         statement = statement.with_for_update(key_share=True)
-    return (await tx.execute(statement)).mappings().first()
+    return next(store.plain(await tx.execute(statement)), None)
 
 
-async def contact_channels(tx: Tx, account_id: str, contact_id: str) -> list[RowMapping]:
+async def contact_channels(tx: Tx, account_id: str, contact_id: str) -> Sequence[Row]:
     """From where a contact writes."""
-    return list((await tx.execute(_CHANNELS, {"account": account_id, "contact": contact_id})).mappings())
+    return list(store.plain(await tx.execute(_CHANNELS, {"account": account_id, "contact": contact_id})))
 
 
 async def labels(tx: Tx, account_id: str) -> list[str]:
