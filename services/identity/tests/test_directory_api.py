@@ -2,13 +2,19 @@
 
 import asyncio
 import json
+from datetime import timedelta
 
 import psycopg
 import pytest
+from relevo.chassis.auth import Principal
+from relevo.chassis.problems import Problem
 from relevo.chassis.testing import unique
 from relevo.contracts.base import new_id
 from relevo.contracts.ingest import InboxChanged, InboxState
-from relevo.contracts.permissions import ROLES, Permission
+from relevo.contracts.permissions import ROLES, ConversationScope, Permission
+from relevo.identity import administration
+from relevo.identity.store.audit import By
+from relevo.kernel.access import Viewer
 from sqlalchemy import text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -451,3 +457,19 @@ async def test_the_audit_log_cannot_be_changed_even_by_the_service(account):
     for statement in ("update audit_log set actor = 'x'", "delete from audit_log", "truncate audit_log"):
         with psycopg.connect(account.service.dsn) as connection, pytest.raises(psycopg.errors.RaiseException):
             connection.execute(statement)
+
+
+async def test_what_somebody_holds_is_looked_at_again_under_the_accounts_lock(account):
+    role = await account.new_role(["contacts.read"], "own")
+    agent = await account.new_agent(role["id"])
+    everything = Viewer(account.id, agent["id"], frozenset(Permission), ConversationScope.ALL, frozenset({"t"}), None)
+    stale = Principal(account.id, "agent", agent["id"], "Ana", "en", everything, session_id="s")
+    database = account.service.runtime.database
+    async with database.begin() as tx:
+        act = await administration.begin(tx, stale, By(stale.actor, "Ana"), access_token=timedelta(minutes=15))
+        assert (act.holder.permissions, act.holder.scope) == ({Permission.CONTACTS_READ}, ConversationScope.OWN)
+        assert act.holder.team_ids == frozenset()
+    await account.call("DELETE", f"/agents/{agent['id']}", expect=204)
+    async with database.begin() as tx:
+        with pytest.raises(Problem, match="401"):
+            await administration.begin(tx, stale, By(stale.actor, "Ana"), access_token=timedelta(minutes=15))

@@ -202,3 +202,26 @@ async def test_all_replicas_sign_with_one_key_and_another_master_key_does_not_op
             await signing.current_key(tx, other_key)
     with psycopg.connect(service.dsn) as connection:
         assert connection.execute("select id, public_pem from signing_keys").fetchall() == before
+
+
+async def test_text_that_no_database_holds_is_bad_input_and_no_failure(account):
+    raw = (
+        b'{"email": "\\ud800@example.com", "password": "x"}',
+        b'{"email": "a\\u0000@example.com", "password": "a\\u0000b"}',
+        b'{"email": "a@example.com", "password": "\\udfff"}',
+        b'{"email": "a@example.com"',
+        b"[]",
+    )
+    for body in raw:
+        answer = await account.service.http.post(
+            "/sessions", content=body, headers={"Content-Type": "application/json", "User-Agent": "x"}
+        )
+        assert answer.status_code in {400, 401, 422}, answer.text
+    for path, body in (
+        ("/teams", {"name": "a\x00b"}),
+        ("/teams", {"name": "x", "description": "a\x00b"}),
+        ("/api-keys", {"name": "a\x00", "permissions": []}),
+    ):
+        await account.call("POST", path, body, expect=422)
+    for path in ("/audit?actor=%00", "/audit?cursor=WyJhIl0", "/teams?cursor=WyJhIl0", "/agents/no-uuid"):
+        await account.call("GET", path, expect=422)
