@@ -264,6 +264,8 @@ def test_detached_it_returns_when_ready_and_shows_logs_and_databases(machine: Ma
     try:
         assert "Relevo is ready: http://127.0.0.1:" in done.stdout
         assert machine.relevo("status").returncode == 0
+        planned = machine.relevo("topology", "plan")
+        assert planned.stdout.strip() == "the broker is as the catalogue says", planned.stderr
         assert "ready to accept connections" in machine.relevo("logs", "postgres").stdout
         answer = machine.relevo("psql", "fake", "--", "-Atc", "select current_user")
         assert answer.stdout.strip() == "relevo_fake", answer.stderr
