@@ -353,3 +353,37 @@ def test_senders_are_looked_up_by_index_also_before_the_database_knows_how_large
         assert "Index Scan using conversations_of_channel" in plan, plan
 
     run(body)
+
+
+def test_several_doors_at_once_make_one_story_without_gaps(run, world):
+    """Messages, commands and assignments in transactions that meet: the row locks put them in one order."""
+
+    async def body(service):
+        people = [f"c{n}" for n in range(10)]
+        await service.handle(on_ingest, *(world.message(who) for who in people))
+        ids = [str(row["id"]) for row in service.rows("select id from conversations")]
+
+        def assigned(id_, version):
+            return world.told(
+                ConversationAssigned(conversation_id=id_, version=version, assignee_id=new_id(), reason=REASON), id_
+            )
+
+        def commands(n):
+            return [world.command(SendMessage(conversation_id=id_, text=f"r{n}"), id_) for id_ in ids]
+
+        doors = []
+        for n in range(1, 6):
+            for handler, batch in (
+                (on_ingest, [world.message(who, f"m{n}") for who in people]),
+                (on_commands, commands(n)),
+                (on_assignment, [assigned(id_, n) for id_ in ids]),
+            ):
+                random.shuffle(batch)
+                doors.append(service.handle(handler, *batch))
+        await asyncio.gather(*doors)
+        for row in service.rows("select id, sequence, message_count from conversations"):
+            told = [int(h["relevo-sequence"]) for _, _, h in service.events(str(row["id"])) if "relevo-sequence" in h]
+            assert told == list(range(1, row["sequence"] + 1))
+            assert row["message_count"] == 11
+
+    run(body)

@@ -147,6 +147,9 @@ async def list_conversations(
     team: UUID | None = None,
     label: Annotated[str | None, Query(max_length=60)] = None,
     contact: UUID | None = None,
+    source: Annotated[
+        str | None, Query(max_length=512, description="The channel's own id of the person; needs `inbox`.")
+    ] = None,
     archived: Annotated[bool | None, Query(description="True: only archived ones. They are in no other list.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -160,6 +163,14 @@ async def list_conversations(
             en="This key stands for no agent: give an id instead of `me`.",
             errors=(FieldError("/query/assignee", es="Usa el id de un agente.", en="Use an agent's id."),),
         )
+    if source is not None and inbox is None:
+        raise Problem(
+            422,
+            "source_needs_inbox",
+            es="El identificador del canal solo dice algo dentro de una bandeja: indica también `inbox`.",
+            en="A channel's id means something within an inbox only: give `inbox` too.",
+            errors=(FieldError("/query/inbox", es="Falta.", en="It is missing."),),
+        )
     filters = Filters(
         status=tuple(status or ()),
         stage=tuple(stage or ()),
@@ -170,6 +181,7 @@ async def list_conversations(
         team_id=_text(team),
         label=_label(label) if label and label.strip() else None,
         contact_id=_text(contact),
+        source_id=source,
         archived=archived,
     )
     async with db.begin() as tx:

@@ -74,6 +74,7 @@ class Filters:
     team_id: str | None = None
     label: str | None = None
     contact_id: str | None = None
+    source_id: str | None = None
     archived: bool | None = None
 
 
@@ -104,6 +105,8 @@ def matching(viewer: Viewer, filters: Filters) -> list[ColumnElement[bool]]:
         found.append(_c.team_id == filters.team_id)
     if filters.label:
         found.append(_c.labels.contains([filters.label]))
+    if filters.source_id is not None:
+        found.append(_c.source_id == filters.source_id)
     if filters.contact_id:
         found.append(_c.contact_id == filters.contact_id)
     return found
