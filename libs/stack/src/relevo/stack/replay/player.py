@@ -183,7 +183,9 @@ class Player:
         while True:
             await asyncio.sleep(look)
             if played.conversation_id is None:
-                page = await reader.get("/conversations", source=played.source_id, limit=1)
+                page = await reader.get(
+                    "/conversations", inbox=self._connection["adapter"]["inbox_id"], source=played.source_id, limit=1
+                )
                 if page["items"]:
                     played.conversation_id = page["items"][0]["id"]
             if played.conversation_id is not None:
