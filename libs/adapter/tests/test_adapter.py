@@ -210,6 +210,30 @@ def test_bad_credentials_are_said_at_once(servers: Any, tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_client_that_is_closed_for_good_is_replaced(servers: Any, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with a_world(servers, tmp_path) as w, w.adapter() as adapter:
+            sent: list[str] = []
+
+            @adapter.on_outbound
+            async def send(outgoing: OutboundMessage) -> None:
+                sent.append(outgoing.text)
+
+            await w.outbound(1)
+            await until(lambda: sent == ["1"])
+            before = adapter._connection.client
+            assert before is not None
+            # What the library does at an error of the server's that is no permissions violation.
+            await before._process_err("'User Authentication Expired'")
+            await until(lambda: adapter._connection.client is not before and adapter.connected)
+            assert before.is_closed
+            assert not (await adapter.publish(message(1))).spooled
+            await w.outbound(2)
+            await until(lambda: sent == ["1", "2"])
+
+    asyncio.run(scenario())
+
+
 def test_outbound_in_order_acknowledged_and_reported(servers: Any, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with a_world(servers, tmp_path) as w, w.adapter() as adapter:
