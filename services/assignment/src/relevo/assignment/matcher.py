@@ -22,9 +22,10 @@ from relevo.contracts.assignment import (
     ConversationUnassigned,
 )
 from relevo.contracts.base import new_id
+from sqlalchemy.exc import DBAPIError
 
 _REMEMBERED_POOLS = 64
-_CHUNK = 50
+CHUNK = 50
 """How many conversations of a queue are read at once."""
 
 DECISIONS = Counter("relevo_assignment_decisions_total", "Decisions, by what became of the conversation.", ["kind"])
@@ -77,7 +78,7 @@ class Matcher:
         try:
             return await self._one_run(account_id, self.batch)
         except Exception as error:
-            if is_transient(error):
+            if not _of_the_input(error):
                 raise
         # Something in this batch cannot be decided on. One by one, so that it alone is put aside.
         taken = 0
@@ -85,7 +86,7 @@ class Matcher:
             try:
                 count = await self._one_run(account_id, 1)
             except Exception as error:
-                if is_transient(error):
+                if not _of_the_input(error):
                     raise
                 count = await self._put_aside(account_id, error)
             taken += count
@@ -121,6 +122,18 @@ class Matcher:
             await store.done(tx, pool_row.runs, {row.id: f"{type(error).__name__}: {error}"[:1000] for row in first})
         FAILED.inc(len(first))
         return len(first)
+
+
+def _of_the_input(error: Exception) -> bool:
+    """Whether an input is to blame, so that the same again fails again; else the matcher waits, and loses nothing."""
+    if is_transient(error):
+        return False
+    if not isinstance(error, DBAPIError):
+        return True
+    state = getattr(error.orig, "sqlstate", None) or ""
+    # A constraint of ours has a name; a table that lacks a partition for the day does not.
+    named = getattr(getattr(error.orig, "diag", None), "constraint_name", None) is not None
+    return state.startswith("22") or (state.startswith("23") and named)
 
 
 async def _load(tx: Tx, pool: PoolRow) -> _Remembered:
@@ -211,9 +224,9 @@ async def _concerned(tx: Tx, account_id: str, entries: list[Entry], teams: Mappi
 
 async def _extend(tx: Tx, account_id: str, pool: Pool, short: set[GroupKey]) -> None:
     wanted = {key: pool.seen(key) for key in sorted(short, key=lambda key: (key[0], key[1] or ""))}
-    found = await store.heads(tx, account_id, wanted, _CHUNK)
+    found = await store.heads(tx, account_id, wanted, CHUNK)
     for key, more in found.items():
-        pool.extend(key, more, complete=len(more) < _CHUNK)
+        pool.extend(key, more, complete=len(more) < CHUNK)
 
 
 async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
