@@ -90,7 +90,8 @@ def journal(seed: int, length: int = 400):
 
 @pytest.mark.parametrize(("seed", "batch", "chunk"), [(1, 1, 1), (2, 7, 2), (3, 50, 3), (4, 500, 1), (5, 13, 50)])
 async def test_the_same_journal_gives_the_same_decisions_in_any_batches(database, monkeypatch, seed, batch, chunk):
-    monkeypatch.setattr(matcher, "CHUNK", chunk)
+    monkeypatch.setattr(matcher, "FIRST_CHUNK", chunk)
+    monkeypatch.setattr(matcher, "LARGEST_CHUNK", chunk)
     account = new_id()
     async with database.begin() as tx:
         await store.append(tx, [Note(account, given) for given in journal(seed)])

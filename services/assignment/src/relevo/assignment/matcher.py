@@ -25,8 +25,8 @@ from relevo.contracts.base import new_id
 from sqlalchemy.exc import DBAPIError
 
 _REMEMBERED_POOLS = 64
-CHUNK = 50
-"""How many conversations of a queue are read at once."""
+FIRST_CHUNK, LARGEST_CHUNK = 4, 256
+"""How many conversations of a queue are read at once: mostly one slot was freed; if it was more, twice as many."""
 
 DECISIONS = Counter("relevo_assignment_decisions_total", "Decisions, by what became of the conversation.", ["kind"])
 FAILED = Counter("relevo_assignment_journal_failed_total", "Inputs that could not be decided on.")
@@ -67,12 +67,14 @@ class Matcher:
     async def work(self) -> int:
         """Decide on everything that waits in pools that no other replica works on; answers how many inputs."""
         taken = 0
-        async with self.database.begin() as tx:
-            accounts = await store.pending(tx)
-        for account_id in accounts:
-            while (count := await self._work_pool(account_id)) > 0:
-                taken += count
-        return taken
+        while True:
+            # Looked at again after each pass: another replica may have found a pool locked by us, and gone.
+            async with self.database.begin() as tx:
+                accounts = await store.pending(tx)
+            count = sum([await self._work_pool(account_id) for account_id in accounts])
+            taken += count
+            if not count:
+                return taken
 
     async def _work_pool(self, account_id: str) -> int:
         try:
@@ -184,8 +186,10 @@ async def decide(
         elif refusal is not None:
             refused[entry.id] = refusal
             outcome[entry.id] = refusal
+        chunk = FIRST_CHUNK
         while short := pool.drain(entry):
-            await _extend(tx, account_id, pool, short)
+            await _extend(tx, account_id, pool, short, chunk)
+            chunk = min(2 * chunk, LARGEST_CHUNK)
     crash_point("matcher.after_decisions")
     await _write(tx, account_id, pool, run)
     crash_point("matcher.after_claims")
@@ -222,11 +226,11 @@ async def _concerned(tx: Tx, account_id: str, entries: list[Entry], teams: Mappi
     return list(found.values())
 
 
-async def _extend(tx: Tx, account_id: str, pool: Pool, short: set[GroupKey]) -> None:
+async def _extend(tx: Tx, account_id: str, pool: Pool, short: set[GroupKey], chunk: int) -> None:
     wanted = {key: pool.seen(key) for key in sorted(short, key=lambda key: (key[0], key[1] or ""))}
-    found = await store.heads(tx, account_id, wanted, CHUNK)
+    found = await store.heads(tx, account_id, wanted, chunk)
     for key, more in found.items():
-        pool.extend(key, more, complete=len(more) < CHUNK)
+        pool.extend(key, more, complete=len(more) < chunk)
 
 
 async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:

@@ -110,9 +110,24 @@ _HELD_OF_TEAMS = text(f"""
     where account_id = cast(:account as uuid) and team_id = any(cast(:ids as uuid[])) and state <> 'closed'
 """)
 
-_WAITING_KEYS = text("""
-    select distinct cast(inbox_id as text) as inbox_id, cast(team_id as text) as team_id from conversations_held
-    where account_id = cast(:account as uuid) and state = 'queued'
+# No team, as the index of the queues has it: null would not be found by it.
+_TEAM_OR_NONE = "coalesce(team_id, cast('00000000-0000-0000-0000-000000000000' as uuid))"
+
+# Hops from key to key through the index, however many conversations wait under each.
+_WAITING_KEYS = text(f"""
+    with recursive keys as (
+        (select inbox_id, team_id, {_TEAM_OR_NONE} as team from conversations_held
+         where account_id = cast(:account as uuid) and state = 'queued'
+         order by inbox_id, {_TEAM_OR_NONE} limit 1)
+        union all
+        select next.* from keys cross join lateral (
+            select inbox_id, team_id, {_TEAM_OR_NONE} as team from conversations_held
+            where account_id = cast(:account as uuid) and state = 'queued'
+              and (inbox_id, {_TEAM_OR_NONE}) > (keys.inbox_id, keys.team)
+            order by inbox_id, {_TEAM_OR_NONE} limit 1
+        ) next
+    )
+    select cast(inbox_id as text) as inbox_id, cast(team_id as text) as team_id from keys
 """)
 
 _HEADS = text(f"""
@@ -122,7 +137,7 @@ _HEADS = text(f"""
     cross join lateral (
         select {_HELD_COLUMNS} from conversations_held c
         where c.account_id = cast(:account as uuid) and c.state = 'queued' and c.inbox_id = q.inbox
-          and c.team_id is not distinct from q.team
+          and {_TEAM_OR_NONE} = coalesce(q.team, cast('00000000-0000-0000-0000-000000000000' as uuid))
           and (q.last_id is null or (-c.rank, c.queued_at, c.conversation_id) > (q.last_rank, q.last_at, q.last_id))
         order by -c.rank, c.queued_at, c.conversation_id limit :limit
     ) h

@@ -106,7 +106,8 @@ def upgrade() -> None:
     op.execute("comment on column conversations_held.by_hand is 'left without an agent on purpose'")
     op.execute("""
         create index conversations_held_queue on conversations_held
-            (account_id, inbox_id, team_id, (-rank), queued_at, conversation_id) where state = 'queued'
+            (account_id, inbox_id, coalesce(team_id, '00000000-0000-0000-0000-000000000000'::uuid), (-rank), queued_at,
+             conversation_id) where state = 'queued'
     """)
     op.execute("""
         create index conversations_held_places on conversations_held
