@@ -7,6 +7,8 @@ from relevo.assignment import store
 from relevo.contracts import assignment
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ConversationOpened
+from relevo.contracts.identity import RoleChanged
+from relevo.contracts.permissions import Permission
 from sqlalchemy import text
 
 
@@ -299,3 +301,23 @@ async def test_hands_and_machine_at_once_leave_one_holder_each(service, world, s
         assert [event["version"] for event in events] == list(range(1, len(events) + 1))
         chain = [None] + [event["assignee_id"] for event in events]
         assert [event["from_assignee_id"] for event in events] == chain[:-1]
+
+
+async def test_who_may_only_take_for_themselves_takes_from_nobody(service, world, settled):
+    role = world.roles["agent"]
+    kept = role.permissions - {Permission.CONVERSATIONS_ASSIGN_OTHERS}
+    humble = role.model_copy(update={"id": new_id(), "name": "humble", "permissions": kept, "predefined": False})
+    world.roles["humble"] = humble
+    await world.tell(RoleChanged(role=humble), humble.id)
+    ana, eva = await world.hire("Ana", state="away"), await world.hire("Eva", "humble", "away")
+    await settled()
+    one = await world.open()
+    await settled()
+    path, me = f"/conversations/{one}/assignment", world.as_(eva)
+    other = await service.http.post(path, json={"assignee_id": ana}, headers=me)
+    assert (other.status_code, other.json()["code"]) == (403, "permission_missing")
+    assert (await service.http.post(path, json={"team_id": None}, headers=me)).status_code == 403
+    assert (await service.http.post(path, json={"assignee_id": "me"}, headers=me)).json()["assignee_id"] == eva
+    assert (await service.http.post(path, json={"assignee_id": None}, headers=me)).json()["state"] == "unassigned"
+    await service.http.post(path, json={"assignee_id": "me"}, headers=world.as_(ana))
+    assert (await service.http.post(path, json={"assignee_id": "me"}, headers=me)).status_code == 403

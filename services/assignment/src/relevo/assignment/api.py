@@ -1,6 +1,7 @@
 """HTTP: who holds a conversation and why, assigning by hand, the queue, the routing policy."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -163,18 +164,11 @@ async def assign(
     conversation_id: UUID, body: AssignmentIn, who: Assigner, *, db: Db, rt: Rt, once: Idempotency
 ) -> AssignmentOut:
     """Give the conversation to an agent, a team, both, or nobody. Decides over automatic assignment, and at once."""
-    facts = await _seen(db, who, str(conversation_id))
+    await _seen(db, who, str(conversation_id))
     given = _wish(conversation_id, body, who)
-    own = {given.assignee_id, facts.assignee_id} <= {who.viewer.agent_id, None} and not given.set_team
-    needed = Permission.CONVERSATIONS_ASSIGN_SELF if own else Permission.CONVERSATIONS_ASSIGN_OTHERS
-    if not who.can(needed) and not who.can(Permission.CONVERSATIONS_ASSIGN_OTHERS):
-        raise Problem(
-            403,
-            "permission_missing",
-            es=f"No tienes permiso para asignar a otras personas o equipos: hace falta {needed}.",
-            en=f"You are not allowed to assign to other people or teams: {needed} is needed.",
-            extra={"permissions": [needed]},
-        )
+    if not who.can(Permission.CONVERSATIONS_ASSIGN_OTHERS):
+        async with db.begin() as tx:
+            given = _for_myself(given, await readings.assignment(tx, who.account_id, str(conversation_id)), who)
     async with db.begin() as tx:
         await once.start(tx)
         refusal = await _decided(tx, rt, who, given)
@@ -328,6 +322,25 @@ def _wish(conversation_id: UUID, body: AssignmentIn, who: Principal) -> Assign:
         team_id=None if body.team_id is None else str(body.team_id),
         expected_version=body.version,
     )
+
+
+def _for_myself(given: Assign, found: Assignment | None, who: Principal) -> Assign:
+    """What somebody who may only take, or give back, conversations asks for: good for the state that they saw.
+
+    Raises Problem 403 when it concerns anybody else.
+    """
+    holder = found.row["assignee_id"] if found else None
+    if given.set_team or not {given.assignee_id, holder} <= {who.viewer.agent_id, None}:
+        needed = Permission.CONVERSATIONS_ASSIGN_OTHERS
+        raise Problem(
+            403,
+            "permission_missing",
+            es=f"No tienes permiso para asignar a otras personas o equipos: hace falta {needed}.",
+            en=f"You are not allowed to assign to other people or teams: {needed} is needed.",
+            extra={"permissions": [needed]},
+        )
+    seen = found.row["version"] if found else 0
+    return given if given.expected_version is not None else replace(given, expected_version=seen)
 
 
 async def _seen(db: Database, who: Principal, conversation_id: str) -> access.ConversationFacts:
