@@ -145,7 +145,13 @@ class Authenticator:
 
     async def _agent(self, token: str) -> Principal:
         claims = await self._verified(token)
-        agent_id, account_id, session_id = claims["sub"], claims["acc"], claims["sid"]
+        return await self.agent(agent_id=claims["sub"], account_id=claims["acc"], session_id=claims["sid"])
+
+    async def agent(self, *, agent_id: str, account_id: str, session_id: str) -> Principal:
+        """The principal of an agent who has proved already who it is (an open socket), as the directory says now.
+
+        Raises Problem 401 when the session has ended or the agent is gone; 503 when the directory does not know it yet.
+        """
         parameters = {"agent": agent_id, "account": account_id, "session": session_id}
 
         async def known() -> Any:

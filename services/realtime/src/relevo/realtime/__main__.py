@@ -1,0 +1,4 @@
+from relevo.chassis import main
+from relevo.realtime.app import build
+
+main(build)

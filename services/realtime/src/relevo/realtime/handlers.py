@@ -1,0 +1,35 @@
+"""Bus, durable half: the access facts of conversations. What sockets are sent comes from the followers."""
+
+from collections.abc import Sequence
+
+from relevo.chassis.database import Tx
+from relevo.chassis.received import Received
+from relevo.contracts.catalogue import BY_MODEL
+from relevo.contracts.conversation import (
+    ContactCreated,
+    ContactUpdated,
+    ConversationEvent,
+    MessageCreated,
+    MessageStatusChanged,
+)
+from relevo.contracts.snapshots import ConversationSnapshot
+from relevo.realtime import store
+
+# A message changes nothing of who may see its conversation; these are most of the traffic and stay undecoded.
+_WITHOUT_FACTS = frozenset(
+    BY_MODEL[model].name for model in (ContactCreated, ContactUpdated, MessageCreated, MessageStatusChanged)
+)
+
+
+async def on_conversation(batch: Sequence[Received], tx: Tx) -> None:
+    """Project the access facts."""
+    latest = {r.envelope.entity: r for r in batch if r.type not in _WITHOUT_FACTS}
+    snapshots: list[ConversationSnapshot] = [
+        r.data.conversation for r in latest.values() if isinstance(r.data, ConversationEvent)
+    ]
+    if snapshots:
+        await store.project(tx, snapshots)
+
+
+async def on_nothing(_batch: Sequence[Received], _tx: Tx) -> None:
+    """Nothing of this stream is kept: the followers pass it on to the sockets."""

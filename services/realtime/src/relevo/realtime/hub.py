@@ -1,0 +1,274 @@
+"""The open sockets of this process, and what reaches each of them.
+
+While a socket is open the process follows the streams; while none is, it does nothing. An event is judged for each
+socket of its account by the facts that it carries, and put into that socket's bounded buffer. What does not fit is
+dropped with everything before it, and the socket is told `resync`: take a new snapshot.
+"""
+
+import asyncio
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import structlog
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from relevo.chassis import Runtime
+from relevo.chassis.auth import Authenticator
+from relevo.chassis.bus import BusError
+from relevo.chassis.problems import Problem
+from relevo.contracts import streams
+from relevo.contracts.base import new_id
+from relevo.contracts.envelope import Envelope
+from relevo.contracts.streams import Stream
+from relevo.kernel.access import Viewer
+from relevo.realtime import store
+from relevo.realtime.domain.judging import Occurrence, judge, occurrence
+from relevo.realtime.domain.position import Position
+from relevo.realtime.follower import Follower, read_range
+from relevo.realtime.settings import Settings
+from relevo.realtime.store import Holder
+
+log = structlog.get_logger("relevo.realtime")
+
+UNAUTHENTICATED: Final = 4401
+"""The ticket is not good, or the session or the agent is gone: sign in again."""
+TOO_MANY: Final = 4429
+NOT_READY: Final = 1013
+
+_FOLLOWED: Final[tuple[tuple[str, Stream], ...]] = (
+    ("conversation", streams.EVT_CONVERSATION),
+    ("presence", streams.EVT_PRESENCE),
+    ("notification", streams.EVT_NOTIFICATION),
+)
+_ACCOUNT: Final = 3
+"""The token of a stored event subject that is the account."""
+_MAX_HIDDEN: Final = 500
+
+
+@dataclass(eq=False)
+class Socket:
+    """One open socket: its buffer, and who looks through it."""
+
+    holder: Holder
+    viewer: Viewer
+    capacity: int
+    id: str = field(default_factory=new_id)
+    waiting: deque[str] = field(default_factory=deque)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: int | None = None
+
+    def send(self, text: str) -> None:
+        """Put a message into the buffer; one too many makes it a `resync`."""
+        if len(self.waiting) >= self.capacity:
+            self.waiting.clear()
+            text = resync("overflow")
+        self.waiting.append(text)
+        self.arrived.set()
+
+    def close(self, code: int) -> None:
+        """Have it closed; what still waits is not sent."""
+        self.closing = code
+        self.arrived.set()
+
+
+def resync(reason: str) -> str:
+    """The message that says: what you show may be old, take a new snapshot."""
+    return json.dumps({"type": "resync", "reason": reason})
+
+
+class TooManySockets(Exception):
+    """The agent has as many open as one may."""
+
+
+class Hub:
+    """All open sockets of this process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        settings = runtime.settings
+        assert isinstance(settings, Settings)
+        self.settings = settings
+        self._runtime = runtime
+        self._authenticator = Authenticator(runtime.database)
+        self._by_account: dict[str, set[Socket]] = {}
+        self._by_agent: Counter[str] = Counter()
+        self._followers: dict[str, Follower] = {}
+        self._turn = asyncio.Lock()
+        self._opened = asyncio.Event()
+        runtime.bus.on_reconnect(self._reconnected)
+
+    @property
+    def sockets(self) -> list[Socket]:
+        """Those that are open now."""
+        return [socket for found in self._by_account.values() for socket in found]
+
+    @property
+    def following(self) -> bool:
+        """Whether the streams are being followed."""
+        return bool(self._followers)
+
+    async def viewer(self, holder: Holder) -> Viewer:
+        """What the holder may see, as the directory says now. Raises Problem 401 or 503."""
+        principal = await self._authenticator.agent(
+            agent_id=holder.agent_id, account_id=holder.account_id, session_id=holder.session_id
+        )
+        return principal.viewer
+
+    async def join(self, socket: Socket) -> Position:
+        """Let a socket have every event after the position that this answers.
+
+        Raises TooManySockets, or BusError when the bus is away.
+        """
+        async with self._turn:
+            if self._by_agent[socket.holder.agent_id] >= self.settings.sockets_per_agent:
+                raise TooManySockets
+            if not self._followers:
+                await self._follow()
+            self._by_account.setdefault(socket.holder.account_id, set()).add(socket)
+            self._by_agent[socket.holder.agent_id] += 1
+            self._opened.set()
+            return self._position()
+
+    async def leave(self, socket: Socket) -> None:
+        """Forget a socket; with the last one the streams are let go."""
+        async with self._turn:
+            found = self._by_account.get(socket.holder.account_id, set())
+            if socket not in found:
+                return
+            found.remove(socket)
+            if not found:
+                del self._by_account[socket.holder.account_id]
+            self._by_agent -= Counter([socket.holder.agent_id])
+            if not self._by_account:
+                self._opened.clear()
+                followers, self._followers = self._followers, {}
+                await asyncio.gather(*(follower.stop() for follower in followers.values()))
+
+    async def _follow(self) -> None:
+        followers = {
+            name: Follower(self._runtime.bus, stream, self._receiver(), self._broken) for name, stream in _FOLLOWED
+        }
+        try:
+            for follower in followers.values():
+                await follower.start()
+        except BaseException:
+            await asyncio.gather(*(follower.stop() for follower in followers.values()))
+            raise
+        self._followers = followers
+
+    def _reconnected(self) -> None:
+        for follower in self._followers.values():
+            follower.restart()
+
+    def _broken(self) -> None:
+        for socket in self.sockets:
+            socket.send(resync("gap"))
+
+    def _position(self) -> Position:
+        return Position(**{name: follower.seq for name, follower in self._followers.items()})
+
+    def _receiver(self) -> Callable[[Msg, int], None]:
+        def receive(msg: Msg, _seq: int) -> None:
+            sockets = self._by_account.get(msg.subject.split(".")[_ACCOUNT])
+            if not sockets:
+                return
+            event = _read(msg)
+            if event is not None and self._followers:
+                self._hand_out(sockets, event)
+
+        return receive
+
+    def _hand_out(self, sockets: Iterable[Socket], event: Occurrence) -> None:
+        position = self._position()
+        texts: dict[str, str] = {}
+        for socket in sockets:
+            verdict = judge(socket.viewer, event)
+            if verdict == "nothing":
+                continue
+            if verdict not in texts:
+                texts[verdict] = _text(event, verdict, position)
+            socket.send(texts[verdict])
+
+    async def missed(self, socket: Socket, since: Position, until: Position) -> list[str]:
+        """The messages for this socket after `since`, up to `until`; a `resync` alone when they are not to be had."""
+        found: list[str] = []
+        at = since
+        for name, stream in _FOLLOWED:
+            first, last = getattr(since, name) + 1, getattr(until, name)
+            state = await self._runtime.bus.stream_state(stream)
+            if first > last + 1 or first < state["first_seq"]:
+                return [resync("position_too_old")]
+            count = 0
+            if first <= last:
+                subject = stream.stored(account=socket.holder.account_id)
+                async for msg, seq in read_range(self._runtime.bus, stream, subject, first, last):
+                    count += 1
+                    if count > self.settings.socket_catch_up:
+                        return [resync("position_too_old")]
+                    at = replace(at, **{name: seq})
+                    event = _read(msg)
+                    if event is not None and (verdict := judge(socket.viewer, event)) != "nothing":
+                        found.append(_text(event, verdict, at))
+            at = replace(at, **{name: last})
+        return found
+
+    async def watch(self) -> None:
+        """Compare the access of open sockets with the directory, until cancelled."""
+        versions: dict[str, str] = {}
+        while True:
+            await self._opened.wait()
+            await asyncio.sleep(self.settings.rejudge_seconds)
+            try:
+                versions = await self._rejudge(versions)
+            except Exception as error:  # noqa: BLE001 — the database may be away; the next round will do
+                log.warning("rejudging_again", error=repr(error)[:300])
+
+    async def _rejudge(self, known: dict[str, str]) -> dict[str, str]:
+        """One round; answers the directory's versions of those who look."""
+        sockets = self.sockets
+        async with self._runtime.database.begin() as tx:
+            versions = await store.directory_versions(tx, {socket.holder.agent_id for socket in sockets})
+            ended = await store.ended_sessions(tx, {socket.holder.session_id for socket in sockets})
+        for socket in sockets:
+            agent = socket.holder.agent_id
+            # A newcomer was judged when it opened, perhaps before the version that is read now: judge it once more.
+            if socket.holder.session_id in ended or agent not in versions or known.get(socket.id) != versions[agent]:
+                await self._judge_again(socket)
+        return {socket.id: versions.get(socket.holder.agent_id, "") for socket in sockets}
+
+    async def _judge_again(self, socket: Socket) -> None:
+        try:
+            viewer = await self.viewer(socket.holder)
+        except Problem as problem:
+            socket.close(UNAUTHENTICATED if problem.status == 401 else NOT_READY)
+            return
+        before = socket.viewer
+        if viewer == before:
+            return
+        # From here on events are judged anew; what was seen until now is looked up in the projection.
+        socket.viewer = viewer
+        async with self._runtime.database.begin() as tx:
+            gone = await store.lost(tx, before, viewer, _MAX_HIDDEN)
+        for conversation_id in gone:
+            socket.send(json.dumps({"type": "hidden", "id": conversation_id}))
+        socket.send(resync("access_changed"))
+
+
+def _read(msg: Msg) -> Occurrence | None:
+    try:
+        return occurrence(Envelope.from_headers(msg.headers), msg.subject.rsplit(".", 1)[1], msg.data)
+    except (ValueError, KeyError, TypeError) as error:
+        # Whoever keeps it durably makes a dead letter of it; here the line goes on.
+        log.error("event_unreadable", subject=msg.subject, error=repr(error)[:300])  # noqa: TRY400
+        return None
+
+
+def _text(event: Occurrence, verdict: str, position: Position) -> str:
+    shown: dict[str, Any] = {"type": "hidden", "id": event.conversation_id} if verdict == "hide" else dict(event.shown)
+    return json.dumps(shown | {"position": str(position)}, ensure_ascii=False, separators=(",", ":"))
+
+
+BUS_AWAY: Final = (BusError, NatsError, TimeoutError, OSError)
+"""What joining raises while the bus cannot be reached."""

@@ -1,0 +1,228 @@
+"""A running realtime service behind a real HTTP server, and an organisation whose people open sockets."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import uvicorn
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from relevo.chassis.auth import access_token
+from relevo.chassis.bus import until
+from relevo.chassis.http import create_app
+from relevo.chassis.testing import Admin, Running, running
+from relevo.contracts import identity
+from relevo.contracts.base import Model, new_id, now
+from relevo.contracts.conversation import AssigneeChanged, ConversationOpened, MessageCreated
+from relevo.contracts.permissions import ROLES
+from relevo.contracts.snapshots import AccessFacts, ContactSnapshot, ConversationSnapshot, MessageSnapshot
+from relevo.realtime.app import build
+from websockets.asyncio.client import ClientConnection, connect
+
+
+class Organisation:
+    """An account with its people and conversations: what identity and conversation would publish."""
+
+    def __init__(self, admin: Admin) -> None:
+        self.admin = admin
+        self.account = new_id()
+        self.inbox = new_id()
+        self.people: dict[str, identity.AgentState] = {}
+        self.versions: dict[str, int] = {}
+        key = Ed25519PrivateKey.generate()
+        self.key_id = new_id()
+        self.pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
+        self.public = (
+            key.public_key()
+            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            .decode()
+        )
+        self.roles = {
+            name: identity.RoleState(
+                id=new_id(),
+                account_id=self.account,
+                name=name,
+                permissions=template.permissions,
+                scope=template.scope,
+                predefined=True,
+            )
+            for name, template in ROLES.items()
+        }
+
+    async def tell(self, event: Model, entity: str, account: str | None = None, **more: Any) -> None:
+        self.versions[entity] = self.versions.get(entity, 0) + 1
+        await self.admin.publish(
+            event, account=account or self.account, entity=entity, sequence=self.versions[entity], **more
+        )
+
+    async def found(self) -> None:
+        signing = identity.SigningKeyState(id=self.key_id, public_pem=self.public)
+        await self.tell(identity.SigningKeyChanged(signing_key=signing), self.key_id, identity.PLATFORM)
+        for role in self.roles.values():
+            await self.tell(identity.RoleChanged(role=role), role.id)
+
+    async def hire(self, name: str, role: str = "agent", **more: Any) -> str:
+        agent = identity.AgentState(
+            id=new_id(),
+            account_id=self.account,
+            name=name,
+            email=f"{name}@example.org",
+            role_id=self.roles[role].id,
+            language="en",
+            **more,
+        )
+        await self.change(agent)
+        return agent.id
+
+    async def change(self, agent: identity.AgentState, *, deleted: bool = False) -> None:
+        self.people[agent.id] = agent
+        await self.tell(identity.AgentChanged(agent=agent, deleted=deleted), agent.id)
+
+    def as_(self, agent_id: str, session_id: str | None = None) -> dict[str, str]:
+        token = access_token(
+            self.pem,
+            self.key_id,
+            agent_id=agent_id,
+            account_id=self.account,
+            session_id=session_id or new_id(),
+            issued_at=now(),
+            expires_at=now() + timedelta(minutes=5),
+        )
+        return {"Authorization": f"Bearer {token}"}
+
+    def conversation(self, **values: Any) -> ConversationSnapshot:
+        fields: dict[str, Any] = {
+            "id": new_id(),
+            "account_id": self.account,
+            "number": 1,
+            "inbox_id": self.inbox,
+            "channel": "webchat",
+            "contact": ContactSnapshot(id=new_id(), name="Ana"),
+            "source_id": "s",
+            "status": "open",
+            "stage": "new",
+            "created_at": now(),
+            "opened_at": now(),
+            "last_activity_at": now(),
+            "sequence": 1,
+        }
+        return ConversationSnapshot(**{**fields, **values})
+
+    async def open(self, **values: Any) -> ConversationSnapshot:
+        opened = self.conversation(**values)
+        await self.tell(ConversationOpened(conversation=opened), opened.id)
+        return opened
+
+    async def say(self, present: ConversationSnapshot, text: str) -> ConversationSnapshot:
+        after = present.model_copy(update={"sequence": present.sequence + 1})
+        message = MessageSnapshot(
+            id=new_id(),
+            conversation_id=present.id,
+            kind="incoming",
+            sequence=after.sequence,
+            text=text,
+            author="contact:c",
+            occurred_at=now(),
+            created_at=now(),
+        )
+        await self.tell(MessageCreated(conversation=after, before=present.access, message=message), present.id)
+        return after
+
+    async def assign(self, present: ConversationSnapshot, **holder: Any) -> ConversationSnapshot:
+        before: AccessFacts = present.access
+        after = present.model_copy(update={"sequence": present.sequence + 1, **holder})
+        await self.tell(AssigneeChanged(conversation=after, before=before), present.id)
+        return after
+
+
+class Listener:
+    """One client of the socket."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def next(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(await asyncio.wait_for(self.connection.recv(), 10))
+        return message
+
+    async def until(self, type_: str) -> list[dict[str, Any]]:
+        """What comes, up to and with the first message of this type."""
+        found = [await self.next()]
+        while found[-1]["type"] != type_:
+            found.append(await self.next())
+        return found
+
+    async def quiet(self) -> list[dict[str, Any]]:
+        """What has come until the answer to a ping sent now."""
+        await self.connection.send('{"type": "ping"}')
+        return (await self.until("pong"))[:-1]
+
+    async def closed(self) -> int:
+        await asyncio.wait_for(self.connection.wait_closed(), 10)
+        assert self.connection.close_code is not None
+        return self.connection.close_code
+
+
+class World:
+    """The service, its server, and one organisation."""
+
+    def __init__(self, run: Running, port: int) -> None:
+        self.run = run
+        self.port = port
+        self.org = Organisation(run.admin)
+
+    async def ticket(self, agent_id: str, session_id: str | None = None) -> str:
+        answer = await self.run.http.post("/socket/tickets", headers=self.org.as_(agent_id, session_id))
+        assert answer.status_code == 201, answer.text
+        ticket: str = answer.json()["ticket"]
+        return ticket
+
+    def address(self, ticket: str, **query: str) -> str:
+        more = "".join(f"&{name}={value}" for name, value in query.items())
+        return f"ws://127.0.0.1:{self.port}/api/v1/socket?ticket={ticket}{more}"
+
+    @asynccontextmanager
+    async def socket(self, agent_id: str, session_id: str | None = None, **query: str) -> AsyncIterator[Listener]:
+        async with connect(self.address(await self.ticket(agent_id, session_id), **query)) as connection:
+            yield Listener(connection)
+
+
+@asynccontextmanager
+async def serving(run: Running) -> AsyncIterator[int]:
+    """The service's routes on a real port: sockets need one."""
+    service = run.runtime.service
+    app = create_app(service.name, service.router, service.settings)
+    app.state.runtime = run.runtime
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+    task = asyncio.create_task(server.serve())
+
+    async def started() -> bool:
+        return server.started
+
+    assert await until(started, 10, every=0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def world(servers: Any) -> AsyncIterator[World]:
+    async with (
+        running(
+            build, servers, RELEVO_REJUDGE_SECONDS="0.1", RELEVO_HEARTBEAT_SECONDS="0.2", RELEVO_SOCKETS_PER_AGENT="2"
+        ) as run,
+        serving(run) as port,
+    ):
+        world = World(run, port)
+        await world.org.found()
+        yield world

@@ -1,0 +1,251 @@
+"""The socket as browsers meet it."""
+
+import json
+from datetime import timedelta
+
+from relevo.chassis.bus import until
+from relevo.contracts.base import new_id, now
+from relevo.contracts.identity import SessionRevoked
+from relevo.contracts.notification import NotificationCreated
+from relevo.contracts.presence import AgentStatus, StatusChanged
+from relevo.realtime import store
+from relevo.realtime.store import Holder
+from websockets.asyncio.client import connect
+
+
+async def test_an_agent_gets_what_they_may_see_in_order(world):
+    org = world.org
+    mine, other = new_id(), new_id()
+    ana = await org.hire("Ana", team_ids=(mine,), inbox_ids=(org.inbox,))
+    await world.run.settle()
+    async with world.socket(ana) as socket:
+        hello = await socket.next()
+        assert hello["type"] == "hello"
+        await org.open(team_id=other)
+        talk = await org.open(team_id=mine)
+        for number in range(30):
+            talk = await org.say(talk, f"n{number}")
+        got = [await socket.next() for _ in range(31)]
+        assert [one["sequence"] for one in got] == list(range(1, 32))
+        assert {one["conversation_id"] for one in got} == {talk.id}
+        assert got[0]["type"] == "conversation_opened"
+        assert got[1]["type"] == "message_created"
+        assert got[1]["data"]["message"]["text"] == "n0"
+        assert "before" not in got[1]["data"]
+        assert await socket.quiet() == []
+
+
+async def test_sight_lost_and_gained(world):
+    org = world.org
+    mine, other = new_id(), new_id()
+    ana = await org.hire("Ana", team_ids=(mine,), inbox_ids=(org.inbox,))
+    await world.run.settle()
+    talk = await org.open(team_id=mine)
+    async with world.socket(ana) as socket:
+        await socket.next()
+        talk = await org.assign(talk, team_id=other)
+        hidden = await socket.next()
+        assert (hidden["type"], hidden["id"]) == ("hidden", talk.id)
+        assert set(hidden) == {"type", "id", "position"}
+        talk = await org.say(talk, "secreto")
+        talk = await org.assign(talk, assignee_id=ana)
+        gained = await socket.next()
+        assert (gained["type"], gained["data"]["conversation"]["id"]) == ("assignee_changed", talk.id)
+
+
+async def test_accounts_are_apart(world):
+    org = world.org
+    other = type(org)(world.run.admin)
+    await other.found()
+    boss = await org.hire("Boss", "administrator")
+    await world.run.settle()
+    async with world.socket(boss) as socket:
+        await socket.next()
+        await other.open()
+        theirs = await org.open()
+        assert (await socket.next())["conversation_id"] == theirs.id
+
+
+async def test_presence_and_notifications(world):
+    org = world.org
+    ana, eva = await org.hire("Ana"), await org.hire("Eva")
+    await world.run.settle()
+    status = AgentStatus(agent_id=eva, state="available", since=now(), cause="manual")
+    async with world.socket(ana) as socket:
+        await socket.next()
+        await org.tell(StatusChanged(status=status, previous="offline", previous_since=now()), eva)
+        assert (await socket.next())["data"]["status"]["agent_id"] == eva
+        for agent in (eva, ana):
+            note = NotificationCreated(
+                notification_id=new_id(), agent_id=agent, kind="mention", title="t", body="b", created_at=now()
+            )
+            await org.tell(note, agent)
+        got = await socket.next()
+        assert (got["type"], got["data"]["agent_id"]) == ("notification_created", ana)
+
+
+async def test_a_ticket_opens_one_socket_once(world):
+    ana = await world.org.hire("Ana")
+    await world.run.settle()
+    ticket = await world.ticket(ana)
+    async with connect(world.address(ticket)) as first:
+        assert json.loads(await first.recv())["type"] == "hello"
+        async with connect(world.address(ticket)) as second:
+            await second.wait_closed()
+            assert second.close_code == 4401
+    async with world.run.runtime.database.begin() as tx:
+        old = await store.add_ticket(
+            tx, Holder(world.org.account, ana, new_id()), now() - timedelta(seconds=90), timedelta(seconds=60)
+        )
+    async with connect(world.address(old)) as late:
+        await late.wait_closed()
+        assert late.close_code == 4401
+    refused = await world.run.http.post("/socket/tickets")
+    assert refused.status_code == 401
+
+
+async def test_resuming_brings_what_was_missed(world):
+    org = world.org
+    ana = await org.hire("Ana")
+    await world.run.settle()
+    async with world.socket(ana) as socket:
+        await socket.next()
+        talk = await org.open(assignee_id=ana)
+        position = (await socket.next())["position"]
+    stranger = type(org)(world.run.admin)
+    await stranger.open()
+    talk = await org.say(talk, "uno")
+    talk = await org.say(talk, "dos")
+    async with world.socket(ana, position=position) as socket:
+        assert (await socket.next())["type"] == "hello"
+        await org.say(talk, "tres")
+        got = [await socket.next() for _ in range(3)]
+        assert [one["data"]["message"]["text"] for one in got] == ["uno", "dos", "tres"]
+    async with world.socket(ana, position=got[1]["position"]) as socket:
+        await socket.next()
+        assert (await socket.next())["data"]["message"]["text"] == "tres"
+        assert await socket.quiet() == []
+
+
+async def test_positions_that_cannot_be_resumed(world):
+    ana = await world.org.hire("Ana")
+    await world.run.settle()
+    for position in ("nonsense", "v1-99999-0-0"):
+        async with world.socket(ana, position=position) as socket:
+            assert [one["type"] for one in await socket.quiet()] == ["hello", "resync"]
+
+
+async def test_a_reader_that_does_not_keep_up_is_told_to_start_over(world):
+    hub = world.run.runtime.extra["hub"]
+    ana = await world.org.hire("Ana")
+    await world.run.settle()
+    async with world.socket(ana) as socket:
+        await socket.next()
+        (open_one,) = hub.sockets
+        open_one.capacity = 3
+        for number in range(5):
+            open_one.send(json.dumps({"type": "x", "n": number}))
+        got = await socket.until("resync")
+        assert got[-1]["reason"] == "overflow"
+        assert (await socket.next())["n"] == 4
+
+
+async def test_access_changes_reach_open_sockets(world):
+    org = world.org
+    mine = new_id()
+    ana = await org.hire("Ana", team_ids=(mine,), inbox_ids=(org.inbox,))
+    talk = await org.open(team_id=mine)
+    kept = await org.open()
+    await world.run.settle()
+    async with world.socket(ana) as socket:
+        await socket.next()
+        await org.change(org.people[ana].model_copy(update={"team_ids": ()}))
+        got = await socket.until("resync")
+        assert [one["id"] for one in got[:-1]] == [talk.id]
+        assert got[-1]["reason"] == "access_changed"
+        await org.say(talk, "ya no")
+        await org.say(kept, "sí")
+        assert (await socket.next())["conversation_id"] == kept.id
+        await org.change(org.people[ana].model_copy(update={"active": False}), deleted=True)
+        assert await socket.closed() == 4401
+
+
+async def test_an_ended_session_closes_its_socket(world):
+    org = world.org
+    ana, session = await org.hire("Ana"), new_id()
+    await world.run.settle()
+    async with world.socket(ana, session) as ended, world.socket(ana) as other:
+        await ended.next()
+        await other.next()
+        revoked = SessionRevoked(
+            session_id=session, agent_id=ana, account_id=org.account, until=now() + timedelta(minutes=10)
+        )
+        await org.tell(revoked, session)
+        assert await ended.closed() == 4401
+        assert await other.quiet() == []
+
+
+async def test_only_so_many_sockets_and_nothing_is_followed_without(world):
+    hub = world.run.runtime.extra["hub"]
+    ana = await world.org.hire("Ana")
+    await world.run.settle()
+    assert not hub.following
+    async with world.socket(ana) as one, world.socket(ana) as two:
+        await one.next()
+        await two.next()
+        async with world.socket(ana) as three:
+            assert await three.closed() == 4429
+        assert hub.following
+
+    async def let_go():
+        return not hub.following
+
+    assert await until(let_go, 5)
+
+
+async def test_presence_hears_of_open_sockets(world):
+    ana = await world.org.hire("Ana")
+    await world.run.settle()
+
+    async def beats():
+        stored = await world.run.admin.stored("CMD_PRESENCE")
+        return [json.loads(body) for _, headers, body in stored if headers["relevo-account"] == world.org.account]
+
+    async def several():
+        return len(await beats()) >= 2
+
+    async def over():
+        return not (await beats())[-1]["connected"]
+
+    async with world.socket(ana) as socket:
+        await socket.next()
+        assert await until(several, 5)
+        found = await beats()
+        assert all(one["connected"] and one["agent_id"] == ana for one in found)
+        assert len({one["device_id"] for one in found}) == 1
+    assert await until(over, 5)
+    assert (await beats())[-1]["signed_out"] is False
+    async with world.socket(ana) as socket:
+        await socket.connection.send('{"type": "sign_out"}')
+        await socket.closed()
+    assert await until(over, 5)
+    assert (await beats())[-1]["signed_out"] is True
+
+
+async def test_followers_go_on_after_their_consumers_vanish(world):
+    hub = world.run.runtime.extra["hub"]
+    org = world.org
+    ana = await org.hire("Ana", "administrator")
+    await world.run.settle()
+    async with world.socket(ana) as socket:
+        await socket.next()
+        talk = await org.open()
+        await socket.next()
+        names = await world.run.admin.request("$JS.API.CONSUMER.NAMES.EVT_CONVERSATION", {})
+        for name in (name for name in names["consumers"] if "-live-" in name):
+            await world.run.admin.request(f"$JS.API.CONSUMER.DELETE.EVT_CONVERSATION.{name}", {})
+        for number in range(5):
+            talk = await org.say(talk, f"n{number}")
+        got = [await socket.next() for _ in range(5)]
+        assert [one["data"]["message"]["text"] for one in got] == [f"n{number}" for number in range(5)]
+        assert hub.following
