@@ -9,6 +9,7 @@ import httpx
 from relevo.contracts.base import new_id
 
 _AGAIN = {502, 503, 504}
+_GONE = 404
 
 
 class Refused(Exception):
@@ -38,6 +39,10 @@ class Api:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the connections back."""
         await self._client.aclose()
 
     async def get(self, path: str, **parameters: Any) -> Any:
@@ -51,6 +56,14 @@ class Api:
     async def put(self, path: str, body: Any) -> Any:
         """Raises Refused."""
         return await self._ask("PUT", path, json=body)
+
+    async def delete(self, path: str) -> None:
+        """Raises Refused; what is gone already is no error."""
+        try:
+            await self._ask("DELETE", path)
+        except Refused as refusal:
+            if refusal.status != _GONE:
+                raise
 
     async def pages(self, path: str, **parameters: Any) -> AsyncIterator[dict[str, Any]]:
         """Every item of a list, page by page."""

@@ -6,10 +6,10 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from relevo.stack.commands import lifecycle, topology
+from relevo.stack.commands import lifecycle, replay, topology
 from relevo.stack.errors import Exit, StackError
 
-_COMMANDS = (lifecycle, topology)
+_COMMANDS = (lifecycle, topology, replay)
 
 app = typer.Typer(
     no_args_is_help=True,

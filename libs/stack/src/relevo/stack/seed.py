@@ -8,7 +8,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from relevo.stack.api import Api
+from relevo.contracts.permissions import ConversationScope, Permission
+from relevo.stack.api import Api, Refused
 from relevo.stack.home import Home
 from relevo.stack.keys import write_secret
 
@@ -59,20 +60,12 @@ async def seed(home: Home, *, edge_url: str, nats_url: str, setup_token: str) ->
     if "admin_password" not in done:
         remember(admin_password=secrets.token_urlsafe(18))
     if "account" not in done:
-        async with Api(edge_url, setup_token) as api:
-            answer = await api.post(
-                "/setup",
-                {
-                    "account_name": ACCOUNT,
-                    "language": "es",
-                    "time_zone": "Europe/Madrid",
-                    "admin": {"name": "Administración", "email": ADMIN_EMAIL, "password": done["admin_password"]},
-                },
-            )
-        remember(account=answer)
+        remember(account=await _account(edge_url, setup_token, done["admin_password"]))
     async with Api(edge_url, done["account"]["api_token"]) as api:
         if "inbox_id" not in done:
-            remember(inbox_id=(await api.post("/inboxes", {"name": "Tienda", "channel": "api"}))["id"])
+            remember(
+                inbox_id=(await api.post("/inboxes", {"name": "Tienda", "channel": "api"}, key="seed-inbox"))["id"]
+            )
         if "teams" not in done:
             teams = {
                 name: (await api.post("/teams", {"name": name, "description": text}))["id"] for name, text in TEAMS
@@ -81,7 +74,7 @@ async def seed(home: Home, *, edge_url: str, nats_url: str, setup_token: str) ->
         if "agents" not in done:
             remember(agents=await _agents(api, done["teams"]))
         if "rules" not in done:
-            remember(rules=[(await api.post("/rules", rule))["id"] for rule in RULES])
+            remember(rules=[(await api.post("/rules", rule, key=f"seed-rule-{rule['name']}"))["id"] for rule in RULES])
         if "adapter" not in done:
             adapter = await api.post("/adapter-credentials", {"inbox_id": done["inbox_id"], "name": "demo"})
             file = write_secret(home.path / "adapter.creds", adapter["credentials"])
@@ -103,6 +96,33 @@ async def seed(home: Home, *, edge_url: str, nats_url: str, setup_token: str) ->
     }
     write_secret(connection_file(home), json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     return found
+
+
+async def _account(edge_url: str, setup_token: str, password: str) -> dict[str, str]:
+    """The account with an administrator's token; one that an interrupted start has made is signed in to."""
+    try:
+        async with Api(edge_url, setup_token) as api:
+            made: dict[str, str] = await api.post(
+                "/setup",
+                {
+                    "account_name": ACCOUNT,
+                    "language": "es",
+                    "time_zone": "Europe/Madrid",
+                    "admin": {"name": "Administración", "email": ADMIN_EMAIL, "password": password},
+                },
+            )
+        return made
+    except Refused as refusal:
+        if refusal.code != "already_set_up":
+            raise
+    async with Api(edge_url) as api:
+        session = await api.post("/sessions", {"email": ADMIN_EMAIL, "password": password})
+    async with Api(edge_url, session["access_token"]) as api:
+        key = await api.post(
+            "/api-keys", {"name": "setup", "permissions": sorted(Permission), "scope": str(ConversationScope.ALL)}
+        )
+        account = await api.get("/account")
+    return {"account_id": account["id"], "api_token": key["key"]}
 
 
 async def _agents(api: Api, teams: dict[str, str]) -> list[dict[str, str]]:

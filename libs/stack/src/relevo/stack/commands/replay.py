@@ -63,7 +63,7 @@ def _pace(speed: str) -> float | None:
 
 async def _replay(connection: dict[str, Any], conversations: list[Any], speed: float | None, agents: int) -> bool:
     from relevo.stack.replay.count import count  # noqa: PLC0415
-    from relevo.stack.replay.player import Player  # noqa: PLC0415
+    from relevo.stack.replay.player import Player, own_credentials  # noqa: PLC0415
 
     people = await _people(connection, agents)
     turns = sum(len(conversation.turns) for conversation in conversations)
@@ -74,11 +74,12 @@ async def _replay(connection: dict[str, Any], conversations: list[Any], speed: f
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(f"{len(conversations)} conversations", total=turns)
-        player = Player(connection, speed=speed, agents=people, progress=lambda n: progress.advance(bar, n))
-        run = await player.play(conversations)
-    result = await count(connection, run)
+    async with own_credentials(connection) as own:
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task(f"{len(conversations)} conversations", total=turns)
+            async with Player(own, speed=speed, agents=people, progress=lambda n: progress.advance(bar, n)) as player:
+                run = await player.play(conversations)
+                result = await count(own, run)
     table = Table("count", "expected", "found", "")
     for line in result.lines:
         table.add_row(line.what, f"{line.expected:,}", f"{line.found:,}", "✓" if line.right else "✗")

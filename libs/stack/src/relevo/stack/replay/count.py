@@ -47,9 +47,8 @@ async def count(connection: dict[str, Any], run: Run) -> Count:
     answered = sum(len(played.answered) for played in run.played)
     faults = [f"{played.recorded.id}: {played.problem}" for played in run.played if played.problem]
     async with Api(connection["edge_url"], connection["api_token"]) as api:
-        accepted = await api.get(
-            f"/inbound/{connection['adapter']['inbox_id']}/counts", since=run.started.isoformat(), prefix=run.id
-        )
+        reported = len(run.delivered)
+        accepted = await _accepted(api, connection["adapter"]["inbox_id"], run, published + reported)
         stored_in = stored_out = 0
         for played in run.played:
             incoming, outgoing, wrong = await _read_back(api, played)
