@@ -24,6 +24,7 @@ _EXPIRES = 30.0
 _BEAT = 3.0
 _SILENCE = 2.5 * _BEAT
 _ANSWER = 5.0
+_GRACE = 1.5
 
 
 class Follower:
@@ -38,6 +39,7 @@ class Follower:
         self._on_message = on_message
         self._on_break = on_break
         self._again = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._generation = 0
         self._name = self._inbox = ""
@@ -52,10 +54,12 @@ class Follower:
 
     async def stop(self) -> None:
         """Let go of the stream."""
-        if self._task is not None:
+        self._stopping.set()
+        self._again.set()
+        # Cancelled more than once if need be: in Python 3.11 a wait_for (the client library's) can swallow it.
+        while self._task is not None and not self._task.done():
+            await asyncio.wait({self._task}, timeout=_GRACE)
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     def restart(self) -> None:
         """After a reconnection: the consumer may be gone."""
@@ -63,7 +67,7 @@ class Follower:
 
     async def _run(self) -> None:
         delay = 0.05
-        while True:
+        while not self._stopping.is_set():
             self._again.clear()
             started = time.monotonic()
             try:
@@ -71,7 +75,9 @@ class Follower:
             except (BusError, NatsError, TimeoutError, OSError) as error:
                 log.warning("follower_again", stream=self.stream.name, error=repr(error)[:300])
             delay = 0.05 if time.monotonic() - started > 5 else min(delay * 2, 5.0)
-            await asyncio.sleep(delay)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._stopping.wait()
 
     async def _follow(self) -> None:
         bus = self._bus
@@ -95,7 +101,7 @@ class Follower:
             await bus.create_reader(self.stream, self._name, self.stream.stored(), start_seq=self.seq + 1)
             self._heard = time.monotonic()
             await self._pull()
-            while not self._again.is_set() and time.monotonic() - self._heard < _SILENCE:
+            while not (self._again.is_set() or self._stopping.is_set()) and time.monotonic() - self._heard < _SILENCE:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_BEAT):
                         await self._again.wait()

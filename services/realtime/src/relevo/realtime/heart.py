@@ -47,7 +47,7 @@ async def _beat(runtime: Runtime, socket: Socket, connected: bool, signed_out: b
 async def keep_beating(runtime: Runtime) -> None:
     """The worker that beats for every open socket."""
     hub: Hub = runtime.extra["hub"]
-    while True:
+    while not runtime.stopping.is_set():  # a cancellation alone could be swallowed by a request under way
         await asyncio.sleep(hub.settings.heartbeat_seconds)
         if sockets := hub.sockets:
             await beat(runtime, sockets)

@@ -217,7 +217,7 @@ class Hub:
     async def watch(self) -> None:
         """Compare the access of open sockets with the directory, until cancelled."""
         versions: dict[str, str] = {}
-        while True:
+        while not self._runtime.stopping.is_set():
             await self._opened.wait()
             await asyncio.sleep(self.settings.rejudge_seconds)
             try:
