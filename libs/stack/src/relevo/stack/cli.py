@@ -6,10 +6,11 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from relevo.stack.commands import lifecycle, replay, topology
+from relevo.stack.api import Refused
+from relevo.stack.commands import bench, lifecycle, replay, topology
 from relevo.stack.errors import Exit, StackError
 
-_COMMANDS = (lifecycle, topology, replay)
+_COMMANDS = (lifecycle, topology, replay, bench)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,6 +53,9 @@ def main() -> None:
     except StackError as error:
         print(f"relevo: {error}", file=sys.stderr)
         sys.exit(error.code)
+    except Refused as refusal:
+        print(f"relevo: {refusal}", file=sys.stderr)
+        sys.exit(Exit.FAILED)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -88,8 +88,10 @@ class Stack:
     services: tuple[str, ...] = field(default_factory=wiring.installed)
     prepare_bus: wiring.PrepareBus | None = None
     """Called once the broker is up."""
-    after_ready: Sequence[Callable[["Stack"], None]] = ()
-    """Called when everything is ready, in turn, before the first pass of the watch."""
+    after_start: Sequence[Callable[["Stack"], None]] = ()
+    """Called once every process answers, in turn; the stack counts as ready after the last."""
+    before_stop: list[Callable[[], None]] = field(default_factory=list)
+    """Called first when the stack drains."""
     postgres: PostgresServer | None = None
     nats: NatsServer | None = None
     edge: Edge | None = None
@@ -107,10 +109,10 @@ class Stack:
             cleanup.callback(self.home.status_file.unlink, missing_ok=True)
             try:
                 self._start()
+                for step in self.after_start:
+                    step(self)
                 self.phase = "ready"
                 self._write_status()
-                for step in self.after_ready:
-                    step(self)
                 self._watch()
             except StopRequested:
                 pass
@@ -309,6 +311,8 @@ class Stack:
         """Services first, all at once; then what they stand on. Further signals are heard no more."""
         self.stopping = True
         self.phase = "stopping"
+        for step in self.before_stop:
+            step()
         self._write_status()
         children = [instance.child for instance in self.instances if instance.child is not None]
         if children:

@@ -1,5 +1,6 @@
 """`relevo up`, `down`, `status`, `logs`, `psql`."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -7,12 +8,15 @@ import sys
 import time
 from typing import Annotated, Any
 
+import httpx
 import typer
-from relevo.stack import databases, topology, wiring
+from relevo.stack import databases, observe, topology, wiring
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
 from relevo.stack.postgres import programs_folder
 from relevo.stack.process import wait_for
+from relevo.stack.seed import connection as read_connection
+from relevo.stack.seed import connection_file
 from relevo.stack.supervisor import Stack
 from rich.console import Console
 from rich.table import Table
@@ -51,7 +55,7 @@ def up(
         replicas,
         lambda line: console.print(f"  {line}", markup=False),
         prepare_bus=topology.apply,
-        after_ready=(_announce,),
+        after_start=(_seed, _announce, *((_play,) if demo else ())),
     )
     console.print(f"Relevo starts in {home.path}", markup=False)
     stack.run()
@@ -73,6 +77,8 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="For machines
     """Show servers and services. Exit code 0: all ready, 3: not running, 4: something is not ready."""
     home = Home.from_environment()
     document = _read_status(home)
+    if document is not None:
+        _add_figures(document)
     if as_json:
         print(json.dumps(document or {"phase": "stopped", "servers": [], "services": []}, indent=1))
     elif document is None:
@@ -189,9 +195,48 @@ def _detach(home: Home, scale: list[str], *, demo: bool) -> None:
     console.print(said, markup=False)
 
 
+def _seed(stack: Stack) -> None:
+    """The first account and connection.json, where they are not there yet."""
+    from relevo.stack.seed import seed  # noqa: PLC0415  (only the process that seeds needs it)
+
+    assert stack.edge is not None
+    assert stack.nats is not None
+    if {"identity", "ingest", "automation"} <= set(stack.services):
+        asyncio.run(
+            seed(
+                stack.home,
+                edge_url=stack.edge.url,
+                nats_url=stack.nats.url,
+                setup_token=stack.home.secret("setup-token"),
+            )
+        )
+
+
 def _announce(stack: Stack) -> None:
     assert stack.edge is not None
     console.print(f"Relevo is ready: {stack.edge.url}  (API at {stack.edge.url}/api/v1)", markup=False)
+    found = read_connection(stack.home)
+    if found:
+        console.print(
+            f"Sign in as {found['admin']['email']}; password and keys: {connection_file(stack.home)}", markup=False
+        )
+
+
+def _play(stack: Stack) -> None:
+    """The demo's traffic; its live table where somebody looks."""
+    from relevo.stack.demo import Board, Traffic  # noqa: PLC0415
+
+    found = read_connection(stack.home)
+    if found is None:
+        return
+    traffic = Traffic(found, stack.report)
+    traffic.start()
+    stack.before_stop.append(traffic.stop)
+    if console.is_terminal:
+        ports = [(instance.service, instance.port) for instance in stack.instances]
+        board = Board(console, ports, f"{found['edge_url']}   Ctrl-C drains and stops")
+        board.start()
+        stack.before_stop.insert(0, board.stop)
 
 
 def require_running(home: Home) -> dict[str, Any]:
@@ -212,19 +257,33 @@ def _read_status(home: Home) -> dict[str, Any] | None:
     return document if document["pid"] == pid else None
 
 
+def _add_figures(document: dict[str, Any]) -> None:
+    """What each process says of itself: events handled since it started, what waits now, what it gave up on."""
+    with httpx.Client(timeout=1, trust_env=False) as client:
+        for item in document["services"]:
+            figures = observe.read(client, item["port"]) if item["ready"] else None
+            if figures is not None:
+                item |= {
+                    "handled": figures.handled,
+                    "lag": figures.lag + figures.pending,
+                    "dead_letters": figures.dead_letters,
+                }
+
+
 def _print_status(document: dict[str, Any]) -> None:
     console.print(
         f"Relevo {document['version']}: {document['phase']} since {document['started']}  {document['url'] or ''}",
         markup=False,
     )
-    table = Table("name", "pid", "port", "ready", "restarts", "what is missing", box=None, pad_edge=False)
+    names = ("name", "pid", "port", "ready", "restarts", "handled", "lag", "dead letters", "what is missing")
+    table = Table(*names, box=None, pad_edge=False)
     for item in (*document["servers"], *document["services"]):
         table.add_row(
             item["name"],
             str(item["pid"] or "-"),
             str(item["port"]),
             "yes" if item["ready"] else "[red]no[/red]",
-            str(item.get("restarts", "")),
+            *(str(item.get(name, "")) for name in ("restarts", "handled", "lag", "dead_letters")),
             item.get("missing", ""),
         )
     console.print(table)
