@@ -52,7 +52,7 @@ lint: install  ## ruff, mypy, import rules, and that the generated documents are
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
-	$(BIN)/python -m relevo.stack.documents check docs
+	$(BIN)/python -m relevo.stack.documents check .
 
 .PHONY: bench
 bench: install  ## measure throughput and latency, beside a floor measured in the same run
@@ -68,7 +68,7 @@ soak: install  ## chaos for as long as told: make soak SOAK_MINUTES=60
 
 .PHONY: docs
 docs: install  ## write the generated documents (AsyncAPI, schemas, OpenAPI, tables)
-	$(BIN)/python -m relevo.stack.documents write docs
+	$(BIN)/python -m relevo.stack.documents write .
 
 .PHONY: lock
 lock: $(TOOLS)/.uv  ## resolve the dependencies anew into requirements.lock

@@ -1,4 +1,4 @@
-"""Generated documents: ``python -m relevo.stack.documents write|check FOLDER``.
+"""Generated documents: ``python -m relevo.stack.documents write|check ROOT``, ROOT being the project's folder.
 
 The bus's documents come from the catalogue, the HTTP ones from the services' own applications; ``check`` names every
 file that is not current and exits 1.
@@ -16,10 +16,10 @@ from typing import Any
 from relevo.chassis import credentials
 from relevo.chassis.service import application
 from relevo.contracts import generate
-from relevo.contracts.catalogue import SERVICES
 from relevo.contracts.routes import API, owner
+from relevo.stack.wiring import installed
 
-USAGE = "usage: python -m relevo.stack.documents write|check FOLDER"
+USAGE = "usage: python -m relevo.stack.documents write|check ROOT"
 
 
 def _placeholders() -> dict[str, str]:
@@ -102,14 +102,16 @@ def endpoint_table(documents: dict[str, dict[str, Any]]) -> str:
 
 
 def documents() -> Iterator[tuple[str, str]]:
-    """Every generated document: path below the folder, text."""
-    yield from generate.documents()
+    """Every generated document: path below the project's folder, text."""
+    for name, text in generate.documents():
+        yield f"docs/{name}", text
     os.environ.update(_placeholders())
-    found = {service: openapi(service) for service in SERVICES}
+    found = {service: openapi(service) for service in installed()}
     for service, document in found.items():
-        yield f"openapi/{service}.json", _json(document)
-    yield "openapi.json", _json(merged(found))
-    yield "endpoints.md", endpoint_table(found)
+        yield f"docs/openapi/{service}.json", _json(document)
+    # The edge serves this one, so it ships with the stack.
+    yield "libs/stack/src/relevo/stack/pages/openapi.json", _json(merged(found))
+    yield "docs/endpoints.md", endpoint_table(found)
 
 
 def _json(value: Any) -> str:
@@ -120,10 +122,10 @@ def main() -> None:
     """Write the documents, or tell which are not current."""
     if len(sys.argv) != 3 or sys.argv[1] not in {"write", "check"}:
         sys.exit(USAGE)
-    folder = Path(sys.argv[2])
+    root = Path(sys.argv[2])
     stale = []
     for name, text in documents():
-        file = folder / name
+        file = root / name
         if sys.argv[1] == "write":
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")

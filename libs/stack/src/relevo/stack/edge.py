@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from relevo.contracts.routes import API, Route
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.place import Place
 from relevo.stack.process import Child, binary, end_leftover, spawn, tail
+from swagger_ui_bundle import swagger_ui_path
 
 MAX_REQUEST_BYTES = 50_000_000
 _READY_SECONDS = 20.0
@@ -23,9 +25,19 @@ _PAGE = """<!doctype html>
 <title>Relevo</title>
 <body style="font:16px/1.5 system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem">
 <h1>Relevo</h1>
-<p lang="es">Relevo está en marcha. La interfaz HTTP está en <code>/api/v1</code>.</p>
-<p lang="en">Relevo is running. The HTTP interface is at <code>/api/v1</code>.</p>
+<p lang="es">Relevo está en marcha. La interfaz HTTP está en <code>/api/v1</code>; <a href="/docs/">su descripción</a>.</p>
+<p lang="en">Relevo is running. The HTTP interface is at <code>/api/v1</code>; <a href="/docs/">its description</a>.</p>
 """
+
+_DOCS_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>Relevo · API</title>
+<link rel="stylesheet" href="swagger-ui.css">
+<body style="margin:0"><div id="swagger-ui"></div>
+<script src="swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", docExpansion: "none", filter: true});</script>
+"""
+_DOCS_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
 
 
 @dataclass(slots=True)
@@ -53,6 +65,7 @@ class Edge:
         end_leftover(self.pid_file)
         program = self.place.program(binary("caddy"))
         folder = self.place.folder("edge")
+        self._write_docs()
         config = self.place.write(folder / "caddy.json", json.dumps(self._config(folder), indent=1))
         self.child = spawn(
             "edge",
@@ -68,6 +81,16 @@ class Edge:
                 self.stop()
                 raise StackError(f"the edge (Caddy) did not start:\n{tail(self.log)}", code=Exit.FAILED)
             time.sleep(0.05)
+
+    def _write_docs(self) -> None:
+        """The browsable page of the API: Swagger UI over the merged document, all of it served from here."""
+        folder = self.place.folder("edge/docs")
+        self.place.write(folder / "index.html", _DOCS_PAGE)
+        self.place.write(
+            folder / "openapi.json", (resources.files("relevo.stack") / "pages" / "openapi.json").read_text("utf-8")
+        )
+        for name in _DOCS_FILES:
+            self.place.write(folder / name, (Path(swagger_ui_path) / name).read_text("utf-8"))
 
     def stop(self) -> None:
         if self.child is not None:
@@ -115,6 +138,18 @@ class Edge:
                         ),
                     )
                 ],
+                "terminal": True,
+            },
+            {
+                "match": [{"path": ["/docs"]}],
+                "handle": [
+                    {"handler": "static_response", "status_code": 308, "headers": {"Location": ["/docs/"]}},
+                ],
+                "terminal": True,
+            },
+            {
+                "match": [{"path": ["/docs/*"]}],
+                "handle": [{"handler": "file_server", "root": str(folder)}],
                 "terminal": True,
             },
             {

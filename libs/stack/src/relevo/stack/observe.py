@@ -4,7 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
+
+_RELAYED = "relevo_relayed_total"
+_WANTED = (
+    "relevo_events_total",
+    _RELAYED,
+    "relevo_lag_events",
+    "relevo_outbox_pending",
+    "relevo_dead_letters_total",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +55,29 @@ def read(client: httpx.Client, port: int) -> Figures | None:
 
 
 def parse(text: str) -> Figures:
-    """The figures in a Prometheus exposition."""
-    handled = lag = pending = dead = 0
+    """The figures in a Prometheus exposition; the few lines wanted are picked by name, every second for every process."""
+    totals = dict.fromkeys(_WANTED, 0)
     streams: dict[str, int] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            value = int(sample.value) if sample.value == sample.value else 0
-            if sample.name == "relevo_events_total":
-                handled += value
-            elif sample.name == "relevo_relayed_total":
-                stream = sample.labels["stream"]
-                streams[stream] = streams.get(stream, 0) + value
-            elif sample.name == "relevo_lag_events":
-                lag += value
-            elif sample.name == "relevo_outbox_pending":
-                pending += value
-            elif sample.name == "relevo_dead_letters_total":
-                dead += value
-    return Figures(handled, sum(streams.values()), tuple(sorted(streams.items())), lag, pending, dead)
+    for line in text.splitlines():
+        if not line.startswith("relevo_"):
+            continue
+        name, _, rest = line.partition("{")
+        if name not in totals:
+            continue
+        labels, _, number = rest.rpartition("} ")
+        value = int(float(number)) if number != "NaN" else 0
+        totals[name] += value
+        if name == _RELAYED:
+            stream = labels.partition('stream="')[2].partition('"')[0]
+            streams[stream] = streams.get(stream, 0) + value
+    return Figures(
+        handled=totals["relevo_events_total"],
+        published=totals[_RELAYED],
+        published_by_stream=tuple(sorted(streams.items())),
+        lag=totals["relevo_lag_events"],
+        pending=totals["relevo_outbox_pending"],
+        dead_letters=totals["relevo_dead_letters_total"],
+    )
 
 
 def read_all(ports: Iterable[tuple[str, int]]) -> dict[str, Figures]:

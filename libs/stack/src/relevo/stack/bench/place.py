@@ -1,0 +1,152 @@
+"""The stack that is measured: one of our own in a temporary home, or the one that runs already."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from relevo.stack import databases
+from relevo.stack.errors import Exit, StackError
+from relevo.stack.home import Home
+from relevo.stack.postgres import PostgresServer
+from relevo.stack.process import free_port, tail, wait_for
+
+_READY_SECONDS = 180.0
+_STOP_SECONDS = 90.0
+
+
+@dataclass(slots=True)
+class Place:
+    """A ready stack, seen from its home."""
+
+    home: Home
+    status: dict[str, Any] = field(repr=False)
+
+    @property
+    def edge_url(self) -> str:
+        return str(self.status["url"])
+
+    @property
+    def nats_url(self) -> str:
+        return f"nats://127.0.0.1:{self._server('nats')['port']}"
+
+    @property
+    def monitoring_url(self) -> str:
+        return f"http://127.0.0.1:{self.home.state()['ports']['nats-monitoring']}"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Every process of the stack, servers first."""
+        return {x["name"]: x["pid"] for x in (*self.status["servers"], *self.status["services"]) if x["pid"]}
+
+    @property
+    def services(self) -> list[str]:
+        """The services that run, each once."""
+        return list(dict.fromkeys(item["service"] for item in self.status["services"]))
+
+    def superuser_dsn(self, database: str = "postgres") -> str:
+        """PostgreSQL's superuser in that database."""
+        return self._postgres().dsn(database)
+
+    def dsn_of(self) -> dict[str, str]:
+        """Every service's database, and the cluster's own as ""."""
+        return {
+            "": self.superuser_dsn(),
+            **{service: self.superuser_dsn(databases.name_of(service)) for service in self.services},
+        }
+
+    def service_dsns(self) -> list[str]:
+        """Every service's database, as the service itself opens it."""
+        server = self._postgres()
+        return [
+            server.dsn(databases.name_of(name), databases.name_of(name), self.home.secret(f"postgres-{name}"))
+            for name in self.services
+        ]
+
+    def restarts(self) -> int:
+        """How often the supervisor had to start something again."""
+        status = _status(self.home)
+        return sum(item["restarts"] for item in status["services"]) if status else 0
+
+    def _postgres(self) -> PostgresServer:
+        port = int(self._server("postgres")["port"])
+        return PostgresServer(
+            self.home.place, port, self.home.secret("postgres-admin"), self.home.logs / "postgres.log"
+        )
+
+    def _server(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = next(item for item in self.status["servers"] if item["name"] == name)
+        return found
+
+
+def running(home: Home) -> Place:
+    """The stack that runs in this home. Raises StackError when none does, or not all of it is ready."""
+    status = _status(home)
+    if status is None:
+        raise StackError(f"nothing runs in {home.path}", "Start it with `relevo up --detach`", Exit.NOT_RUNNING)
+    if status["phase"] != "ready":
+        raise StackError(f"what runs in {home.path} is {status['phase']}", "Wait for `relevo status`", Exit.NOT_READY)
+    return Place(home, status)
+
+
+@contextmanager
+def own(scale: Sequence[str] = ()) -> Iterator[Place]:
+    """A stack in a temporary home on free ports, ended and removed afterwards."""
+    home = Home(Path(tempfile.mkdtemp(prefix="relevo-bench-")))
+    log = home.path / "supervisor.log"
+    environment = {
+        **os.environ,
+        "RELEVO_HOME": str(home.path),
+        "RELEVO_HOST": "127.0.0.1",
+        "RELEVO_PORT": str(free_port()),
+        "RELEVO_NATS_PORT": str(free_port()),
+        "RELEVO_PG_PORT": str(free_port()),
+        "RELEVO_DEMO": "0",
+    }
+    replicas = [part for option in scale for part in ("--scale", option)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "relevo.stack", "up", "--no-demo", *replicas],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    servers: Path | None = None
+    try:
+
+        def settled() -> bool:
+            status = _status(home)
+            return process.poll() is not None or (status is not None and status["phase"] == "ready")
+
+        if not wait_for(settled, _READY_SECONDS, every=0.2) or process.poll() is not None:
+            raise StackError(f"the stack to be measured did not start:\n{tail(log)}", code=Exit.FAILED)
+        servers = home.place.root
+        yield running(home)
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(home.path, ignore_errors=True)
+        if servers is not None:
+            shutil.rmtree(servers, ignore_errors=True)
+
+
+def _status(home: Home) -> dict[str, Any] | None:
+    pid = home.running_pid()
+    try:
+        document: dict[str, Any] = json.loads(home.status_file.read_text())
+    except (OSError, ValueError):
+        return None
+    return document if document["pid"] == pid else None
