@@ -8,11 +8,12 @@ from typing import Any
 import psycopg
 import sqlalchemy.exc
 from nats.errors import Error as NatsError
+from psycopg.types.array import ListBinaryDumper
 from relevo.chassis import outbox
 from relevo.chassis.crash import crash_point
 from relevo.contracts.base import Model
 from relevo.contracts.envelope import Envelope
-from sqlalchemy import Executable
+from sqlalchemy import Executable, event
 from sqlalchemy.engine import CursorResult, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -30,7 +31,7 @@ def create_engine(url: str, *, service: str, pool_size: int, lease_seconds: floa
         f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout={STATEMENT_TIMEOUT} "
         f"-c idle_in_transaction_session_timeout={int(lease_seconds * 1000)} -c timezone=UTC -c jit=off"
     )
-    return create_async_engine(
+    engine = create_async_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
@@ -38,6 +39,13 @@ def create_engine(url: str, *, service: str, pool_size: int, lease_seconds: floa
         pool_timeout=10,
         connect_args={"options": options, "application_name": f"relevo-{service}", "connect_timeout": 5},
     )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def send_arrays_binary(connection: Any, _: Any) -> None:
+        # As text, psycopg escapes every quote of every element: 57 µs a row of an outbox insert, against 1.3 in binary.
+        connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
+
+    return engine
 
 
 class Tx:
