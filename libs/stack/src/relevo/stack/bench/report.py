@@ -17,8 +17,13 @@ def show(result: Result, console: Console) -> None:
         f" Python {about['python']}, {about['file_system']}: a durable write takes {about['sync_seconds'] * 1e6:.0f} µs;"
         f" load average {about['load_average_before']:.1f} before, {about['load_average_after']:.1f} after",
         markup=False,
+        soft_wrap=True,
     )
-    console.print("durable: " + ", ".join(f"{name} {value}" for name, value in result.durable.items()), markup=False)
+    console.print(
+        "durable: " + ", ".join(f"{name} {value}" for name, value in result.durable.items()),
+        markup=False,
+        soft_wrap=True,
+    )
     console.print(_rates(result))
     console.print(_latencies(result))
     console.print(_costs(result))
@@ -28,7 +33,7 @@ def show(result: Result, console: Console) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")
     return table
@@ -36,7 +41,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _rates(result: Result) -> Table:
     table = _table(
-        "\nSustained", "scenario", "messages/s", "for", "sent", "backlog at the end", "loader behind", "loader CPU"
+        "Sustained", "scenario", "messages/s", "for", "sent", "backlog at the end", "loader behind", "loader CPU"
     )
     for part in (result.mix, result.s1):
         run = part.run
@@ -54,7 +59,7 @@ def _rates(result: Result) -> Table:
 
 def _latencies(result: Result) -> Table:
     table = _table(
-        "\nLatency, from the moment a message was due to its fact, ms", "load", "to", "n", "p50", "p95", "p99", "max"
+        "Latency, from the moment a message was due to its fact, ms", "load", "to", "n", "p50", "p95", "p99", "max"
     )
 
     def rows(load: str, run: Run) -> None:
@@ -75,7 +80,7 @@ def _milliseconds(latency: Latency) -> list[str]:
 
 def _costs(result: Result) -> Table:
     table = _table(
-        "\nCPU and memory",
+        "CPU and memory",
         "process",
         "mix: ms/message",
         "% of a core",
@@ -117,9 +122,11 @@ def _floor(result: Result, console: Console) -> None:
     console.print(
         f"\nWritten for one message of the mix: {written['events']:.1f} events of {floor.event_bytes} bytes,"
         f" {written['rows']:.1f} rows and {written['outbox_rows']:.1f} outbox rows, {written['changes']:.1f} changed rows,"
-        f" {written['transactions']:.2f} transactions, {written['wal_bytes'] / 1024:.1f} KB of write-ahead log"
+        f" {written['transactions']:.2f} transactions, {written['wal_bytes'] / 1024:.1f} KB of write-ahead log",
+        soft_wrap=True,
     )
     console.print(
         f"Floor: one process without logic writes as many rows and publishes as many events for {floor.rate:,.0f} messages/s"
-        f" ({floor.cpu_per_message * 1000:.2f} ms of its own CPU each)\n"
+        f" ({floor.cpu_per_message * 1000:.2f} ms of its own CPU each)\n",
+        soft_wrap=True,
     )

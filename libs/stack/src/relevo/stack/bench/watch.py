@@ -56,7 +56,7 @@ class Tally:
             return
         self._seen.add(fact["fact_id"])
         self.counts[metric] += 1
-        self.last = arrived
+        self.last = max(self.last, arrived)
         conversation = fact["conversation_id"]
         if metric == "messages_in":
             self._latencies.append(arrived - at)

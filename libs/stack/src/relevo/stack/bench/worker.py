@@ -45,7 +45,11 @@ class Worker:
             limit=_LINE_LIMIT,
         )
         self._listening = asyncio.create_task(self._listen())
-        await self.ask(**self._configuration)
+        try:
+            await self.ask(**self._configuration)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
