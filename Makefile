@@ -13,6 +13,8 @@ SOAK_MINUTES ?= 60
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
+# Once here, instead of once in each of ten processes at their first start.
+export UV_COMPILE_BYTECODE := 1
 # The machine's own certificate store, where it has one: it knows the proxies and mirrors of the place.
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
 export UV_SYSTEM_CERTS := 1
