@@ -69,6 +69,7 @@ class Account:
     stack: "WholeStack"
     id: str
     admin: Api
+    api_token: str = field(repr=False)
     inbox_id: str
     adapter_key: str
     adapter_creds: Path
@@ -150,6 +151,7 @@ class WholeStack:
         self.edge_url = f"http://127.0.0.1:{self.environment['RELEVO_PORT']}"
         self.nats_url = f"nats://127.0.0.1:{self.environment['RELEVO_NATS_PORT']}"
         self.connection: dict[str, Any] = {}
+        self._told: dict[str, dict[str, str]] = {}
 
     def relevo(self, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
         """A command of the command line, in this home."""
@@ -220,19 +222,20 @@ class WholeStack:
     def all_ready(self) -> bool:
         return all(item["ready"] for item in self.running().values())
 
+    def told(self, service: str) -> dict[str, str]:
+        """The environment of a service's process. It stays the same when the supervisor starts it again."""
+        if service not in self._told:
+            text = Path(f"/proc/{self.pid(service)}/environ").read_text()
+            self._told[service] = dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
+        return self._told[service]
+
     def replica(self, service: str, **environment: str) -> subprocess.Popen[bytes]:
         """One more process of a service, with the environment of the one that runs and what is added; not supervised."""
-        pid = self.pid(service)
-        told = dict(
-            entry.split("=", 1)
-            for entry in Path(f"/proc/{pid}/environ").read_text().split("\0")
-            if entry.partition("=")[1]
-        )
         log = self.home / "logs" / f"{service}-extra.log"
         with log.open("ab") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", f"relevo.{service}", "serve"],
-                env=told | {"RELEVO_HTTP_PORT": str(free_port())} | environment,
+                env=self.told(service) | {"RELEVO_HTTP_PORT": str(free_port())} | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -282,6 +285,7 @@ class WholeStack:
             self,
             made["account_id"],
             admin,
+            made["api_token"],
             inbox["id"],
             adapter["key"],
             folder / "adapter.creds",

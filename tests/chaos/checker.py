@@ -1,0 +1,531 @@
+"""The judge of a chaos run. It imports nothing of Relevo and believes none of its counters.
+
+It keeps the ledger of what was acknowledged to the adapter and to the agents, and compares that with what the
+databases, the streams and the HTTP interface hold once all is quiet. Databases are read in read-only transactions,
+streams through consumers that acknowledge nothing.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nats
+import psycopg
+from nats.aio.client import Client
+
+SHOWN = 5
+"""Examples given of one kind of fault."""
+QUIET_LOOKS = 3
+"""Looks, a second apart, at which nothing moved: then all is quiet."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """How to reach what is judged; plain values."""
+
+    account: str
+    inbox: str
+    edge_url: str
+    api_token: str = field(repr=False)
+    nats_url: str
+    reader_creds: Path
+    """A bus user who may make consumers on every stream; replies go to its own inbox prefix."""
+    reader_inbox: str
+    databases: Mapping[str, str] = field(repr=False)
+    """Service → DSN."""
+    status_file: Path
+
+
+@dataclass
+class Ledger:
+    """What was promised. An external id is noted as tried before it is sent, and as taken when it was acknowledged."""
+
+    tried: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """External id → sender, number within the sender, from 1."""
+    taken: set[str] = field(default_factory=set)
+    replies: set[str] = field(default_factory=set)
+    """Ids of agents' messages that HTTP answered with success."""
+    handed: Counter[str] = field(default_factory=Counter)
+    """Message id → how often the adapter was handed it."""
+
+
+@dataclass
+class Verdict:
+    """``faults`` by kind, each with examples; empty: nothing lost, doubled or out of order."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def blame(self, kind: str, things: Iterable[object]) -> None:
+        found = [str(thing) for thing in things]
+        self.figures[kind] = self.figures.get(kind, 0) + len(found)
+        if found:
+            self.faults.setdefault(kind, []).extend(found[:SHOWN])
+
+    def text(self) -> str:
+        lines = [f"  {name:<34} {value}" for name, value in self.figures.items()]
+        lines += [f"  ✗ {kind}: {example}" for kind, examples in self.faults.items() for example in examples]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One message of a stream."""
+
+    seq: int
+    subject: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def id(self) -> str:
+        return self.headers.get("Nats-Msg-Id", "")
+
+    def json(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.body)
+        return document
+
+
+class Streams:
+    """Reads whole streams, in order."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def _ask(self, subject: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        reply = await self._client.request(subject, json.dumps(request).encode(), timeout=10)
+        answer: dict[str, Any] = json.loads(reply.data)
+        if error := answer.get("error"):
+            raise RuntimeError(f"{subject}: {error}")
+        return answer
+
+    async def names(self) -> list[str]:
+        return sorted((await self._ask("$JS.API.STREAM.NAMES", {}))["streams"])
+
+    async def ends(self) -> dict[str, int]:
+        """The last sequence of every stream."""
+        return {
+            name: (await self._ask(f"$JS.API.STREAM.INFO.{name}", {}))["state"]["last_seq"]
+            for name in await self.names()
+        }
+
+    async def read(self, stream: str, subject: str = ">", *, bodies: bool = True) -> AsyncIterator[Stored]:
+        """Everything the stream holds now below a subject, oldest first."""
+        config = {
+            "ack_policy": "none",
+            "deliver_policy": "all",
+            "mem_storage": True,
+            "inactive_threshold": 60_000_000_000,
+            "headers_only": not bodies,
+        } | ({"filter_subject": subject} if subject != ">" else {})
+        made = await self._ask(f"$JS.API.CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
+        left = made["num_pending"]
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox)
+        try:
+            while left > 0:
+                wanted = min(left, 500)
+                request = {"batch": wanted, "expires": 5_000_000_000}
+                await self._client.publish(
+                    f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{made['name']}", json.dumps(request).encode(), reply=inbox
+                )
+                for _ in range(wanted):
+                    got = await subscription.next_msg(timeout=10)
+                    if not got.reply:
+                        raise RuntimeError(f"{stream}: {got.headers}")
+                    left -= 1
+                    yield Stored(int(got.reply.split(".")[-4]), got.subject, got.headers or {}, got.data)
+        finally:
+            await subscription.unsubscribe()
+
+
+@asynccontextmanager
+async def streams(where: Where) -> AsyncIterator[Streams]:
+    client = await nats.connect(
+        where.nats_url, user_credentials=str(where.reader_creds), inbox_prefix=where.reader_inbox
+    )
+    try:
+        yield Streams(client)
+    finally:
+        await client.close()
+
+
+def rows(where: Where, service: str, statement: str, *parameters: Any) -> list[Any]:
+    options = "-c default_transaction_read_only=on -c timezone=UTC"
+    with psycopg.connect(where.databases[service], options=options) as connection:
+        return connection.execute(statement, parameters).fetchall()
+
+
+async def quiet(where: Where, ledger: Ledger, seconds: float) -> float:
+    """Wait until everything runs, nothing waits and nothing moves; answers how long that took.
+
+    Returns at the deadline too: what is missing then is lost.
+    """
+    began = time.monotonic()
+    still = 0
+    before: object = None
+    while time.monotonic() - began < seconds and still < QUIET_LOOKS:
+        await asyncio.sleep(1)
+        try:
+            async with streams(where) as bus:
+                ends = await bus.ends()
+            waiting = sum(
+                rows(where, service, "select count(*) from outbox where stream_seq is null")[0][0]
+                for service in where.databases
+            )
+            journal = rows(where, "assignment", "select count(*) from journal where done_at is null")[0][0]
+            stored = rows(where, "conversation", "select count(*) from messages where account_id = %s", where.account)
+        except (psycopg.Error, OSError, TimeoutError, RuntimeError, nats.errors.Error):
+            still = 0
+            continue
+        now = (ends, stored)
+        complete = stored[0][0] >= len(ledger.taken) + len(ledger.replies)
+        calm = now == before and not waiting and not journal and complete and _all_ready(where)
+        still = still + 1 if calm else 0
+        before = now
+    return time.monotonic() - began
+
+
+def _all_ready(where: Where) -> bool:
+    status = json.loads(where.status_file.read_text())
+    return all(item["ready"] for item in (*status["servers"], *status["services"]))
+
+
+async def judge(where: Where, ledger: Ledger, *, read_back: int | None = None) -> Verdict:
+    """Compare. ``read_back``: how many senders' conversations are read over HTTP too (None: all)."""
+    verdict = Verdict()
+    verdict.figures |= {"tried": len(ledger.tried), "acknowledged": len(ledger.taken), "replies": len(ledger.replies)}
+    _messages(where, ledger, verdict)
+    _decisions(where, verdict)
+    _aside(where, verdict)
+    async with streams(where) as bus:
+        await _outboxes(where, bus, verdict)
+        await _story(where, bus, ledger, verdict)
+        await _facts(where, bus, verdict)
+        await _outbound(where, bus, ledger, verdict)
+        await _assigned(where, bus, verdict)
+    await _over_http(where, ledger, verdict, read_back)
+    return verdict
+
+
+def _messages(where: Where, ledger: Ledger, verdict: Verdict) -> None:
+    """Every acknowledged message is there once, in one conversation of its sender, in its order."""
+    found = rows(
+        where,
+        "conversation",
+        """
+        select m.external_id, m.id::text, c.id::text, c.source_id, m.sequence
+        from messages m join conversations c on c.id = m.conversation_id
+        where m.account_id = %s and m.kind = 'incoming' order by c.id, m.sequence
+        """,
+        where.account,
+    )
+    verdict.figures["stored"] = len(found)
+    times = Counter(row[0] for row in found)
+    verdict.blame("lost", sorted(ledger.taken - times.keys()))
+    verdict.blame("doubled", [external for external, n in times.items() if n > 1])
+    verdict.blame("from nowhere", [external for external in times if external not in ledger.tried])
+    homes: dict[str, set[str]] = defaultdict(set)
+    last: dict[str, int] = {}
+    wrong, disorder = [], []
+    for external, _, conversation, source, sequence in found:
+        sender, number = ledger.tried.get(external, (source, 0))
+        homes[sender].add(conversation)
+        if sender != source:
+            wrong.append(f"{external} of {sender} is with {source}")
+        if number <= last.get(conversation, 0):
+            disorder.append(f"{external} (number {number}) is behind number {last[conversation]} at {sequence}")
+        last[conversation] = max(number, last.get(conversation, 0))
+    verdict.blame("with another sender", wrong)
+    verdict.blame("out of order", disorder)
+    verdict.blame("senders with two conversations", [sender for sender, ids in homes.items() if len(ids) > 1])
+    written = {row[0] for row in rows(where, "conversation", "select id::text from messages where kind = 'outgoing'")}
+    verdict.blame("replies lost", sorted(ledger.replies - written))
+
+
+def _decisions(where: Where, verdict: Verdict) -> None:
+    """Replay who held what, input by input: nobody ever above capacity, each decision follows the one before."""
+    capacity = {
+        row[0]: row[1]
+        for row in rows(
+            where,
+            "assignment",
+            """
+            select a.agent_id::text, coalesce(a.capacity, p.default_capacity)
+            from agents a join pools p using (account_id) where a.account_id = %s
+            """,
+            where.account,
+        )
+    }
+    inputs = rows(
+        where,
+        "assignment",
+        """
+        select run, id, kind, payload->>'conversation_id' from journal
+        where account_id = %s and kind in ('closed', 'reopened') and run is not null
+        """,
+        where.account,
+    )
+    decided = rows(
+        where,
+        "assignment",
+        """
+        select run, journal_id, conversation_id::text, version, kind, mode, assignee_id::text, from_assignee_id::text
+        from decisions where account_id = %s
+        """,
+        where.account,
+    )
+    steps: list[tuple[tuple[int, int, int, int], Any]] = [
+        ((run, number, 0, 0), (kind, c)) for run, number, kind, c in inputs
+    ]
+    steps += [((row[0], row[1], 1, row[3]), row) for row in decided]
+    holder: dict[str, str] = {}
+    last: dict[str, tuple[int, str | None]] = {}
+    loads: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    above, broken = [], []
+    for _, step in sorted(steps, key=lambda one: one[0]):
+        if len(step) == 2:
+            _, conversation = step
+            if (gone := holder.pop(conversation, None)) is not None:
+                loads[gone] -= 1
+            continue
+        _, _, conversation, version, kind, mode, assignee, previous = step
+        before = last.get(conversation, (0, None))
+        if version != before[0] + 1:
+            broken.append(f"{conversation}: version {version} follows {before[0]}")
+        if previous != before[1] and previous is not None:
+            broken.append(f"{conversation} version {version}: taken from {previous}, but {before[1]} had it")
+        last[conversation] = (version, assignee)
+        if (gone := holder.pop(conversation, None)) is not None:
+            loads[gone] -= 1
+        if kind == "assigned":
+            holder[conversation] = assignee
+            loads[assignee] += 1
+            most[assignee] = max(most[assignee], loads[assignee])
+            if mode == "automatic" and loads[assignee] > capacity[assignee]:
+                above.append(f"{assignee} held {loads[assignee]} of {capacity[assignee]} with {conversation}")
+    verdict.figures["decisions"] = len(decided)
+    verdict.figures["most held"] = max(most.values(), default=0)
+    verdict.blame("above capacity", above)
+    verdict.blame("decisions out of their chain", broken)
+    held = dict(
+        rows(
+            where,
+            "assignment",
+            """
+            select assignee_id::text, count(*) from conversations_held
+            where account_id = %s and state = 'assigned' group by 1
+            """,
+            where.account,
+        )
+    )
+    noted = rows(where, "assignment", "select agent_id::text, load from agents where account_id = %s", where.account)
+    verdict.blame("loads that are not what is held", [a for a, load in noted if load != held.get(a, 0)])
+    free = [agent for agent, limit in capacity.items() if held.get(agent, 0) < limit]
+    present = {
+        row[0]
+        for row in rows(
+            where,
+            "assignment",
+            "select agent_id::text from agents where account_id = %s and state = 'available' and active",
+            where.account,
+        )
+    }
+    queued = rows(
+        where,
+        "assignment",
+        "select conversation_id::text from conversations_held where account_id = %s and state = 'queued'",
+        where.account,
+    )
+    idle = present.intersection(free)
+    verdict.figures["in the queue"] = len(queued)
+    verdict.blame("waiting although somebody is free", [row[0] for row in queued] if idle else [])
+    unresolved = rows(
+        where,
+        "conversation",
+        "select id::text, assignee_id::text from conversations where account_id = %s and status <> 'resolved'",
+        where.account,
+    )
+    now = {c: assignee for c, (_, assignee) in last.items()}
+    verdict.blame("stranded", [c for c, _ in unresolved if c not in last])
+    verdict.blame("assignee not as decided", [c for c, assignee in unresolved if c in now and now[c] != assignee])
+
+
+def _aside(where: Where, verdict: Verdict) -> None:
+    """Nothing was given up on."""
+    for service in where.databases:
+        dead = rows(where, service, "select stream, stream_seq, error from dead_letters")
+        verdict.blame("dead letters", [f"{service}: {row}" for row in dead])
+    kept = rows(where, "ingest", "select reason, subject from quarantine where account_id = %s", where.account)
+    verdict.blame("quarantined", kept)
+
+
+async def _outboxes(where: Where, bus: Streams, verdict: Verdict) -> None:
+    """What the services committed to say is what the streams hold: each once."""
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    waiting = []
+    for service in where.databases:
+        for stream, event, seq in rows(where, service, "select stream, event_id::text, stream_seq from outbox"):
+            said[stream][event] += 1
+            if seq is None:
+                waiting.append(f"{service}: {event} for {stream}")
+    verdict.blame("never published", waiting)
+    total = 0
+    for stream in await bus.names():
+        if stream == "INBOUND":
+            continue
+        held = Counter([message.id async for message in bus.read(stream, bodies=False)])
+        total += held.total()
+        verdict.blame("published twice", [f"{stream}: {event}" for event, n in held.items() if n > 1])
+        verdict.blame("not in the stream", [f"{stream}: {event}" for event in said[stream] if event not in held])
+        verdict.blame("not in an outbox", [f"{stream}: {event}" for event in held if event not in said[stream]])
+    verdict.figures["events published"] = total
+
+
+async def _story(where: Where, bus: Streams, ledger: Ledger, verdict: Verdict) -> None:
+    """Ingest accepted each event once; the story of every conversation counts 1, 2, 3… in the stream's own order."""
+    times: Counter[str] = Counter()
+    async for message in bus.read("EVT_INGEST", f"evt.ingest.*.{where.account}.*.message_received"):
+        times[message.json()["external_id"]] += 1
+    verdict.blame("accepted twice", [external for external, n in times.items() if n > 1])
+    verdict.blame("never accepted", sorted(ledger.taken - times.keys()))
+    count: Counter[str] = Counter()
+    gaps = []
+    async for message in bus.read("EVT_CONVERSATION", f"evt.conversation.*.{where.account}.>", bodies=False):
+        entity, number = message.headers["ce-subject"], int(message.headers.get("relevo-sequence", "0"))
+        count[entity] += 1
+        if number != count[entity]:
+            gaps.append(f"{entity}: number {number} where {count[entity]} was due (stream sequence {message.seq})")
+            count[entity] = number
+    verdict.blame("gaps in stories", gaps)
+
+
+async def _facts(where: Where, bus: Streams, verdict: Verdict) -> None:
+    """What is measured is what is stored: facts on the stream, in the database, and the deltas all add up."""
+    on_stream: dict[str, str] = {}
+    again = []
+    deltas: Counter[str] = Counter()
+    async for message in bus.read("METRICS", f"metrics.{where.account}.>"):
+        body = message.json()
+        if "fact_id" in body:
+            if body["fact_id"] in on_stream:
+                again.append(body["fact_id"])
+            on_stream[body["fact_id"]] = body["metric"]
+        elif "minute" in body:
+            deltas[body["metric"]] += body["count"]
+    verdict.blame("facts twice", again)
+    kept = dict(
+        rows(where, "reporting", "select fact_id::text, metric from facts where account_id = %s", where.account)
+    )
+    verdict.blame("facts not in the database", on_stream.keys() - kept.keys())
+    verdict.blame("facts not on the stream", kept.keys() - on_stream.keys())
+    counted = Counter(on_stream.values())
+    verdict.blame(
+        "deltas that do not add up", [f"{m}: {deltas[m]} of {n}" for m, n in counted.items() if deltas[m] != n]
+    )
+    stored = Counter(
+        dict(
+            rows(
+                where,
+                "conversation",
+                "select kind, count(*) from messages where account_id = %s and conversation_id is not null group by 1",
+                where.account,
+            )
+        )
+    )
+    opened = rows(where, "conversation", "select count(*) from conversations where account_id = %s", where.account)
+    expected = {
+        "messages_in": stored["incoming"],
+        "messages_out": stored["outgoing"],
+        "conversations_opened": opened[0][0],
+    }
+    verdict.figures["facts"] = len(on_stream)
+    verdict.blame(
+        "metrics that differ", [f"{m}: {counted[m]} facts, {n} stored" for m, n in expected.items() if counted[m] != n]
+    )
+    minutes = dict(
+        rows(
+            where,
+            "reporting",
+            "select metric, sum(count) from rollup_minute where account_id = %s group by 1",
+            where.account,
+        )
+    )
+    verdict.blame(
+        "roll-ups that differ", [f"{m}: {minutes.get(m)} of {n}" for m, n in counted.items() if minutes.get(m) != n]
+    )
+
+
+async def _outbound(where: Where, bus: Streams, ledger: Ledger, verdict: Verdict) -> None:
+    """Every reply went to the adapter's stream once, and the adapter was handed it."""
+    times: Counter[str] = Counter()
+    async for message in bus.read("OUTBOUND", f"outbound.{where.account}.>"):
+        times[message.json()["message_id"]] += 1
+    verdict.blame("replies not sent out", sorted(ledger.replies - times.keys()))
+    verdict.blame("replies sent out twice", [m for m, n in times.items() if n > 1])
+    verdict.blame("replies not handed over", sorted(ledger.replies - ledger.handed.keys()))
+    verdict.figures["handed over again"] = sum(n - 1 for n in ledger.handed.values())
+
+
+async def _assigned(where: Where, bus: Streams, verdict: Verdict) -> None:
+    """Assignment said what it decided."""
+    told: set[str] = set()
+    async for message in bus.read("EVT_ASSIGNMENT", f"evt.assignment.*.{where.account}.>"):
+        told.add(message.json()["decision_id"])
+    decided = rows(where, "assignment", "select id::text from decisions where account_id = %s", where.account)
+    verdict.blame("decisions untold", {row[0] for row in decided} - told)
+    verdict.blame("told but not decided", told - {row[0] for row in decided})
+
+
+async def _over_http(where: Where, ledger: Ledger, verdict: Verdict, read_back: int | None) -> None:
+    """The public interface shows the same: the report's totals, and conversations read message by message."""
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for external in sorted(ledger.taken, key=lambda one: ledger.tried[one]):
+        wanted[ledger.tried[external][0]].append(external)
+    senders = sorted(wanted)[:: max(1, len(wanted) // read_back)] if read_back else sorted(wanted)
+    headers = {"Authorization": f"Bearer {where.api_token}"}
+    differ = []
+    async with httpx.AsyncClient(
+        base_url=f"{where.edge_url}/api/v1", headers=headers, timeout=20, trust_env=False
+    ) as client:
+        report = await client.get(
+            "/reports/summary", params={"since": "2000-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
+        )
+        shown = {metric["metric"]: metric["count"] for metric in report.raise_for_status().json()["metrics"]}
+        verdict.blame(
+            "report that differs",
+            [f"{shown.get('messages_in')} of {verdict.figures['stored']}"]
+            if shown.get("messages_in") != verdict.figures["stored"]
+            else [],
+        )
+        for sender in senders:
+            found = (
+                (await client.get("/conversations", params={"inbox": where.inbox, "source": sender}))
+                .raise_for_status()
+                .json()["items"]
+            )
+            read = [m["external_id"] async for m in _pages(client, found) if m["kind"] == "incoming"]
+            if [external for external in read if external in ledger.taken] != wanted[sender]:
+                differ.append(f"{sender}: {len(read)} read, {len(wanted[sender])} acknowledged")
+    verdict.figures["conversations read over HTTP"] = len(senders)
+    verdict.blame("read over HTTP and different", differ)
+
+
+async def _pages(client: httpx.AsyncClient, conversations: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    for conversation in conversations:
+        cursor = None
+        while True:
+            params = {"order": "oldest", "limit": 200} | ({"cursor": cursor} if cursor else {})
+            page = (await client.get(f"/conversations/{conversation['id']}/messages", params=params)).json()
+            for message in page["items"]:
+                yield message
+            if (cursor := page["next"]) is None:
+                break

@@ -1,0 +1,95 @@
+"""Customers and agents: a paced load through the public interfaces, noting in the ledger what was promised."""
+
+import asyncio
+import contextlib
+import random
+import time
+from dataclasses import dataclass, field
+
+from chaos.checker import Ledger
+from relevo.adapter import Adapter, OutboundMessage
+from relevo.stack.api import Refused
+from whole_stack import Account, Person, message
+
+MOST_UNDER_WAY = 20_000
+
+
+@dataclass
+class Load:
+    """``rate`` messages a second from ``senders`` people, open loop: a slow system does not slow the customers."""
+
+    account: Account
+    senders: int
+    rate: float
+    random: random.Random
+    ledger: Ledger = field(default_factory=Ledger)
+    latencies: list[float] = field(default_factory=list)
+    resolved: int = 0
+    seconds: float = 0.0
+    prefix: str = "c"
+
+    async def run(self, seconds: float) -> None:
+        """Send for so long; returns when everything sent was acknowledged."""
+        adapter = self.account.adapter(connect_timeout=30)
+        adapter.on_outbound(self._hand)
+        async with adapter:
+            agents = [asyncio.create_task(self._answer(person)) for person in self.account.people]
+            try:
+                await self._send(adapter, seconds)
+            finally:
+                for agent in agents:
+                    agent.cancel()
+                await asyncio.gather(*agents, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def listening(self):
+        """The adapter takes what is still on its way out."""
+        adapter = self.account.adapter(connect_timeout=30)
+        adapter.on_outbound(self._hand)
+        async with adapter:
+            yield
+
+    async def _hand(self, message: OutboundMessage) -> str:
+        self.ledger.handed[message.message_id] += 1
+        return f"provider-{message.message_id}"
+
+    async def _send(self, adapter: Adapter, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        numbers: dict[str, int] = {}
+        under_way: set[asyncio.Task[None]] = set()
+        sent = 0
+        while (passed := loop.time() - began) < seconds:
+            due = int(passed * self.rate)
+            while sent < due and len(under_way) < MOST_UNDER_WAY:
+                sender = f"{self.prefix}{self.random.randrange(self.senders)}"
+                number = numbers[sender] = numbers.get(sender, 0) + 1
+                task = asyncio.create_task(self._one(adapter, sender, number))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+                sent += 1
+            await asyncio.sleep(0.01)
+        self.seconds = loop.time() - began
+        async with asyncio.timeout(120):
+            await asyncio.gather(*under_way)
+
+    async def _one(self, adapter: Adapter, sender: str, number: int) -> None:
+        external = f"{sender}-{number}"
+        self.ledger.tried[external] = (sender, number)
+        began = time.perf_counter()
+        await adapter.publish(message(external, sender, f"Mensaje {number} con una devolucion"))
+        self.latencies.append(time.perf_counter() - began)
+        self.ledger.taken.add(external)
+
+    async def _answer(self, person: Person) -> None:
+        """An agent answers and resolves, so that places become free and conversations come back."""
+        while True:
+            with contextlib.suppress(Refused):
+                page = await person.api.get("/conversations", assignee="me", status="open", limit=5)
+                for conversation in page["items"]:
+                    where = f"/conversations/{conversation['id']}"
+                    reply = await person.api.post(f"{where}/messages", {"text": "Un momento, por favor"})
+                    self.ledger.replies.add(reply["id"])
+                    await person.api.post(f"{where}/resolve")
+                    self.resolved += 1
+            await asyncio.sleep(0.5)
