@@ -250,8 +250,8 @@ def application(service: Service) -> FastAPI:
         app.state.runtime = runtime
         watchdog = health.LoopWatchdog(service.settings.loop_stall_seconds)
         watchdog.start()
-        await runtime.start()
         try:
+            await runtime.start()
             yield
         finally:
             await runtime.stop()

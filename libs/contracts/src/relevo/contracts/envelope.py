@@ -88,7 +88,7 @@ class Envelope:
             )
         except KeyError as missing:
             raise MalformedEnvelope(f"header {missing.args[0]} is missing") from None
-        except ValueError as bad:
+        except (ValueError, OverflowError) as bad:
             raise MalformedEnvelope(f"a header cannot be read: {bad}") from None
 
 

@@ -42,6 +42,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/rule-executions", "automation"),
     Route("/reports", "reporting"),
     Route("/webchat", "channels"),
+    Route("/channels", "channels"),
     Route("/socket", "realtime"),
     Route("/notifications", "notification"),
 )

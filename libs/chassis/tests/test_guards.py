@@ -1,0 +1,79 @@
+"""Guards against what the client libraries are known to do: measured traps, each with the place that stops it."""
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from relevo.chassis.bus import Bus
+
+
+def test_a_connection_that_the_client_library_closed_for_good_ends_the_process():
+    """FastStream's pull loops spin at full load on a closed connection: the process must go, with code 70."""
+    program = textwrap.dedent(
+        """
+        import asyncio
+        from relevo.chassis.bus import Bus
+
+        async def main():
+            bus = Bus("presence", "nats://127.0.0.1:1", None)
+            await bus._closed()
+            raise SystemExit("still here")
+
+        asyncio.run(main())
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 70, done.stderr
+
+
+async def test_our_own_closing_is_no_failure():
+    bus = Bus("presence", "nats://127.0.0.1:1", None)
+    bus.stopping = True
+    await bus._closed()
+
+
+async def test_the_connection_never_gives_up_and_notices_a_half_open_socket():
+    bus = Bus("presence", "nats://127.0.0.1:1", None)
+    options = bus.broker._connection_kwargs
+    assert options["max_reconnect_attempts"] == -1
+    assert options["ping_interval"] * options["max_outstanding_pings"] <= 30
+    assert options["inbox_prefix"] == "_INBOX_presence"
+
+
+async def test_a_stopped_reader_stops_although_a_cancellation_is_swallowed():
+    """On Python 3.11 wait_for can swallow a cancellation; readers therefore end by a flag as well."""
+    from relevo.chassis.reader import _Feed
+
+    class Stubborn(_Feed):
+        async def _run(self) -> None:
+            while not self._closing.is_set():
+                try:
+                    await asyncio.sleep(0.01)
+                except asyncio.CancelledError:
+                    continue
+
+    feed = Stubborn.__new__(Stubborn)
+    feed._closing, feed._restart = asyncio.Event(), asyncio.Event()
+    feed._task = asyncio.create_task(feed._run())
+    async with asyncio.timeout(3):
+        await feed.close()
+    assert feed._task.done()
+
+
+@pytest.mark.parametrize("name", ["reader.before_transaction", "relay.after_publish", "transaction.after_commit"])
+def test_a_crash_point_kills_at_once(name):
+    program = (
+        f"from relevo.chassis.crash import crash_point\ncrash_point('other')\ncrash_point({name!r})\nprint('alive')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"RELEVO_CRASH": name},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 137
+    assert "alive" not in done.stdout
