@@ -1,0 +1,3 @@
+from relevo.chassis.migrations import run
+
+run()

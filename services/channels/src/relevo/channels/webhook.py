@@ -1,0 +1,202 @@
+"""Delivers the messages of API inboxes to their webhooks: signed, in order within a conversation, at least once."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import socket
+import time
+from collections import Counter
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+import httpx
+import structlog
+from relevo.channels import secrecy, store
+from relevo.channels.domain import addresses, signing
+from relevo.channels.domain.outcome import Failed, Sent, delay, of_answer
+from relevo.channels.inboxes import Inboxes
+from relevo.channels.reports import status_of
+from relevo.channels.settings import Settings
+from relevo.chassis import Runtime
+from relevo.chassis.crash import crash_point
+from relevo.chassis.database import Tx
+from relevo.contracts.base import now
+from relevo.contracts.conversation import OutboundMessage
+from relevo.contracts.ingest import InboxState
+
+log = structlog.get_logger("relevo.channels")
+
+_POLL: Final = 1.0
+_BOTH_SECRETS: Final = timedelta(days=1)
+_MAX_ANSWER: Final = 64 * 1024
+
+
+def new_secret() -> str:
+    """A secret to sign with, as it is shown."""
+    return f"whsec_{secrets.token_urlsafe(32)}"
+
+
+async def keys(tx: Tx, settings: Settings, inbox: InboxState) -> list[bytes]:
+    """What the inbox's webhooks are signed with: its secret, and for a day the one before. Makes one if there is none."""
+    found = await store.secrets(tx, inbox.account_id, inbox.id)
+    if found is None:
+        sealed = secrecy.seal(settings.key, new_secret().encode(), label=inbox.id)
+        await store.first_secret(tx, inbox.account_id, inbox.id, sealed, now())
+        found = await store.secrets(tx, inbox.account_id, inbox.id)
+        assert found is not None
+    opened = [secrecy.unseal(settings.key, found.sealed, label=inbox.id)]
+    if found.previous is not None and found.rotated_at > now() - _BOTH_SECRETS:
+        opened.append(secrecy.unseal(settings.key, found.previous, label=inbox.id))
+    return opened
+
+
+class Deliverer:
+    """Works off the deliveries that are due. Any number of replicas may."""
+
+    def __init__(self, runtime: Runtime, inboxes: Inboxes) -> None:
+        settings = runtime.settings
+        assert isinstance(settings, Settings)
+        self._settings = settings
+        self._runtime = runtime
+        self._inboxes = inboxes
+        self._wake: asyncio.Event = runtime.extra["deliveries"]
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._of_inbox: Counter[str] = Counter()
+        self._of_one = max(settings.webhook_parallel // 4, 1)
+
+    async def run(self) -> None:
+        """Deliver until stopped."""
+        async with httpx.AsyncClient(
+            timeout=self._settings.webhook_timeout, follow_redirects=False, trust_env=False
+        ) as client:
+            try:
+                while not self._runtime.stopping.is_set():
+                    self._wake.clear()
+                    started = 0
+                    try:
+                        started = await self._start_due(client)
+                    except Exception as error:  # noqa: BLE001 — the database may be away; deliveries wait safely
+                        log.warning("deliveries_again", error=repr(error)[:300])
+                    if not started:
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(_POLL):
+                                await self._wake.wait()
+            finally:
+                for task in self._under_way:
+                    task.cancel()
+                await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _start_due(self, client: httpx.AsyncClient) -> int:
+        free = self._settings.webhook_parallel - len(self._under_way)
+        if free <= 0:
+            return 0
+        busy = {inbox for inbox, count in self._of_inbox.items() if count >= self._of_one}
+        # Longer than name, connection, sending and answer can take together: no second attempt meanwhile.
+        claim = self._settings.webhook_timeout * 5
+        async with self._runtime.database.begin() as tx:
+            due = await store.claim(tx, busy, limit=free, of_one=self._of_one, seconds=claim)
+        for row in due:
+            self._of_inbox[row.inbox_id] += 1
+            task = asyncio.create_task(self._deliver(client, row), name="webhook")
+            self._under_way.add(task)
+            task.add_done_callback(partial(self._ended, row.inbox_id))
+        return len(due)
+
+    def _ended(self, inbox_id: str, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._of_inbox -= Counter([inbox_id])
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()):
+            log.warning("delivery_again", error=repr(error)[:300])  # when its claim runs out
+
+    async def _deliver(self, client: httpx.AsyncClient, row: Any) -> None:
+        message = OutboundMessage.model_validate_json(row.body)
+        outcome = await self._attempt(client, row.inbox_id, message)
+        crash_point("channels.after_webhook")
+        async with self._runtime.database.begin() as tx:
+            match outcome:
+                case Sent():
+                    news = await store.delivered(tx, row.message_id)
+                    status = status_of(
+                        row.message_id, message.recipient_id, outcome.status, external_id=outcome.external_id
+                    )
+                case Failed() if outcome.permanent or row.attempts >= self._settings.webhook_attempts:
+                    news = await store.failed(tx, row.message_id, outcome.error)
+                    status = status_of(row.message_id, message.recipient_id, "failed", error=outcome.error)
+                case Failed():
+                    first = timedelta(seconds=self._settings.webhook_backoff)
+                    wait = delay(row.attempts, first, outcome.retry_after)
+                    await store.again(tx, row.message_id, wait, outcome.error)
+                    return
+            if news:
+                await store.report(tx, row.account_id, row.inbox_id, [status])
+        self._runtime.extra["reports"].set()
+
+    async def _attempt(self, client: httpx.AsyncClient, inbox_id: str, message: OutboundMessage) -> Sent | Failed:
+        inbox = await self._inboxes.get(inbox_id)
+        if inbox is None or inbox.webhook_url is None:
+            return Failed("the inbox has no webhook any more", permanent=True)
+        async with self._runtime.database.begin() as tx:
+            signed_with = await keys(tx, self._settings, inbox)
+        body = json.dumps({"type": "message", "data": message.model_dump(mode="json")}, ensure_ascii=False).encode()
+        timestamp = int(time.time())
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "Relevo",
+            signing.TIMESTAMP: str(timestamp),
+            signing.SIGNATURE: signing.signature(signed_with, timestamp, body),
+            signing.DELIVERY: message.message_id,
+        }
+        try:
+            request = await self._request(client, inbox.webhook_url, headers, body)
+            if isinstance(request, Failed):
+                return request
+            async with asyncio.timeout(self._settings.webhook_timeout * 2):  # an answer may also drip
+                answer = await client.send(request, stream=True)
+                try:
+                    return of_answer(answer.status_code, answer.headers.get("retry-after"), await _json(answer))
+                finally:
+                    await answer.aclose()
+        except (httpx.HTTPError, TimeoutError, httpx.InvalidURL, OSError) as error:
+            # Its text may hold the address with a secret in it: the kind says enough.
+            return Failed(f"the webhook could not be reached ({type(error).__name__})", permanent=False)
+
+    async def _request(
+        self, client: httpx.AsyncClient, address: str, headers: dict[str, str], body: bytes
+    ) -> httpx.Request | Failed:
+        """The request to the very address that was checked: a name is resolved once, whatever it says later."""
+        url = httpx.URL(address)
+        if url.scheme not in ("http", "https") or not url.host:
+            return Failed("the webhook's address is not http:// or https://", permanent=True)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+        chosen = addresses.choose(
+            [str(entry[4][0]) for entry in found], allow_private=self._settings.webhooks_allow_private
+        )
+        if chosen is None:
+            return Failed(
+                "the webhook's address is within a private network; RELEVO_WEBHOOKS_ALLOW_PRIVATE=true allows it",
+                permanent=True,
+            )
+        return client.build_request(
+            "POST",
+            url.copy_with(host=chosen),
+            headers={**headers, "Host": url.netloc.decode()},
+            content=body,
+            extensions={"sni_hostname": url.host},
+        )
+
+
+async def _json(answer: httpx.Response) -> Any:
+    """The answer's body if it is small and JSON, else None."""
+    raw = b""
+    async for chunk in answer.aiter_bytes():
+        raw += chunk
+        if len(raw) > _MAX_ANSWER:
+            return None
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return None

@@ -1,0 +1,111 @@
+"""What channels decide."""
+
+import hashlib
+import hmac
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from relevo.channels import secrecy
+from relevo.channels.domain import addresses, outcome, signing
+from relevo.channels.domain.rate import Buckets
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+ANA = signing.Visitor("v", "a", "i", "Ana", int((NOON + timedelta(days=1)).timestamp()))
+
+
+@pytest.mark.parametrize(
+    "private",
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "192.168.0.1",
+        "172.16.9.9",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "::1",
+        "fe80::1%eth0",
+        "fd00::1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::a00:1",
+        "2002:7f00:1::",
+        "224.0.0.1",
+        "ff0e::1",
+    ],
+)
+def test_private_addresses_are_refused(private):
+    assert not addresses.is_public(private)
+    assert addresses.choose([private], allow_private=False) is None
+    assert addresses.choose([private, "1.1.1.1"], allow_private=False) == "1.1.1.1"
+    assert addresses.choose([private], allow_private=True) == private
+
+
+@pytest.mark.parametrize("public", ["1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_public_addresses_pass(public):
+    assert addresses.is_public(public)
+
+
+def test_signatures_are_what_the_docs_say():
+    signed = signing.signature([b"new", b"old"], 1700000000, b'{"a":1}')
+    want = [hmac.new(secret, b'1700000000.{"a":1}', hashlib.sha256).hexdigest() for secret in (b"new", b"old")]
+    assert signed == f"v1={want[0]},v1={want[1]}"
+
+
+def test_visitor_tokens():
+    token = signing.visitor_token(b"k" * 32, ANA)
+    assert signing.read_visitor_token(b"k" * 32, token, "i", NOON) == ANA
+    assert signing.read_visitor_token(b"x" * 32, token, "i", NOON) is None
+    assert signing.read_visitor_token(b"k" * 32, token, "other", NOON) is None
+    assert signing.read_visitor_token(b"k" * 32, token, "i", NOON + timedelta(days=2)) is None
+    forged = signing.visitor_token(b"x" * 32, replace(ANA, id="w")).split(".")[0]
+    assert signing.read_visitor_token(b"k" * 32, f"{forged}.{token.split('.')[1]}", "i", NOON) is None
+
+
+@given(st.text())
+def test_no_text_is_a_token_or_an_error(text):
+    assert signing.read_visitor_token(b"k" * 32, text, "i", NOON) is None
+
+
+def test_what_is_sealed_opens_with_the_same_key_and_label_only():
+    sealed = secrecy.seal(b"k" * 32, b"secret", label="one")
+    assert secrecy.unseal(b"k" * 32, sealed, label="one") == b"secret"
+    with pytest.raises(secrecy.InvalidTag):
+        secrecy.unseal(b"k" * 32, sealed, label="two")
+
+
+@pytest.mark.parametrize(("status", "permanent"), [(400, True), (302, True), (429, False), (500, False), (408, False)])
+def test_failures(status, permanent):
+    read = outcome.of_answer(status, "7", None)
+    assert isinstance(read, outcome.Failed)
+    assert read.permanent is permanent
+    assert read.retry_after == timedelta(seconds=7)
+
+
+def test_successes():
+    assert outcome.of_answer(204, None, None) == outcome.Sent()
+    told = {"status": "delivered", "external_id": "x"}
+    assert outcome.of_answer(200, None, told) == outcome.Sent("delivered", "x")
+    assert outcome.of_answer(200, None, {"status": 7, "external_id": ["x"]}) == outcome.Sent()
+
+
+@given(st.integers(1, 10_000), st.floats(0.01, 3600))
+def test_delays_grow_to_an_hour(attempts, first):
+    wait = outcome.delay(attempts, timedelta(seconds=first), None)
+    assert wait <= outcome.delay(attempts + 1, timedelta(seconds=first), None) <= timedelta(hours=1)
+
+
+@given(st.lists(st.floats(0, 5), max_size=60))
+def test_no_window_lets_more_through_than_burst_and_rate(gaps):
+    buckets, clock, passed = Buckets(2, 5), 0.0, []
+    for gap in gaps:
+        clock += gap
+        wait = buckets.take("k", clock)
+        assert wait >= 0
+        if not wait:
+            passed.append(clock)
+    for first, start in enumerate(passed):
+        for last in range(first, len(passed)):
+            assert last - first + 1 <= 5 + 2 * (passed[last] - start) + 1e-6
