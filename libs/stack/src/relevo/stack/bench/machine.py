@@ -58,6 +58,13 @@ def usage_of(pids: Mapping[str, int]) -> dict[str, Usage]:
     return {name: _usage(pid, children) for name, pid in pids.items()}
 
 
+def busy_seconds() -> float:
+    """CPU seconds that the whole machine has spent since it began, with what its host took away from it."""
+    fields = [int(value) for value in (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:]]
+    user, nice, system, _idle, _waiting, irq, softirq, stolen = fields[:8]
+    return (user + nice + system + irq + softirq + stolen) / os.sysconf("SC_CLK_TCK")
+
+
 def _children() -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     for entry in _PROC.iterdir():

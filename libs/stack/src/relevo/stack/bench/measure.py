@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -54,7 +54,7 @@ QUICK = Plan(
     floor_seconds=1.0,
     agents=4,
     contacts=100,
-    probes=2,
+    probes=6,
     precision=1.0,
 )
 
@@ -80,6 +80,10 @@ class Sustained:
     run: Run
     half: Run
     costs: list[Cost]
+    bench_cores: float
+    """What measuring itself took: load generator, metrics consumer, this process."""
+    other_cores: float
+    """What everything else on the machine took meanwhile. The figures are only as good as this is small."""
     probes: list[Run]
 
 
@@ -152,6 +156,7 @@ class Measurement:
         self._plan = plan
         self._say = say
         self._note = note
+        self._bench: dict[str, int] = {}
 
     async def take(self, *, leave: bool) -> Result:
         """Measure. ``leave``: the stack lives on, so that what was made in it is put to rest afterwards.
@@ -168,6 +173,7 @@ class Measurement:
         try:
             async with self._workers(made) as (loader, watcher):
                 driver = Driver(loader, watcher, self._say)
+                self._bench = {"loader": loader.pid, "watcher": watcher.pid}
                 carried = await self._fill(driver)
                 rest = await self._rest(driver)
                 mix, written = await self._sustained(driver, "mix", carried["mix"])
@@ -254,25 +260,35 @@ class Measurement:
         for _ in range(_CONFIRMATIONS):
             if rate is None:
                 break
-            run, costs, written = await self._confirm(driver, scenario, rate)
-            self._note(f"{scenario} {plan.seconds:.0f} s {describe(run)}")
-            if run.held:
+            found, written = await self._confirm(driver, scenario, rate)
+            self._note(f"{scenario} {plan.seconds:.0f} s {describe(found.run)}")
+            if found.run.held:
                 half = await driver.run(scenario, rate / 2, plan.half_load_seconds)
-                return Sustained(scenario, rate, run, half, costs, probes), written
+                return replace(found, half=half, probes=probes), written
+            probes.append(found.run)
             rate *= _CAREFUL
         raise StackError(
             f"no rate of {scenario} held", "The machine is too busy with something else, or too slow", Exit.FAILED
         )
 
-    async def _confirm(self, driver: Driver, scenario: Scenario, rate: float) -> tuple[Run, list[Cost], Writes]:
-        place, pids = self._place, self._place.pids
+    async def _confirm(self, driver: Driver, scenario: Scenario, rate: float) -> tuple[Sustained, Writes]:
+        """The full time at this rate, with what it took. The run at half of it is still to come."""
+        place = self._place
         databases = place.dsn_of()
         written = machine.writes(place.monitoring_url, databases)
+        pids = {**place.pids, **self._bench}
         before, began = machine.usage_of(pids), time.monotonic()
+        busy, own = machine.busy_seconds(), time.process_time()
         run = await driver.run(scenario, rate, self._plan.seconds)
-        after, took = machine.usage_of(pids), time.monotonic() - began
+        took, own = time.monotonic() - began, time.process_time() - own
+        after, busy = machine.usage_of(pids), machine.busy_seconds() - busy
         await asyncio.sleep(_COUNTERS_LATE)
-        return run, costs(before, after, run, took), machine.writes(place.monitoring_url, databases).since(written)
+        all_costs = costs(before, after, run, took)
+        bench_cores = own / took + sum(cost.cores for cost in all_costs if cost.name in self._bench)
+        stack = [cost for cost in all_costs if cost.name not in self._bench]
+        others = busy / took - bench_cores - sum(cost.cores for cost in stack)
+        found = Sustained(scenario, rate, run, run, stack, bench_cores, max(others, 0.0), [])
+        return found, machine.writes(place.monitoring_url, databases).since(written)
 
     async def _floor(self, written: Writes, messages: int) -> FloorResult:
         self._say("the floor")
@@ -312,7 +328,7 @@ class Measurement:
 
 
 def costs(before: Mapping[str, Usage], after: Mapping[str, Usage], run: Run, took: float) -> list[Cost]:
-    """What each process took for a run, the most expensive first; the load generator's with them."""
+    """What each process took for a run, the most expensive first."""
     found = [
         Cost(name, (used.cpu - before[name].cpu) / run.sent, (used.cpu - before[name].cpu) / took, used.rss)
         for name, used in after.items()

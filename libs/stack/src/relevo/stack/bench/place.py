@@ -98,7 +98,7 @@ def running(home: Home) -> Place:
 
 @contextmanager
 def own(scale: Sequence[str] = ()) -> Iterator[Place]:
-    """A stack in a temporary home on free ports, ended and removed afterwards."""
+    """A stack in a temporary home on free ports, ended and removed afterwards; after an error its logs stay."""
     home = Home(Path(tempfile.mkdtemp(prefix="relevo-bench-")))
     log = home.path / "supervisor.log"
     environment = {
@@ -121,6 +121,7 @@ def own(scale: Sequence[str] = ()) -> Iterator[Place]:
             start_new_session=True,
         )
     servers: Path | None = None
+    well = False
     try:
 
         def settled() -> bool:
@@ -131,6 +132,7 @@ def own(scale: Sequence[str] = ()) -> Iterator[Place]:
             raise StackError(f"the stack to be measured did not start:\n{tail(log)}", code=Exit.FAILED)
         servers = home.place.root
         yield running(home)
+        well = True
     finally:
         process.terminate()
         try:
@@ -138,9 +140,10 @@ def own(scale: Sequence[str] = ()) -> Iterator[Place]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        shutil.rmtree(home.path, ignore_errors=True)
         if servers is not None:
             shutil.rmtree(servers, ignore_errors=True)
+        if well:
+            shutil.rmtree(home.path, ignore_errors=True)
 
 
 def _status(home: Home) -> dict[str, Any] | None:

@@ -41,7 +41,15 @@ def _table(title: str, *columns: str) -> Table:
 
 def _rates(result: Result) -> Table:
     table = _table(
-        "Sustained", "scenario", "messages/s", "for", "sent", "backlog at the end", "loader behind", "loader CPU"
+        "Sustained",
+        "scenario",
+        "messages/s",
+        "for",
+        "sent",
+        "backlog at the end",
+        "loader behind",
+        "CPU of the bench",
+        "of others on this machine",
     )
     for part in (result.mix, result.s1):
         run = part.run
@@ -52,7 +60,8 @@ def _rates(result: Result) -> Table:
             f"{run.sent:,}",
             f"{run.drained:.2f} s",
             f"{run.slip * 1000:.0f} ms",
-            f"{run.loader_cpu / run.took:.0%}",
+            f"{part.bench_cores:.0%}",
+            f"{part.other_cores:.0%}",
         )
     return table
 
