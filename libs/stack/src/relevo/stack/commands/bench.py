@@ -35,7 +35,7 @@ def bench(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Where the figures go. [default: bench.json in RELEVO_HOME]"),
+        typer.Option("--json", metavar="FILE", help="Where the figures go. Default: bench.json in RELEVO_HOME."),
     ] = None,
 ) -> None:
     """Measure throughput, latency and cost of a whole stack, beside a floor measured in the same run.
