@@ -86,7 +86,7 @@ class Stored:
 
     @property
     def id(self) -> str:
-        return self.headers.get("Nats-Msg-Id", "")
+        return self.headers.get("ce-id", "")
 
     def json(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.body)
@@ -116,15 +116,15 @@ class Streams:
             for name in await self.names()
         }
 
-    async def read(self, stream: str, subject: str = ">", *, bodies: bool = True) -> AsyncIterator[Stored]:
-        """Everything the stream holds now below a subject, oldest first."""
+    async def read(self, stream: str, *, bodies: bool = True) -> AsyncIterator[Stored]:
+        """Everything the stream holds now, oldest first."""
         config = {
             "ack_policy": "none",
             "deliver_policy": "all",
             "mem_storage": True,
             "inactive_threshold": 60_000_000_000,
             "headers_only": not bodies,
-        } | ({"filter_subject": subject} if subject != ">" else {})
+        }
         made = await self._ask(f"$JS.API.CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
         left = made["num_pending"]
         inbox = self._client.new_inbox()
@@ -206,11 +206,7 @@ async def judge(where: Where, ledger: Ledger, *, read_back: int | None = None) -
     _decisions(where, verdict)
     _aside(where, verdict)
     async with streams(where) as bus:
-        await _outboxes(where, bus, verdict)
-        await _story(where, bus, ledger, verdict)
-        await _facts(where, bus, verdict)
-        await _outbound(where, bus, ledger, verdict)
-        await _assigned(where, bus, verdict)
+        await _streams(where, ledger, bus, verdict)
     await _over_http(where, ledger, verdict, read_back)
     return verdict
 
@@ -368,8 +364,155 @@ def _aside(where: Where, verdict: Verdict) -> None:
     verdict.blame("quarantined", kept)
 
 
-async def _outboxes(where: Where, bus: Streams, verdict: Verdict) -> None:
-    """What the services committed to say is what the streams hold: each once."""
+class Listener:
+    """Looks at the messages of one stream as they pass, and says at the end what is wrong with them."""
+
+    bodies = True
+
+    def __init__(self, where: Where, ledger: Ledger) -> None:
+        self.where = where
+        self.ledger = ledger
+
+    def hear(self, message: Stored) -> None:
+        """One message of the judged account, in the stream's order."""
+
+    def conclude(self, verdict: Verdict) -> None:
+        """After the last one."""
+
+
+class Accepted(Listener):
+    """EVT_INGEST: ingest accepted each event once."""
+
+    def __init__(self, where: Where, ledger: Ledger) -> None:
+        super().__init__(where, ledger)
+        self.times: Counter[str] = Counter()
+
+    def hear(self, message: Stored) -> None:
+        if message.subject.endswith(".message_received"):
+            self.times[message.json()["external_id"]] += 1
+
+    def conclude(self, verdict: Verdict) -> None:
+        verdict.blame("accepted twice", [external for external, n in self.times.items() if n > 1])
+        verdict.blame("never accepted", sorted(self.ledger.taken - self.times.keys()))
+
+
+class Stories(Listener):
+    """EVT_CONVERSATION: the story of every conversation and contact counts 1, 2, 3… in the stream's own order."""
+
+    bodies = False
+
+    def __init__(self, where: Where, ledger: Ledger) -> None:
+        super().__init__(where, ledger)
+        self.count: Counter[str] = Counter()
+        self.gaps: list[str] = []
+
+    def hear(self, message: Stored) -> None:
+        entity, number = message.headers["ce-subject"], int(message.headers.get("relevo-sequence", "0"))
+        self.count[entity] += 1
+        if number != self.count[entity]:
+            self.gaps.append(f"{entity}: number {number} where {self.count[entity]} was due (sequence {message.seq})")
+            self.count[entity] = number
+
+    def conclude(self, verdict: Verdict) -> None:
+        verdict.blame("gaps in stories", self.gaps)
+
+
+class Facts(Listener):
+    """METRICS: what is measured is what is stored; facts on the stream, in the database, and the deltas agree."""
+
+    def __init__(self, where: Where, ledger: Ledger) -> None:
+        super().__init__(where, ledger)
+        self.metrics: dict[str, str] = {}
+        self.again: list[str] = []
+        self.deltas: Counter[str] = Counter()
+
+    def hear(self, message: Stored) -> None:
+        body = message.json()
+        if "fact_id" in body:
+            if body["fact_id"] in self.metrics:
+                self.again.append(body["fact_id"])
+            self.metrics[body["fact_id"]] = body["metric"]
+        elif "minute" in body:
+            self.deltas[body["metric"]] += body["count"]
+
+    def conclude(self, verdict: Verdict) -> None:
+        account = self.where.account
+        counted = Counter(self.metrics.values())
+        verdict.figures["facts"] = len(self.metrics)
+        verdict.blame("facts twice", self.again)
+        kept = {
+            row[0]
+            for row in rows(self.where, "reporting", "select fact_id::text from facts where account_id = %s", account)
+        }
+        verdict.blame("facts not in the database", self.metrics.keys() - kept)
+        verdict.blame("facts not on the stream", kept - self.metrics.keys())
+        _compare(verdict, "deltas that do not add up", counted, self.deltas)
+        minutes = "select metric, sum(count)::int from rollup_minute where account_id = %s group by 1"
+        _compare(verdict, "roll-ups that differ", counted, dict(rows(self.where, "reporting", minutes, account)))
+        kinds = """
+            select kind, count(*) from messages where account_id = %s and conversation_id is not null group by 1
+        """
+        stored = dict(rows(self.where, "conversation", kinds, account))
+        opened = rows(self.where, "conversation", "select count(*) from conversations where account_id = %s", account)
+        happened = {
+            "messages_in": stored.get("incoming", 0),
+            "messages_out": stored.get("outgoing", 0),
+            "conversations_opened": opened[0][0],
+        }
+        _compare(verdict, "metrics that differ", happened, counted)
+
+
+def _compare(verdict: Verdict, kind: str, wanted: Mapping[str, int], found: Mapping[str, int]) -> None:
+    verdict.blame(
+        kind, [f"{name}: {found.get(name, 0)} of {n}" for name, n in wanted.items() if found.get(name, 0) != n]
+    )
+
+
+class Outbound(Listener):
+    """OUTBOUND: every reply was sent out once, and the adapter was handed it (perhaps again, after a fault)."""
+
+    def __init__(self, where: Where, ledger: Ledger) -> None:
+        super().__init__(where, ledger)
+        self.times: Counter[str] = Counter()
+
+    def hear(self, message: Stored) -> None:
+        self.times[message.json()["message_id"]] += 1
+
+    def conclude(self, verdict: Verdict) -> None:
+        verdict.blame("replies not sent out", sorted(self.ledger.replies - self.times.keys()))
+        verdict.blame("replies sent out twice", [m for m, n in self.times.items() if n > 1])
+        verdict.blame("replies not handed over", sorted(self.ledger.replies - self.ledger.handed.keys()))
+        verdict.figures["handed over again"] = sum(n - 1 for n in self.ledger.handed.values())
+
+
+class Decided(Listener):
+    """EVT_ASSIGNMENT: what was decided was said, and nothing else."""
+
+    def __init__(self, where: Where, ledger: Ledger) -> None:
+        super().__init__(where, ledger)
+        self.told: set[str] = set()
+
+    def hear(self, message: Stored) -> None:
+        self.told.add(message.json()["decision_id"])
+
+    def conclude(self, verdict: Verdict) -> None:
+        statement = "select id::text from decisions where account_id = %s"
+        decided = {row[0] for row in rows(self.where, "assignment", statement, self.where.account)}
+        verdict.blame("decisions untold", decided - self.told)
+        verdict.blame("told but not decided", self.told - decided)
+
+
+LISTENERS: Mapping[str, type[Listener]] = {
+    "EVT_INGEST": Accepted,
+    "EVT_CONVERSATION": Stories,
+    "EVT_ASSIGNMENT": Decided,
+    "METRICS": Facts,
+    "OUTBOUND": Outbound,
+}
+
+
+async def _streams(where: Where, ledger: Ledger, bus: Streams, verdict: Verdict) -> None:
+    """What the services committed to say is what the streams hold, each once; and what each stream tells is right."""
     said: dict[str, Counter[str]] = defaultdict(Counter)
     waiting = []
     for service in where.databases:
@@ -382,107 +525,18 @@ async def _outboxes(where: Where, bus: Streams, verdict: Verdict) -> None:
     for stream in await bus.names():
         if stream == "INBOUND":
             continue
-        held = Counter([message.id async for message in bus.read(stream, bodies=False)])
+        listener = LISTENERS.get(stream, Listener)(where, ledger)
+        held: Counter[str] = Counter()
+        async for message in bus.read(stream, bodies=stream in LISTENERS and listener.bodies):
+            held[message.id] += 1
+            if where.account in message.subject:
+                listener.hear(message)
+        listener.conclude(verdict)
         total += held.total()
         verdict.blame("published twice", [f"{stream}: {event}" for event, n in held.items() if n > 1])
         verdict.blame("not in the stream", [f"{stream}: {event}" for event in said[stream] if event not in held])
         verdict.blame("not in an outbox", [f"{stream}: {event}" for event in held if event not in said[stream]])
     verdict.figures["events published"] = total
-
-
-async def _story(where: Where, bus: Streams, ledger: Ledger, verdict: Verdict) -> None:
-    """Ingest accepted each event once; the story of every conversation counts 1, 2, 3… in the stream's own order."""
-    times: Counter[str] = Counter()
-    async for message in bus.read("EVT_INGEST", f"evt.ingest.*.{where.account}.*.message_received"):
-        times[message.json()["external_id"]] += 1
-    verdict.blame("accepted twice", [external for external, n in times.items() if n > 1])
-    verdict.blame("never accepted", sorted(ledger.taken - times.keys()))
-    count: Counter[str] = Counter()
-    gaps = []
-    async for message in bus.read("EVT_CONVERSATION", f"evt.conversation.*.{where.account}.>", bodies=False):
-        entity, number = message.headers["ce-subject"], int(message.headers.get("relevo-sequence", "0"))
-        count[entity] += 1
-        if number != count[entity]:
-            gaps.append(f"{entity}: number {number} where {count[entity]} was due (stream sequence {message.seq})")
-            count[entity] = number
-    verdict.blame("gaps in stories", gaps)
-
-
-async def _facts(where: Where, bus: Streams, verdict: Verdict) -> None:
-    """What is measured is what is stored: facts on the stream, in the database, and the deltas all add up."""
-    on_stream: dict[str, str] = {}
-    again = []
-    deltas: Counter[str] = Counter()
-    async for message in bus.read("METRICS", f"metrics.{where.account}.>"):
-        body = message.json()
-        if "fact_id" in body:
-            if body["fact_id"] in on_stream:
-                again.append(body["fact_id"])
-            on_stream[body["fact_id"]] = body["metric"]
-        elif "minute" in body:
-            deltas[body["metric"]] += body["count"]
-    verdict.blame("facts twice", again)
-    kept = dict(
-        rows(where, "reporting", "select fact_id::text, metric from facts where account_id = %s", where.account)
-    )
-    verdict.blame("facts not in the database", on_stream.keys() - kept.keys())
-    verdict.blame("facts not on the stream", kept.keys() - on_stream.keys())
-    counted = Counter(on_stream.values())
-    verdict.blame(
-        "deltas that do not add up", [f"{m}: {deltas[m]} of {n}" for m, n in counted.items() if deltas[m] != n]
-    )
-    stored = Counter(
-        dict(
-            rows(
-                where,
-                "conversation",
-                "select kind, count(*) from messages where account_id = %s and conversation_id is not null group by 1",
-                where.account,
-            )
-        )
-    )
-    opened = rows(where, "conversation", "select count(*) from conversations where account_id = %s", where.account)
-    expected = {
-        "messages_in": stored["incoming"],
-        "messages_out": stored["outgoing"],
-        "conversations_opened": opened[0][0],
-    }
-    verdict.figures["facts"] = len(on_stream)
-    verdict.blame(
-        "metrics that differ", [f"{m}: {counted[m]} facts, {n} stored" for m, n in expected.items() if counted[m] != n]
-    )
-    minutes = dict(
-        rows(
-            where,
-            "reporting",
-            "select metric, sum(count) from rollup_minute where account_id = %s group by 1",
-            where.account,
-        )
-    )
-    verdict.blame(
-        "roll-ups that differ", [f"{m}: {minutes.get(m)} of {n}" for m, n in counted.items() if minutes.get(m) != n]
-    )
-
-
-async def _outbound(where: Where, bus: Streams, ledger: Ledger, verdict: Verdict) -> None:
-    """Every reply went to the adapter's stream once, and the adapter was handed it."""
-    times: Counter[str] = Counter()
-    async for message in bus.read("OUTBOUND", f"outbound.{where.account}.>"):
-        times[message.json()["message_id"]] += 1
-    verdict.blame("replies not sent out", sorted(ledger.replies - times.keys()))
-    verdict.blame("replies sent out twice", [m for m, n in times.items() if n > 1])
-    verdict.blame("replies not handed over", sorted(ledger.replies - ledger.handed.keys()))
-    verdict.figures["handed over again"] = sum(n - 1 for n in ledger.handed.values())
-
-
-async def _assigned(where: Where, bus: Streams, verdict: Verdict) -> None:
-    """Assignment said what it decided."""
-    told: set[str] = set()
-    async for message in bus.read("EVT_ASSIGNMENT", f"evt.assignment.*.{where.account}.>"):
-        told.add(message.json()["decision_id"])
-    decided = rows(where, "assignment", "select id::text from decisions where account_id = %s", where.account)
-    verdict.blame("decisions untold", {row[0] for row in decided} - told)
-    verdict.blame("told but not decided", told - {row[0] for row in decided})
 
 
 async def _over_http(where: Where, ledger: Ledger, verdict: Verdict, read_back: int | None) -> None:

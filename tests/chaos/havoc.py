@@ -11,11 +11,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+import httpx
+from relevo.stack.process import free_port
 from whole_stack import WholeStack
 
 CRASH_EXIT = 137
 STOP_SECONDS = 5.0
-POINT_SECONDS = 12.0
+START_SECONDS = 20.0
+POINT_SECONDS = 6.0
 
 SERVICES = ("ingest", "conversation", "presence", "assignment", "automation", "reporting", "identity")
 EVERYWHERE = (
@@ -48,11 +51,14 @@ OWN = (
 """Crash points of one service's own that this load passes."""
 
 
-def points(*, deep: bool) -> list[tuple[str, str]]:
-    """Service and point; in the short run each common point in one service, in turn."""
+def points(luck: random.Random, *, deep: bool) -> list[tuple[str, str]]:
+    """Service and point, in any order; in the short run each common point in one service, as luck has it."""
     if deep:
-        return [*itertools.product(BUSY, EVERYWHERE), *OWN]
-    return [*zip(itertools.cycle(BUSY), EVERYWHERE, strict=False), *OWN]
+        found = [*itertools.product(BUSY, EVERYWHERE), *OWN]
+    else:
+        found = [*((luck.choice(BUSY), point) for point in EVERYWHERE), *OWN]
+    luck.shuffle(found)
+    return found
 
 
 @dataclass
@@ -79,6 +85,7 @@ class Havoc:
         """So many kills and stops of services, evenly spread; NATS once at a third, PostgreSQL once at two thirds."""
         pause = seconds / (number + 1)
         servers = {number // 3: "nats", number * 2 // 3: "postgres"}
+        stops: list[asyncio.Task[None]] = []
         for turn in range(number):
             await asyncio.sleep(pause)
             if turn in servers:
@@ -88,9 +95,10 @@ class Havoc:
                     self.note(f"restart {servers[turn]}")
             service = self.random.choice(SERVICES)
             if self.random.random() < 0.3:
-                await self._stop(service)
+                stops.append(asyncio.create_task(self._stop(service)))
             elif self.stack.signal(service, signal.SIGKILL):
                 self.note(f"kill {service}")
+        await asyncio.gather(*stops)
 
     async def _stop(self, service: str) -> None:
         pid = self.stack.pid(service)
@@ -100,30 +108,57 @@ class Havoc:
         try:
             await asyncio.sleep(STOP_SECONDS)
         finally:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # killed while it stood still
+                os.kill(pid, signal.SIGCONT)
 
-    async def sweep(self, wanted: list[tuple[str, str]], *, at_once: int) -> None:
-        """Join a replica armed with each point to its service; it takes half of the work, and dies at the point."""
-        queue = list(wanted)
+    async def sweep(self, wanted: list[tuple[str, str]], *, at_once: int, seconds: float) -> None:
+        """Join a replica armed with each point to its service: it takes half of the work, and dies at the point.
+
+        A point that was missed is tried once more; nothing is begun after so many seconds.
+        """
+        end = time.monotonic() + seconds
+        queue = [*wanted]
+        again: set[tuple[str, str]] = set()
 
         async def work() -> None:
             while queue:
-                service, point = queue.pop(0)
-                process = self.stack.replica(service, RELEVO_CRASH=f"{point}:{self.random.randint(1, 3)}")
+                service, point = one = queue.pop(0)
                 name = f"{service} {point}"
-                try:
-                    code = await _ended(process, POINT_SECONDS)
-                finally:
-                    if process.poll() is None:
-                        process.terminate()
-                if code == CRASH_EXIT:
+                if time.monotonic() > end:
+                    self.missed.append(f"{name} (no time)")
+                elif (code := await self._armed(service, point)) == CRASH_EXIT:
                     self.reached.append(name)
                     self.note(f"crash {name}")
-                else:
+                elif one in again:
                     self.missed.append(f"{name} ({code})")
-                    await _ended(process, 10)
+                else:
+                    again.add(one)
+                    queue.append(one)
 
         await asyncio.gather(*(work() for _ in range(at_once)))
+
+    async def _armed(self, service: str, point: str) -> int | None:
+        port = free_port()
+        process = self.stack.replica(service, RELEVO_CRASH=point, RELEVO_HTTP_PORT=str(port))
+        try:
+            await _ready(process, port, START_SECONDS)
+            return await _ended(process, POINT_SECONDS)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                await asyncio.to_thread(process.wait)
+
+
+async def _ready(process: subprocess.Popen[bytes], port: int, seconds: float) -> None:
+    """Wait until it is ready, has ended, or the time is over."""
+    async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while process.poll() is None:
+                    with contextlib.suppress(httpx.TransportError):
+                        if (await client.get(f"http://127.0.0.1:{port}/readyz")).is_success:
+                            return
+                    await asyncio.sleep(0.1)
 
 
 async def _ended(process: subprocess.Popen[bytes], seconds: float) -> int | None:

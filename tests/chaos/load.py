@@ -28,14 +28,14 @@ class Load:
     seconds: float = 0.0
     prefix: str = "c"
 
-    async def run(self, seconds: float) -> None:
-        """Send for so long; returns when everything sent was acknowledged."""
+    async def run(self, enough: asyncio.Event) -> None:
+        """Send until it is enough; returns when everything sent was acknowledged."""
         adapter = self.account.adapter(connect_timeout=30)
         adapter.on_outbound(self._hand)
         async with adapter:
             agents = [asyncio.create_task(self._answer(person)) for person in self.account.people]
             try:
-                await self._send(adapter, seconds)
+                await self._send(adapter, enough)
             finally:
                 for agent in agents:
                     agent.cancel()
@@ -53,14 +53,14 @@ class Load:
         self.ledger.handed[message.message_id] += 1
         return f"provider-{message.message_id}"
 
-    async def _send(self, adapter: Adapter, seconds: float) -> None:
+    async def _send(self, adapter: Adapter, enough: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         numbers: dict[str, int] = {}
         under_way: set[asyncio.Task[None]] = set()
         sent = 0
-        while (passed := loop.time() - began) < seconds:
-            due = int(passed * self.rate)
+        while not enough.is_set():
+            due = int((loop.time() - began) * self.rate)
             while sent < due and len(under_way) < MOST_UNDER_WAY:
                 sender = f"{self.prefix}{self.random.randrange(self.senders)}"
                 number = numbers[sender] = numbers.get(sender, 0) + 1

@@ -8,7 +8,7 @@ import json
 import os
 import random
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,19 @@ from whole_stack import Account, WholeStack
 
 RATE = float(os.environ.get("RELEVO_CHAOS_RATE", "200"))
 SENDERS = int(os.environ.get("RELEVO_CHAOS_SENDERS", "400"))
+SECONDS = float(os.environ.get("RELEVO_CHAOS_SECONDS", "60"))
+KILLS = int(os.environ.get("RELEVO_CHAOS_KILLS", "12"))
 SEED = int(os.environ.get("RELEVO_CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
 
 
-def where(stack: WholeStack, account: Account, token: str) -> checker.Where:
+def where(stack: WholeStack, account: Account) -> checker.Where:
     port = stack.environment["RELEVO_PG_PORT"]
     services = [name for name in stack.running() if (stack.home / "secrets" / f"postgres-{name}").exists()]
     return checker.Where(
         account=account.id,
         inbox=account.inbox_id,
         edge_url=stack.edge_url,
-        api_token=token,
+        api_token=account.api_token,
         nats_url=stack.nats_url,
         reader_creds=stack.home / "secrets" / "topology.creds",
         reader_inbox="_INBOX_topology",
@@ -42,21 +44,37 @@ def where(stack: WholeStack, account: Account, token: str) -> checker.Where:
     )
 
 
-async def chaos(stack: WholeStack, *, seconds: float, kills: int, deep: bool, read_back: int | None) -> checker.Verdict:
+@dataclass(frozen=True)
+class Size:
+    seconds: float
+    kills: int
+    points: list[tuple[str, str]]
+    read_back: int | None = None
+    settle: float = 90
+
+
+async def chaos(stack: WholeStack, size: Size) -> checker.Verdict:
     """One whole run: load and havoc together, then quiet, then the verdict, which is printed."""
-    luck = random.Random(SEED)
-    print(f"\nchaos: seed {SEED}, {seconds:g} s at {RATE:g} messages/s from {SENDERS} senders, {kills} kills")
+    print(f"\nchaos: seed {SEED}, {size.seconds:g} s, {RATE:g} messages/s of {SENDERS} senders, {size.kills} kills")
     async with stack.account("ana", "berta", "carlos", "diana") as account:
         for person in account.people:
             await person.be("available")
-        load = Load(account, SENDERS, RATE, luck)
+        load = Load(account, SENDERS, RATE, random.Random(SEED))
         havoc = Havoc(stack, random.Random(SEED))
-        look = where(stack, account, account.api_token)
-        await asyncio.gather(load.run(seconds), havoc.kills(kills, seconds), havoc.sweep(points(deep=deep), at_once=2))
+        look = where(stack, account)
+        enough = asyncio.Event()
+        sending = asyncio.create_task(load.run(enough))
+        await asyncio.gather(
+            asyncio.sleep(size.seconds),
+            havoc.kills(size.kills, size.seconds),
+            havoc.sweep(size.points, at_once=2, seconds=size.seconds),
+        )
+        enough.set()
+        await sending
         async with load.listening():
-            settled = await checker.quiet(look, load.ledger, 90)
+            settled = await checker.quiet(look, load.ledger, size.settle)
         began = time.monotonic()
-        verdict = await checker.judge(look, load.ledger, read_back=read_back)
+        verdict = await checker.judge(look, load.ledger, read_back=size.read_back)
     latencies = sorted(load.latencies)
     figures: dict[str, Any] = {
         "seed": SEED,
@@ -72,18 +90,24 @@ async def chaos(stack: WholeStack, *, seconds: float, kills: int, deep: bool, re
     verdict.figures = figures | verdict.figures
     print("\n".join(havoc.journal))
     print(verdict.text())
+    if report := os.environ.get("RELEVO_CHAOS_REPORT"):
+        Path(report).write_text(json.dumps(asdict(verdict), indent=1))  # noqa: ASYNC240 — nothing else runs any more
     return verdict
 
 
 @pytest.mark.timeout(300)
-async def test_nothing_is_lost_doubled_or_out_of_order(stack: WholeStack, tmp_path: Path) -> None:
-    verdict = await chaos(
-        stack,
-        seconds=float(os.environ.get("RELEVO_CHAOS_SECONDS", "60")),
-        kills=int(os.environ.get("RELEVO_CHAOS_KILLS", "12")),
-        deep=False,
-        read_back=40,
-    )
-    report = Path(os.environ.get("RELEVO_CHAOS_REPORT") or tmp_path / "chaos.json")
-    report.write_text(json.dumps(asdict(verdict), indent=1))  # noqa: ASYNC240 — nothing else runs any more
+async def test_nothing_is_lost_doubled_or_out_of_order(stack: WholeStack) -> None:
+    swept = points(random.Random(SEED), deep=False)
+    verdict = await chaos(stack, Size(seconds=SECONDS, kills=KILLS, points=swept, read_back=40))
     assert verdict.faults == {}
+    assert verdict.figures["crash points reached"] > 0
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(0)
+async def test_a_hundred_thousand_messages_and_sixty_kills(stack: WholeStack) -> None:
+    swept = points(random.Random(SEED), deep=True)
+    verdict = await chaos(stack, Size(seconds=max(SECONDS, 100_000 / RATE), kills=max(KILLS, 60), points=swept))
+    assert verdict.faults == {}
+    assert verdict.figures["acknowledged"] >= 100_000
+    assert verdict.figures["crash points missed"] == []
