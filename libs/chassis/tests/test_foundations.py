@@ -17,7 +17,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from relevo.chassis import directory, logging, telemetry
-from relevo.chassis.database import Database, create_engine
+from relevo.chassis.database import Database, Pool
 from relevo.chassis.health import LoopWatchdog
 from relevo.chassis.migrations import _LOCK, migrate
 from relevo.chassis.problems import from_validation
@@ -148,7 +148,7 @@ async def test_an_older_state_never_replaces_a_newer(servers):
     with psycopg.connect(dsn) as connection:
         for ddl in directory.DDL_V1:
             connection.execute(ddl)
-    db = Database(create_engine(dsn, service="test", pool_size=2, lease_seconds=4), "test")
+    db = Database(Pool(dsn, service="test", size=2, lease_seconds=4), "test")
     account, team = new_id(), new_id()
 
     def state(name: str) -> TeamState:

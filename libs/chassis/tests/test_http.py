@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 from relevo.chassis import directory, idempotency, telemetry, timers
 from relevo.chassis.auth import Principal, access_token, hash_key, new_key, require, require_adapter
-from relevo.chassis.database import Database, create_engine
+from relevo.chassis.database import Database, Pool
 from relevo.chassis.http import Db, Rt, create_app
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page, decode, page
@@ -180,7 +180,7 @@ class World:
 
 @asynccontextmanager
 async def world(dsn: str) -> AsyncIterator[World]:
-    db = Database(create_engine(dsn, service="test", pool_size=4, lease_seconds=4), "test")
+    db = Database(Pool(dsn, service="test", size=4, lease_seconds=4), "test")
     app = create_app("test", routes(), ServiceSettings(database_url=dsn, http_max_body_bytes=2048))
     app.state.runtime = SimpleNamespace(database=db, missing=dict)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

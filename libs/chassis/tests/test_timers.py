@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 from relevo.chassis import timers
-from relevo.chassis.database import Database, create_engine
+from relevo.chassis.database import Database, Pool
 from relevo.contracts.base import now
 from sqlalchemy import text
 
@@ -28,7 +28,7 @@ def dsn(servers) -> str:
 
 @asynccontextmanager
 async def database(dsn: str) -> AsyncIterator[Database]:
-    db = Database(create_engine(dsn, service="test", pool_size=4, lease_seconds=4), "test")
+    db = Database(Pool(dsn, service="test", size=4, lease_seconds=4), "test")
     try:
         yield db
     finally:

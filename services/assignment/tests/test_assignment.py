@@ -258,7 +258,7 @@ async def test_what_cannot_be_decided_is_put_aside_and_the_rest_goes_on(service,
     assert (await holder(service, world, one, ana))["assignee_id"] == ana
     async with service.runtime.database.begin() as tx:
         errors = (await tx.execute(text("select error from journal where error is not null order by id"))).scalars()
-        assert [error.split(":")[0] for error in errors] == ["ValidationError", "DataError"]
+        assert [error.split(":")[0] for error in errors] == ["ValidationError", "InvalidTextRepresentation"]
 
 
 async def test_accounts_are_apart(service, world, settled):

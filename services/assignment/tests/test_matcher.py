@@ -5,6 +5,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from psycopg.errors import CheckViolation
 from relevo.assignment import matcher, store
 from relevo.assignment.domain.inputs import (
     AgentEdited,
@@ -22,12 +23,12 @@ from relevo.assignment.domain.pool import Pool, decide
 from relevo.assignment.domain.roster import Roster
 from relevo.assignment.matcher import Matcher
 from relevo.assignment.store import Note
-from relevo.chassis.database import Database, Tx, create_engine
+from relevo.chassis.database import Database, Tx
+from relevo.chassis.database import Pool as ConnectionPool
 from relevo.chassis.outbox import ensure_days
 from relevo.chassis.testing import template_database
 from relevo.contracts.base import new_id
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SHOWN = "conversation_id, version, kind, mode, actor, assignee_id, team_id, from_assignee_id, from_team_id, runners_up"
@@ -36,9 +37,9 @@ SHOWN = "conversation_id, version, kind, mode, actor, assignee_id, team_id, from
 @pytest.fixture
 async def database(servers):
     dsn = servers.create_database(template=template_database(servers, "relevo.assignment.migrations"))
-    one = Database(create_engine(dsn, service="assignment", pool_size=4, lease_seconds=4), "assignment")
+    one = Database(ConnectionPool(dsn, service="assignment", size=4, lease_seconds=4), "assignment")
     async with one.begin() as tx:
-        await ensure_days(tx.conn)
+        await ensure_days(tx)
     yield one
     await one.close()
 
@@ -142,14 +143,14 @@ async def test_a_row_that_commits_late_with_a_smaller_id_is_not_skipped(database
     account = new_id()
     async with database.begin() as tx:
         await store.append(tx, [Note(account, CapacitySet(new_id(), 1))])
-    async with database.engine.connect() as slow:
-        transaction = await slow.begin()
+    async with database.pool.connection() as slow:
+        await slow.execute("begin")
         await store.append(Tx("assignment", slow), [Note(account, CapacitySet(new_id(), 2))])
         async with database.begin() as quick:
             await store.append(quick, [Note(account, CapacitySet(new_id(), 3))])
         one = Matcher(database, 10)
         assert await one.work() == 2
-        await transaction.commit()
+        await slow.execute("commit")
         assert await one.work() == 1
 
 
@@ -157,6 +158,6 @@ async def test_the_database_refuses_a_load_below_zero(database):
     async with database.begin() as tx:
         await store.append(tx, [Note(new_id(), CapacitySet(new_id(), 1))])
     await Matcher(database, 10).work()
-    with pytest.raises(IntegrityError):
+    with pytest.raises(CheckViolation):
         async with database.begin() as tx:
             await tx.execute(text("update agents set load = -1"))

@@ -13,7 +13,7 @@ import pytest
 from nats.aio.msg import Msg
 from psycopg.rows import dict_row
 from relevo.chassis import Received
-from relevo.chassis.database import Database, Tx, create_engine
+from relevo.chassis.database import Database, Pool, Tx
 from relevo.chassis.outbox import ensure_days, outgoing
 from relevo.chassis.testing import template_database
 from relevo.contracts.base import Model, new_id, now
@@ -21,7 +21,6 @@ from relevo.contracts.catalogue import BY_MODEL
 from relevo.contracts.inbound import Content, Sender
 from relevo.contracts.ingest import InboxState, MessageReceived, StatusReceived
 from relevo.kernel.identity import sender_key
-from sqlalchemy import event
 
 _sequence = itertools.count(1)
 
@@ -94,16 +93,18 @@ class Service:
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
-        self.engine = create_engine(dsn, service="conversation", pool_size=8, lease_seconds=4)
-        self.database = Database(self.engine, "conversation")
+        self.database = Database(Pool(dsn, service="conversation", size=8, lease_seconds=4), "conversation")
         self.statements: list[str] = []
-        event.listen(self.engine.sync_engine, "before_cursor_execute", self._note)
-
-    def _note(self, _conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        self.statements.append(statement)
 
     async def handle(self, handler: Callable[[Sequence[Received], Tx], Any], *batch: Received) -> None:
         async with self.database.begin() as tx:
+            execute = tx.execute
+
+            async def noted(statement: Any, parameters: Any = None) -> Any:
+                self.statements.append(str(statement))
+                return await execute(statement, parameters)
+
+            tx.execute = noted  # type: ignore[method-assign]
             await handler(batch, tx)
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
@@ -135,7 +136,7 @@ def run(servers: Any) -> Callable[[Callable[[Service], Any]], Any]:
                 servers.create_database(template=template_database(servers, "relevo.conversation.migrations"))
             )
             async with service.database.begin() as tx:
-                await ensure_days(tx.conn)
+                await ensure_days(tx)
             service.statements.clear()
             try:
                 return await body(service)

@@ -74,7 +74,7 @@ def test_a_batch_of_any_mix_takes_few_statements(run, world):
         sent = service.rows("select id from messages where kind = 'outgoing'")
         blocked = one(service, "select id from contacts limit 1")["id"]
         async with service.database.begin() as tx:
-            await tx.conn.exec_driver_sql(f"update contacts set blocked = true where id = '{blocked}'")
+            await tx.conn.execute(f"update contacts set blocked = true where id = '{blocked}'")
 
         batch = [world.message(f"known{n % 100}") for n in range(200)]
         batch += [world.message(f"new{n}", inbox=other, email=f"c{n}@example.com") for n in range(200)]
@@ -175,7 +175,7 @@ def test_a_blocked_contact_s_messages_are_kept_open_nothing_and_tell_nobody(run,
         await service.handle(on_ingest, world.message("a", "antes"))
         before = len(service.events())
         async with service.database.begin() as tx:
-            await tx.conn.exec_driver_sql("update contacts set blocked = true")
+            await tx.conn.execute("update contacts set blocked = true")
         await service.handle(on_ingest, world.message("a", "insulto"))
         await service.handle(on_ingest, world.message("a", "insulto", inbox=world.make_inbox(), phone=None))
         withheld = service.rows("select text from messages where withheld_from is not null")
@@ -337,7 +337,7 @@ def test_senders_are_looked_up_by_index_also_before_the_database_knows_how_large
     async def body(service):
         async with service.database.begin() as tx:
             for table in ("contacts", "contact_channels", "conversations", "messages"):
-                await tx.conn.exec_driver_sql(f"alter table {table} set (autovacuum_enabled = false)")
+                await tx.conn.execute(f"alter table {table} set (autovacuum_enabled = false)")
         for at in range(0, 2000, 500):
             await service.handle(on_ingest, *(world.message(f"c{n}") for n in range(at, at + 500)))
         parameters = {

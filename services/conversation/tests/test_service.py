@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from relevo.chassis import directory
 from relevo.chassis.auth import access_token
+from relevo.chassis.statements import rendered
 from relevo.chassis.testing import running
 from relevo.contracts.assignment import ConversationAssigned, Reason
 from relevo.contracts.base import new_id, now
@@ -19,6 +20,7 @@ from relevo.conversation import lists
 from relevo.conversation.app import build
 from relevo.conversation.handlers import on_ingest
 from relevo.kernel.access import ConversationFacts, Viewer, may_see
+from sqlalchemy import text
 
 
 class Desk:
@@ -207,7 +209,7 @@ def test_reopening_beside_another_open_conversation_of_the_same_person_is_refuse
         second = (await desk.get("/conversations", who, status="open")).json()["items"][0]
         await desk.post(f"/conversations/{second['id']}/resolve", who)
         async with desk.service.runtime.database.begin() as tx:
-            await tx.conn.exec_driver_sql("update conversations set exclusive = true")
+            await tx.conn.execute("update conversations set exclusive = true")
         await desk.post(f"/conversations/{second['id']}/reopen", who)
         answer = await desk.post(f"/conversations/{first['id']}/reopen", who)
         assert (answer.status_code, answer.json()["code"]) == (409, "another_conversation_is_open")
@@ -337,10 +339,10 @@ def test_blocking_a_contact_is_an_event_of_theirs_and_keeps_their_messages_out(a
 
 
 async def explained(service, statement) -> str:
-    compiled = statement.compile(dialect=service.engine.dialect, compile_kwargs={"render_postcompile": True})
+    sql, values = rendered(statement, None)
     async with service.database.begin() as tx:
-        rows = await tx.conn.exec_driver_sql(f"explain {compiled}", compiled.params)
-        return "\n".join(rows.scalars())
+        rows = await tx.conn.execute(f"explain {sql}", values)
+        return "\n".join(row[0] for row in await rows.fetchall())
 
 
 def test_lists_use_their_indexes(run, world):
@@ -349,15 +351,14 @@ def test_lists_use_their_indexes(run, world):
         for at in range(0, 1000, 500):
             await service.handle(on_ingest, *(world.message(f"c{n}") for n in range(at, at + 500)))
         async with service.database.begin() as tx:
-            await tx.conn.exec_driver_sql(
+            await tx.conn.execute(
                 "insert into conversations select gen_random_uuid(), account_id, number + g * 1000, inbox_id, channel, "
                 "contact_id, source_id, recipient_key, false, 'resolved', 'closed', false, priority, subject, language, "
                 "labels, gen_random_uuid(), gen_random_uuid(), participant_ids, owner_id, assignment_version, cycle, "
                 "created_at, opened_at, now(), first_reply_at, null, last_activity_at - g * interval '1 hour', "
                 "message_count, sequence from conversations, generate_series(1, 9) g"
             )
-        async with service.engine.connect() as connection:
-            await (await connection.execution_options(isolation_level="AUTOCOMMIT")).exec_driver_sql("analyze")
+        await service.database.single(text("analyze"))
         viewer = Viewer(
             world.account_id, new_id(), frozenset(Permission), ConversationScope.TEAM, frozenset({new_id()}), None
         )
@@ -389,7 +390,7 @@ def test_the_list_is_exactly_what_the_access_rule_lets_one_see(run, world):
                 team = [None, *teams][n % 3]
                 assignee = [None, *agents][(n // 3) % 3]
                 people = [[], agents[:1], agents[1:]][(n // 9) % 3]
-                await tx.conn.exec_driver_sql(
+                await tx.conn.execute(
                     "update conversations set team_id = %s, assignee_id = %s, participant_ids = cast(%s as uuid[]) "
                     "where id = %s",
                     (team, assignee, people, row["id"]),

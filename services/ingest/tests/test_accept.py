@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from relevo.chassis import Database, outbox
-from relevo.chassis.database import create_engine
+from relevo.chassis.database import Pool
 from relevo.chassis.testing import template_database
 from relevo.contracts.base import new_id
 from relevo.contracts.inbound import InboundMessage
@@ -45,10 +45,10 @@ def event(to: InboxState, number: int, *, senders: int = 7, said: str = "hola") 
 @asynccontextmanager
 async def database(servers: Any, connections: int = 4) -> AsyncIterator[Database]:
     dsn = servers.create_database(template=template_database(servers, "relevo.ingest.migrations"))
-    engine = create_engine(dsn, service="ingest", pool_size=connections, lease_seconds=30)
+    engine = Pool(dsn, service="ingest", size=connections, lease_seconds=30)
     found = Database(engine, "ingest")
     async with found.begin() as tx:
-        await outbox.ensure_days(tx.conn)
+        await outbox.ensure_days(tx)
     try:
         yield found
     finally:

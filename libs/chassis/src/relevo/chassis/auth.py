@@ -124,8 +124,7 @@ class Authenticator:
     """Turns an Authorization value into a Principal, by one query. One per process: it keeps the signing keys."""
 
     def __init__(self, database: Database) -> None:
-        # No transaction is needed to read one row: it would cost two round trips more.
-        self._engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._database = database
         self._signing_keys: dict[str, tuple[jwt.PyJWK | Any, datetime | None]] = {}
         self._loaded_at = float("-inf")
         self._loading = asyncio.Lock()
@@ -237,8 +236,7 @@ class Authenticator:
         async with self._loading:
             if time.monotonic() - self._loaded_at < unless_newer_than:
                 return
-            async with self._engine.connect() as connection:
-                states = (await connection.execute(_SIGNING_KEYS)).scalars().all()
+            states = (await self._database.single(_SIGNING_KEYS)).scalars().all()
             found: dict[str, tuple[Any, datetime | None]] = {}
             for state in states:
                 key = SigningKeyState.model_validate(state)
@@ -249,8 +247,7 @@ class Authenticator:
             self._loaded_at = time.monotonic()
 
     async def _row(self, query: Any, parameters: dict[str, str]) -> Any:
-        async with self._engine.connect() as connection:
-            return (await connection.execute(query, parameters)).first()
+        return (await self._database.single(query, parameters)).first()
 
     async def _await_directory(self, ask: Callable[[], Awaitable[_T | None]]) -> _T | None:
         """Ask until there is an answer, for a second at most."""

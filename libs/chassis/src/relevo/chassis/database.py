@@ -1,65 +1,108 @@
-"""The service's own database: one engine, and transactions that carry events with them."""
+"""The service's own database: a few connections, and transactions that carry events with them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import psycopg
-import sqlalchemy.exc
 from nats.errors import Error as NatsError
+from psycopg.pq import TransactionStatus
+from psycopg.rows import namedtuple_row
 from psycopg.types.array import ListBinaryDumper
+from psycopg.types.string import TextLoader
 from relevo.chassis import outbox
 from relevo.chassis.crash import crash_point
+from relevo.chassis.statements import Rows, rendered
 from relevo.contracts.base import Model
 from relevo.contracts.envelope import Envelope
-from sqlalchemy import Executable, event
-from sqlalchemy.engine import CursorResult, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import Executable
 
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "30s"
+_WAIT_SECONDS = 10.0
+
+Connection = psycopg.AsyncConnection[Any]
 
 
-def create_engine(url: str, *, service: str, pool_size: int, lease_seconds: float) -> AsyncEngine:
-    """An engine whose sessions can stall nobody: lock, statement and idle-in-transaction time-outs are set.
+class Pool:
+    """At most ``size`` connections, made when they are needed and kept while they are well.
 
-    A stopped process must not hold row locks against the replica that takes over, hence an idle transaction ends
-    with the lease.
+    By hand, since a pool that mends itself in the background waits longer and longer for a server that is away; here
+    the first who asks after it has come back is served. Sessions can stall nobody: lock, statement and
+    idle-in-transaction time-outs are set, the last one to the lease, so that a stopped process holds no row locks
+    against the replica that takes over.
     """
-    options = (
-        f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout={STATEMENT_TIMEOUT} "
-        f"-c idle_in_transaction_session_timeout={int(lease_seconds * 1000)} -c timezone=UTC -c jit=off"
-    )
-    engine = create_async_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
-        pool_size=pool_size,
-        max_overflow=0,
-        hide_parameters=True,  # bodies and secrets stay out of error texts
-        pool_timeout=10,
-        connect_args={"options": options, "application_name": f"relevo-{service}", "connect_timeout": 5},
-    )
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def send_arrays_binary(connection: Any, _: Any) -> None:
+    def __init__(self, url: str, *, service: str, size: int, lease_seconds: float) -> None:
+        self._url = url
+        self._options = {
+            "options": (
+                f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout={STATEMENT_TIMEOUT} "
+                f"-c idle_in_transaction_session_timeout={int(lease_seconds * 1000)} -c timezone=UTC -c jit=off"
+            ),
+            "application_name": f"relevo-{service}",
+            "connect_timeout": 5,
+        }
+        self._places = asyncio.Semaphore(size)
+        self._idle: list[Connection] = []
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit. Raises TimeoutError when all are busy for ten seconds, psycopg.Error."""
+        async with asyncio.timeout(_WAIT_SECONDS):
+            await self._places.acquire()
+        try:
+            connection = self._idle.pop() if self._idle else await self._connect()
+            try:
+                yield connection
+            finally:
+                await self._take_back(connection)
+        finally:
+            self._places.release()
+
+    async def _connect(self) -> Connection:
+        connection = await psycopg.AsyncConnection.connect(
+            self._url,
+            autocommit=True,
+            row_factory=namedtuple_row,
+            **self._options,  # type: ignore[arg-type]
+        )
         # As text, psycopg escapes every quote of every element: 57 µs a row of an outbox insert, against 1.3 in binary.
-        connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
+        connection.adapters.register_dumper(list, ListBinaryDumper)
+        # Ids are text everywhere but in the tables.
+        connection.adapters.register_loader("uuid", TextLoader)
+        return connection
 
-    return engine
+    async def _take_back(self, connection: Connection) -> None:
+        if not connection.closed and connection.info.transaction_status is TransactionStatus.IDLE:
+            self._idle.append(connection)
+            return
+        if connection.broken:
+            await self.close()  # the server was away: the others are as broken
+        await connection.close()
+
+    async def close(self) -> None:
+        """Close what is idle; the pool goes on making connections when asked."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            with suppress(psycopg.Error, OSError):
+                await connection.close()
 
 
 class Tx:
     """One transaction: statements, and the events that commit with it."""
 
-    def __init__(self, service: str, connection: AsyncConnection) -> None:
+    def __init__(self, service: str, connection: Connection) -> None:
         self.conn = connection
         self.service = service
         self._rows: list[outbox.OutboxRow] = []
         self._after: list[Callable[[], None]] = []
 
-    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
-        """Run a statement in this transaction."""
-        return await self.conn.execute(statement, parameters)
+    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+        """Run a statement in this transaction. Raises psycopg.Error."""
+        return await run(self.conn, statement, parameters)
 
     def emit(
         self,
@@ -111,35 +154,60 @@ class Tx:
         if not self._rows:
             return set()
         rows, self._rows = self._rows, []
-        await outbox.insert(self.conn, rows)
+        await outbox.insert(self, rows)
         return {row.p for row in rows}
+
+
+async def run(connection: Connection, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+    """Run a statement and read everything that it gives. Raises psycopg.Error."""
+    sql, values = rendered(statement, parameters)
+    return await Rows.of(await connection.execute(sql, values))
 
 
 class Database:
     """The database of one service. ``on_commit`` is told the partitions of the events that just committed."""
 
-    def __init__(self, engine: AsyncEngine, service: str, on_commit: Callable[[set[int]], None] | None = None) -> None:
-        self.engine = engine
+    def __init__(self, pool: Pool, service: str, on_commit: Callable[[set[int]], None] | None = None) -> None:
+        self.pool = pool
         self.service = service
         self.on_commit = on_commit
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Tx]:
         """A transaction; commits at the end of the block, rolls back if it raises."""
-        async with self.engine.connect() as connection:
-            async with connection.begin():
-                tx = Tx(self.service, connection)
+        async with self.pool.connection() as connection:
+            await connection.execute("begin")
+            tx = Tx(self.service, connection)
+            try:
                 yield tx
                 partitions = await tx.flush()
                 crash_point("transaction.before_commit")
+                await connection.execute("commit")
+            except BaseException:
+                with suppress(psycopg.Error, OSError):
+                    await connection.execute("rollback")
+                raise
             crash_point("transaction.after_commit")
         if partitions and self.on_commit:
             self.on_commit(partitions)
         tx.committed()
 
+    async def single(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+        """One statement that is a transaction of its own: a single round trip. Raises psycopg.Error."""
+        async with self.pool.connection() as connection:
+            return await run(connection, statement, parameters)
+
     async def close(self) -> None:
         """Give back every connection."""
-        await self.engine.dispose()
+        await self.pool.close()
+
+
+def described(error: BaseException) -> str:
+    """An error for logs and records: what went wrong, never the rows that it went wrong with."""
+    if isinstance(error, psycopg.Error):
+        told = error.diag.message_primary or str(error).partition("\n")[0]
+        return f"{type(error).__name__}: {told}"[:500]
+    return f"{type(error).__name__}: {error}"[:500]
 
 
 _TRANSIENT_SQLSTATES = ("08", "40", "53", "55P03", "57")
@@ -148,14 +216,10 @@ _TRANSIENT_SQLSTATES = ("08", "40", "53", "55P03", "57")
 
 def is_transient(error: BaseException) -> bool:
     """Whether trying the same again can help: the database or the network was away, or transactions met."""
-    if isinstance(error, sqlalchemy.exc.TimeoutError | TimeoutError | OSError | NatsError):
+    if isinstance(error, TimeoutError | OSError | NatsError):
         return True
-    if isinstance(error, sqlalchemy.exc.DBAPIError):
-        if error.connection_invalidated:
-            return True
-        cause = error.orig
-        state = getattr(cause, "sqlstate", None)
-        if state is None:
-            return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
-        return str(state).startswith(_TRANSIENT_SQLSTATES) or state == "25P03"
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if isinstance(error, psycopg.Error):
+        if error.sqlstate is None:
+            return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return error.sqlstate.startswith(_TRANSIENT_SQLSTATES) or error.sqlstate == "25P03"
+    return False

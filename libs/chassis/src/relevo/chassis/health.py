@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import psycopg
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from relevo.chassis import telemetry
 from relevo.chassis.database import Database
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 STALLED_EXIT_CODE: Final = 70
 _DATABASE_SECONDS: Final = 2.0
@@ -55,11 +55,11 @@ async def _missing(runtime: _Runtime | None) -> dict[str, str]:
         return {"start": "still starting"}
     missing = runtime.missing()
     try:
-        async with asyncio.timeout(_DATABASE_SECONDS), runtime.database.engine.connect() as connection:
-            await connection.execute(_PING)
+        async with asyncio.timeout(_DATABASE_SECONDS):
+            await runtime.database.single(_PING)
     except TimeoutError:
         missing["database"] = f"no answer within {_DATABASE_SECONDS:g} s"
-    except (SQLAlchemyError, OSError) as error:
+    except (psycopg.Error, OSError) as error:
         # The error's own text holds addresses and statements, which are nobody's business here.
         missing["database"] = f"not reachable ({type(error).__name__})"
     return missing

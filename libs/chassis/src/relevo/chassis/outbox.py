@@ -5,17 +5,18 @@ relay that holds that partition publishes it. ``stream_seq`` is null until the b
 kept, partitioned by day, so that a stream that lost its tail can be published again: PostgreSQL is the truth.
 """
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any, Protocol
 
+from pydantic_core import to_json
 from relevo.chassis import telemetry
 from relevo.contracts.base import Model, new_id, now
 from relevo.contracts.catalogue import BY_MODEL
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.streams import Stream
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Executable, text
 
 DAYS_AHEAD = 8
 MAX_BODY = 900_000
@@ -51,6 +52,12 @@ DDL_V1 = (
     """,
     "comment on table relay_mark is 'the last message of each lane that the broker acknowledged to this service'",
 )
+
+
+class Executes(Protocol):
+    """A transaction, as much of it as the outbox needs."""
+
+    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Any: ...
 
 
 class EventTooLarge(ValueError):
@@ -113,7 +120,7 @@ def outgoing(
         p=message.stream.partition_of(**values),
         event_id=event_id,
         subject=message.stream.subject(**values),
-        headers=json.dumps(envelope.headers(), ensure_ascii=False),
+        headers=to_json(envelope.headers()).decode(),
         body=body,
     )
     return envelope, row
@@ -135,9 +142,9 @@ _INSERT = text(
 ANY_WAITING = text("select exists (select 1 from outbox where stream_seq is null)")
 
 
-async def insert(connection: AsyncConnection, rows: list[OutboxRow]) -> None:
+async def insert(tx: Executes, rows: list[OutboxRow]) -> None:
     """Write rows in the order given, in one statement."""
-    await connection.execute(
+    await tx.execute(
         _INSERT,
         {
             "streams": [row.stream.name for row in rows],
@@ -150,17 +157,15 @@ async def insert(connection: AsyncConnection, rows: list[OutboxRow]) -> None:
     )
 
 
-async def ensure_days(connection: AsyncConnection, today: date | None = None) -> None:
+async def ensure_days(tx: Executes, today: date | None = None) -> None:
     """Make the day partitions from today on, so that no insert ever lacks one."""
     start = today or datetime.now(UTC).date()
-    present = {
-        row[0] for row in await connection.execute(text("select relname from pg_class where relname like 'outbox_2%'"))
-    }
+    present = {row[0] for row in await tx.execute(text("select relname from pg_class where relname like 'outbox_2%'"))}
     for offset in range(-1, DAYS_AHEAD):
         day = start + timedelta(days=offset)
         name = f"outbox_{day:%Y%m%d}"
         if name not in present:
-            await connection.execute(
+            await tx.execute(
                 text(
                     f"create table if not exists {name} partition of outbox "
                     f"for values from ('{day} 00:00+00') to ('{day + timedelta(days=1)} 00:00+00')"

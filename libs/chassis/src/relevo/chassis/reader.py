@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg
-import sqlalchemy.exc
 import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -26,7 +25,7 @@ from nats.errors import Error as NatsError
 from relevo.chassis import dead_letters, telemetry
 from relevo.chassis.bus import Bus, BusError
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Database, Tx, is_transient
+from relevo.chassis.database import Database, Tx, described, is_transient
 from relevo.chassis.received import Received
 from relevo.contracts import streams
 from relevo.contracts.base import new_id
@@ -60,7 +59,9 @@ DDL_V1 = (
 )
 
 _READ = text("select seq, message_id, at from position where stream = :stream and p = :p")
-_MAKE = text("insert into position (stream, p) values (:stream, :p) on conflict do nothing")
+_MAKE = text(
+    "insert into position (stream, p) select :stream, p from generate_series(0, :count - 1) p on conflict do nothing"
+)
 _MOVE = text(
     """
     update position o set seq = n.seq, message_id = n.message_id, at = n.at
@@ -142,8 +143,8 @@ class _Feed:
                 )
                 self.reader.refused[self.p] = str(refusal)
                 delay = 5.0
-            except (BusError, NatsError, TimeoutError, OSError, psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
-                log.warning("feed_again", stream=self.reader.stream.name, partition=self.p, error=repr(error)[:300])
+            except (BusError, NatsError, TimeoutError, OSError, psycopg.Error) as error:
+                log.warning("feed_again", stream=self.reader.stream.name, partition=self.p, error=described(error))
             finally:
                 self.waiting.clear()
             if self._closing.is_set():
@@ -278,13 +279,10 @@ class StreamReader:
 
     async def prepare(self) -> None:
         """Make the position rows that are missing."""
-        async with self.database.begin() as tx:
-            for p in range(self.stream.partitions):
-                await tx.execute(_MAKE, {"stream": self.stream.name, "p": p})
+        await self.database.single(_MAKE, {"stream": self.stream.name, "count": self.stream.partitions})
 
     async def read_position(self, p: int) -> tuple[int, str]:
-        async with self.database.begin() as tx:
-            row = (await tx.execute(_READ, {"stream": self.stream.name, "p": p})).one()
+        row = (await self.database.single(_READ, {"stream": self.stream.name, "p": p})).one()
         return row.seq, row.message_id
 
     def take(self, p: int) -> None:
@@ -362,7 +360,7 @@ class StreamReader:
                 return
             except Exception as error:  # noqa: BLE001  (whatever a handler raises must not stop the line)
                 if is_transient(error):
-                    log.warning("batch_again", stream=self.stream.name, error=repr(error)[:300])
+                    log.warning("batch_again", stream=self.stream.name, error=described(error))
                 elif len(batch) > 1:
                     for one in batch:
                         await self._handle([one])
@@ -420,7 +418,7 @@ class StreamReader:
             seq=event.seq,
             type=event.type,
             reason=reason,
-            error=repr(error)[:500],
+            error=described(error),
         )
         telemetry.DEAD_LETTERS.labels(self.bus.service, self.stream.name).inc()
         tokens = event.subject.split(".")
@@ -437,7 +435,7 @@ class StreamReader:
                 body=event.body,
                 account=account,
                 reason=reason,
-                error=f"{type(error).__name__}: {error}",
+                error=described(error),
                 attempts=attempts,
             )
 
@@ -451,7 +449,7 @@ class StreamReader:
                 feed.restart()
                 return
             except Exception as again:  # noqa: BLE001  (nothing but the database can be at fault here)
-                log.warning("dead_letter_again", stream=self.stream.name, error=repr(again)[:300])
+                log.warning("dead_letter_again", stream=self.stream.name, error=described(again))
                 await asyncio.sleep(0.5)
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from nats.errors import Error as NatsError
 from relevo.chassis import telemetry
 from relevo.chassis.bus import Bus, BusError
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Database
+from relevo.chassis.database import Database, described
 from relevo.contracts.base import new_id, now
 from relevo.contracts.catalogue import lane_filter, published_by
 from relevo.contracts.envelope import MESSAGE_ID
@@ -50,15 +51,14 @@ _WAITING = text(
 )
 _MARK = text(
     """
-    update outbox o set stream_seq = n.seq
-    from unnest(cast(:ids as bigint[]), cast(:created as timestamptz[]), cast(:seqs as bigint[])) as n(id, created_at, seq)
-    where o.id = n.id and o.created_at = n.created_at
-    """
-)
-_MARK_LANES = text(
-    """
+    with marked as (
+        update outbox o set stream_seq = n.seq
+        from unnest(cast(:ids as bigint[]), cast(:created as timestamptz[]), cast(:seqs as bigint[]))
+            as n(id, created_at, seq)
+        where o.id = n.id and o.created_at = n.created_at
+    )
     insert into relay_mark (stream, p, seq, event_id, at)
-    select * from unnest(cast(:streams as text[]), cast(:ps as smallint[]), cast(:seqs as bigint[]),
+    select * from unnest(cast(:streams as text[]), cast(:ps as smallint[]), cast(:lasts as bigint[]),
                          cast(:event_ids as uuid[]), cast(:ats as timestamptz[]))
     on conflict (stream, p) do update set seq = excluded.seq, event_id = excluded.event_id, at = excluded.at
     """
@@ -96,6 +96,30 @@ class _Row:
     @property
     def lane(self) -> Lane:
         return self.stream.name, self.p
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The last message of a lane."""
+
+    stream: Stream
+    p: int
+    event_id: str
+    created_at: datetime
+
+
+def _marks(rows: Sequence[tuple[int, datetime, int]], ends: Sequence[tuple[_Row | _End, int]]) -> dict[str, Any]:
+    """The values of _MARK: rows (id, day, sequence) that are stored, and where their lanes end now."""
+    return {
+        "ids": [row_id for row_id, _, _ in rows],
+        "created": [created_at for _, created_at, _ in rows],
+        "seqs": [seq for _, _, seq in rows],
+        "streams": [end.stream.name for end, _ in ends],
+        "ps": [end.p for end, _ in ends],
+        "lasts": [seq for _, seq in ends],
+        "event_ids": [end.event_id for end, _ in ends],
+        "ats": [end.created_at for end, _ in ends],
+    }
 
 
 class Relay:
@@ -156,7 +180,7 @@ class Relay:
                 delay = 0.05
             except (BusError, NatsError, TimeoutError, OSError) as error:
                 telemetry.RELAY_ERRORS.labels(self._bus.service, "").inc()
-                log.warning("relay_again", error=repr(error)[:300])
+                log.warning("relay_again", error=described(error))
                 self._expected.clear()
                 drained = False
                 await asyncio.sleep(delay)
@@ -227,8 +251,7 @@ class Relay:
     async def _waiting(self, held: list[int]) -> list[_Row]:
         # A refused lane rests a while, so that its rows do not stand before those of the others.
         resting = [f"{stream}/{p}" for (stream, p), (_, at) in self._refused.items() if time.monotonic() - at < REST]
-        async with self._database.begin() as tx:
-            found = (await tx.execute(_WAITING, {"held": held, "refused": resting, "limit": MAX_ROWS})).all()
+        found = await self._database.single(_WAITING, {"held": held, "refused": resting, "limit": MAX_ROWS})
         rows: list[_Row] = []
         size = 0
         for row in found:
@@ -285,29 +308,10 @@ class Relay:
         return published
 
     async def _record(self, published: list[tuple[_Row, int]]) -> None:
-        lanes = {row.lane: (row, seq) for row, seq in published}
-        async with self._database.begin() as tx:
-            await tx.execute(
-                _MARK,
-                {
-                    "ids": [row.id for row, _ in published],
-                    "created": [row.created_at for row, _ in published],
-                    "seqs": [seq for _, seq in published],
-                },
-            )
-            await self._mark_lanes(tx, lanes)
-
-    async def _mark_lanes(self, tx: Any, lanes: dict[Lane, tuple[_Row, int]]) -> None:
-        ordered = [lanes[lane] for lane in sorted(lanes)]
-        await tx.execute(
-            _MARK_LANES,
-            {
-                "streams": [row.stream.name for row, _ in ordered],
-                "ps": [row.p for row, _ in ordered],
-                "seqs": [seq for _, seq in ordered],
-                "event_ids": [row.event_id for row, _ in ordered],
-                "ats": [row.created_at for row, _ in ordered],
-            },
+        ends = {row.lane: (row, seq) for row, seq in published}
+        await self._database.single(
+            _MARK,
+            _marks([(row.id, row.created_at, seq) for row, seq in published], [ends[lane] for lane in sorted(ends)]),
         )
 
     async def _reconcile_all(self, lanes: set[Lane]) -> bool:
@@ -334,8 +338,7 @@ class Relay:
         should hold something.
         """
         subject = lane_filter(self._bus.service, stream, p)
-        async with self._database.begin() as tx:
-            mark = (await tx.execute(_LANE, {"stream": stream.name, "p": p})).one_or_none()
+        mark = (await self._database.single(_LANE, {"stream": stream.name, "p": p})).one_or_none()
         last = await self._bus.last_message(stream, subject)
         if last is None:
             if mark is not None and now() - mark.at < stream.max_age - timedelta(hours=1):
@@ -356,59 +359,44 @@ class Relay:
         seq = start
         while (message := await self._bus.next_message(stream, seq, subject)) is not None:
             event_id = message.headers.get(MESSAGE_ID, "")
-            async with self._database.begin() as tx:
-                row = (
-                    (await tx.execute(_BY_EVENT, {"event_id": event_id, "stream": stream.name})).one_or_none()
-                    if event_id
-                    else None
+            row = await self._row_of(stream, event_id)
+            if row is None:
+                raise LaneRefused(
+                    f"{stream.name} holds message {message.seq} ({event_id or 'no id'}) that this service never wrote"
                 )
-                if row is None:
-                    raise LaneRefused(
-                        f"{stream.name} holds message {message.seq} ({event_id or 'no id'}) that this service never wrote"
-                    )
-                await tx.execute(_MARK, {"ids": [row.id], "created": [row.created_at], "seqs": [message.seq]})
-                await tx.execute(
-                    _MARK_LANES,
-                    {
-                        "streams": [stream.name],
-                        "ps": [p],
-                        "seqs": [message.seq],
-                        "event_ids": [event_id],
-                        "ats": [row.created_at],
-                    },
-                )
+            await self._database.single(
+                _MARK,
+                _marks(
+                    [(row.id, row.created_at, message.seq)], [(_End(stream, p, event_id, row.created_at), message.seq)]
+                ),
+            )
             seq = message.seq + 1
 
     async def _reopen(self, stream: Stream, p: int, last_event: str, recorded: int, last_seq: int) -> None:
         """The stream lost its tail: publish it again, in order, before anything newer."""
+        row = await self._row_of(stream, last_event)
+        if row is None:
+            raise LaneRefused(
+                f"the last message of {stream.name}/{p} ({last_event or 'no id'}) is not in the outbox of this service"
+            )
         async with self._database.begin() as tx:
-            row = (
-                (await tx.execute(_BY_EVENT, {"event_id": last_event, "stream": stream.name})).one_or_none()
-                if last_event
-                else None
-            )
-            if row is None:
-                raise LaneRefused(
-                    f"the last message of {stream.name}/{p} ({last_event or 'no id'}) is not in the outbox of this service"
-                )
             result = await tx.execute(_REOPEN, {"stream": stream.name, "p": p, "id": row.id})
-            await tx.execute(
-                _MARK_LANES,
-                {
-                    "streams": [stream.name],
-                    "ps": [p],
-                    "seqs": [last_seq],
-                    "event_ids": [last_event],
-                    "ats": [row.created_at],
-                },
-            )
+            await tx.execute(_MARK, _marks([], [(_End(stream, p, last_event, row.created_at), last_seq)]))
         log.error(
-            "stream_lost_its_tail", lane=f"{stream.name}/{p}", recorded=recorded, found=last_seq, again=result.rowcount
+            "stream_lost_its_tail",
+            lane=f"{stream.name}/{p}",
+            recorded=recorded,
+            found=last_seq,
+            again=result.rowcount,
         )
+
+    async def _row_of(self, stream: Stream, event_id: str) -> Any:
+        if not event_id:
+            return None
+        return (await self._database.single(_BY_EVENT, {"event_id": event_id, "stream": stream.name})).one_or_none()
 
     async def measure(self) -> None:
         """Refresh the gauges of what waits."""
-        async with self._database.begin() as tx:
-            row = (await tx.execute(_PENDING)).one()
+        row = (await self._database.single(_PENDING)).one()
         telemetry.OUTBOX_PENDING.labels(self._bus.service).set(row.pending)
         telemetry.OUTBOX_OLDEST.labels(self._bus.service).set(float(row.oldest or 0))

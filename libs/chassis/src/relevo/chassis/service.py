@@ -12,10 +12,9 @@ from fastapi import APIRouter, FastAPI
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from relevo.chassis import database as databases
 from relevo.chassis import directory, health, http, idempotency, outbox
 from relevo.chassis.bus import Bus, until
-from relevo.chassis.database import Database
+from relevo.chassis.database import Database, Pool, described
 from relevo.chassis.lease import Leases
 from relevo.chassis.reader import Consumer, Handler, StreamReader
 from relevo.chassis.relay import Relay
@@ -64,16 +63,13 @@ class Runtime:
         self.extra: dict[str, Any] = {}
         credentials = str(settings.nats_credentials) if settings.nats_credentials else None
         self.bus = Bus(service.name, settings.nats_url, credentials)
-        self.database = Database(
-            databases.create_engine(
-                settings.database_url,
-                service=service.name,
-                pool_size=settings.pool_size,
-                lease_seconds=settings.partition_lease_seconds,
-            ),
-            service.name,
-            self._committed,
+        pool = Pool(
+            settings.database_url,
+            service=service.name,
+            size=settings.pool_size,
+            lease_seconds=settings.partition_lease_seconds,
         )
+        self.database = Database(pool, service.name, self._committed)
         self.relay = Relay(self.bus, self.database)
         self.readers = [
             StreamReader(self.bus, self.database, stream, handlers) for stream, handlers in self._handlers().items()
@@ -147,7 +143,7 @@ class Runtime:
         """Bring everything up: database, bus, then readers, relay and workers."""
         await self.bus.connect()
         async with self.database.begin() as tx:
-            await outbox.ensure_days(tx.conn)
+            await outbox.ensure_days(tx)
         for reader in self.readers:
             await reader.prepare()
         if self.service.setup:
@@ -225,17 +221,16 @@ class Runtime:
                 await self.relay.measure()
                 if loop.time() >= next_days:
                     async with self.database.begin() as tx:
-                        await outbox.ensure_days(tx.conn)
+                        await outbox.ensure_days(tx)
                     next_days = loop.time() + _HOUR
             except Exception as error:  # noqa: BLE001  (the database may be away; the next round will do)
-                self.log.warning("maintenance_again", error=repr(error)[:300])
+                self.log.warning("maintenance_again", error=described(error))
 
     async def idle(self, seconds: float = 10.0) -> bool:
         """Wait until nothing is known to wait in readers and outbox; tells whether that came."""
 
         async def quiet() -> bool:
-            async with self.database.begin() as tx:
-                pending = (await tx.execute(outbox.ANY_WAITING)).scalar_one()
+            pending = (await self.database.single(outbox.ANY_WAITING)).scalar_one()
             return not pending and all(reader.backlog == 0 for reader in self.readers)
 
         return await until(quiet, seconds)

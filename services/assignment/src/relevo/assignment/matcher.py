@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import psycopg
 from prometheus_client import Counter, Histogram
 from relevo.assignment import store
 from relevo.assignment.domain.inputs import AgentEdited, Assign, Closed, Entry, Opened, Reopened, TeamEdited
@@ -22,7 +23,6 @@ from relevo.contracts.assignment import (
     ConversationUnassigned,
 )
 from relevo.contracts.base import new_id
-from sqlalchemy.exc import DBAPIError
 
 _REMEMBERED_POOLS = 64
 FIRST_CHUNK, LARGEST_CHUNK = 4, 256
@@ -130,11 +130,11 @@ def _of_the_input(error: Exception) -> bool:
     """Whether an input is to blame, so that the same again fails again; else the matcher waits, and loses nothing."""
     if is_transient(error):
         return False
-    if not isinstance(error, DBAPIError):
+    if not isinstance(error, psycopg.Error):
         return True
-    state = getattr(error.orig, "sqlstate", None) or ""
+    state = error.sqlstate or ""
     # A constraint of ours has a name; a table that lacks a partition for the day does not.
-    named = getattr(getattr(error.orig, "diag", None), "constraint_name", None) is not None
+    named = error.diag.constraint_name is not None
     return state.startswith("22") or (state.startswith("23") and named)
 
 

@@ -184,7 +184,7 @@ async def list_executions(
 
 
 def _rule(row: Row[Any]) -> StoredRule:
-    return StoredRule(**{**row._mapping, "inbox_ids": tuple(row.inbox_ids)})  # noqa: SLF001  (SQLAlchemy's public name)
+    return StoredRule(**{**row._asdict(), "inbox_ids": tuple(row.inbox_ids)})
 
 
 def _parameters(rule: StoredRule) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
+import psycopg.errors
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -34,7 +35,6 @@ from relevo.conversation.lists import Filters
 from relevo.kernel.access import ConversationFacts, may_see
 from relevo.kernel.identity import InvalidIdentity, normal_email, normal_phone
 from relevo.kernel.text import clean
-from sqlalchemy.exc import IntegrityError
 
 router = APIRouter(tags=["conversations"])
 
@@ -288,8 +288,8 @@ async def reopen_conversation(
     """Open a resolved conversation again; an archived one loses that flag first."""
     try:
         return await _act(story.reopen, db, once=once, who=who, response=response, conversation_id=conversation_id)
-    except IntegrityError as error:
-        if getattr(getattr(error.orig, "diag", None), "constraint_name", "") != "conversations_one_unresolved":
+    except psycopg.errors.UniqueViolation as error:
+        if error.diag.constraint_name != "conversations_one_unresolved":
             raise
         raise Problem(
             409,

@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from relevo.chassis.database import Tx
+from relevo.chassis.statements import Rows
 from relevo.contracts.snapshots import ContactSnapshot, ConversationSnapshot, MessageSnapshot
 from relevo.conversation.domain.contacts import NewContact, Sighting
 from relevo.conversation.domain.conversation import Conversation
-from sqlalchemy import CursorResult, text
+from sqlalchemy import text
 
 Key = tuple[str, str]
 """Account id and id: no row is named without its account."""
@@ -404,10 +405,9 @@ async def forget_commands(tx: Tx, before: datetime) -> None:
     await tx.execute(_FORGET_COMMANDS, {"before": before})
 
 
-def plain(rows: CursorResult[Any]) -> Iterator[dict[str, Any]]:
-    """Rows as dictionaries by column name; SQLAlchemy's own mappings cost more than the query."""
-    names = tuple(rows.keys())
-    return (dict(zip(names, row, strict=True)) for row in rows)
+def plain(rows: Rows) -> Iterator[dict[str, Any]]:
+    """Rows as dictionaries by column name."""
+    return iter(rows.mappings())
 
 
 def _json_list(items: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import psycopg
 from relevo.chassis import Runtime, directory
 from relevo.chassis.auth import new_key
 from relevo.chassis.bus import until
@@ -25,7 +26,6 @@ from relevo.identity.store import audit, sign_in
 from relevo.identity.store import directory as rows
 from relevo.identity.store import keys as store
 from relevo.identity.store.audit import By, Record
-from sqlalchemy.exc import SQLAlchemyError
 
 GIVE_UP_AFTER = timedelta(minutes=2)
 """A pending credential older than this has no maker any more."""
@@ -169,7 +169,7 @@ async def settler(runtime: Runtime) -> None:
                 if repeat:
                     again.set()
                 raise
-        except (BusUnavailable, SQLAlchemyError) as error:
+        except (BusUnavailable, psycopg.Error, OSError) as error:
             runtime.log.warning("credentials_unsettled", error=str(error)[:300])
         try:
             async with asyncio.timeout(_EVERY_SECONDS):

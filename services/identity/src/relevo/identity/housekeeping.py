@@ -3,11 +3,11 @@
 import asyncio
 from datetime import timedelta
 
+import psycopg
 from relevo.chassis import Runtime
 from relevo.contracts.base import now
 from relevo.identity.domain.sign_in import PER_ADDRESS, PER_IP
 from relevo.identity.store import sign_in
-from sqlalchemy.exc import SQLAlchemyError
 
 _EVERY_SECONDS = 3600.0
 SESSIONS_KEPT = timedelta(days=90)
@@ -25,7 +25,7 @@ async def housekeeper(runtime: Runtime) -> None:
                     attempts_before=at - max(PER_ADDRESS.window, PER_IP.window),
                     sessions_before=at - SESSIONS_KEPT,
                 )
-        except SQLAlchemyError as error:
+        except (psycopg.Error, OSError) as error:
             runtime.log.warning("housekeeping_again", error=str(error)[:300])
         try:
             async with asyncio.timeout(_EVERY_SECONDS):
