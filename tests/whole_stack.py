@@ -124,10 +124,6 @@ class Account:
     async def messages(self, conversation_id: str) -> list[dict[str, Any]]:
         return [m async for m in self.admin.pages(f"/conversations/{conversation_id}/messages", order="oldest")]
 
-    async def close(self) -> None:
-        for api in (self.admin, *(person.api for person in self.people)):
-            await api.close()
-
 
 class WholeStack:
     """One home and the stack that runs in it."""
@@ -273,30 +269,31 @@ class WholeStack:
                     },
                 },
             )
-        admin = Api(self.edge_url, made["api_token"])
-        inbox = await admin.post("/inboxes", {"name": "Tienda", "channel": "api"})
-        adapter = await admin.post("/adapter-credentials", {"inbox_id": inbox["id"], "name": "pruebas"})
-        metrics = await admin.post("/metrics-credentials", {"name": "pruebas"})
         folder = self.folder / name
         folder.mkdir()
-        (folder / "adapter.creds").write_text(adapter["credentials"])
-        (folder / "metrics.creds").write_text(metrics["credentials"])
-        account = Account(
-            self,
-            made["account_id"],
-            admin,
-            made["api_token"],
-            inbox["id"],
-            adapter["key"],
-            folder / "adapter.creds",
-            folder / "metrics.creds",
-        )
-        try:
-            if people:
-                await account.hire(*people)
-            yield account
-        finally:
-            await account.close()
+        async with Api(self.edge_url, made["api_token"]) as admin:
+            inbox = await admin.post("/inboxes", {"name": "Tienda", "channel": "api"})
+            adapter = await admin.post("/adapter-credentials", {"inbox_id": inbox["id"], "name": "pruebas"})
+            metrics = await admin.post("/metrics-credentials", {"name": "pruebas"})
+            (folder / "adapter.creds").write_text(adapter["credentials"])
+            (folder / "metrics.creds").write_text(metrics["credentials"])
+            account = Account(
+                self,
+                made["account_id"],
+                admin,
+                made["api_token"],
+                inbox["id"],
+                adapter["key"],
+                folder / "adapter.creds",
+                folder / "metrics.creds",
+            )
+            try:
+                if people:
+                    await account.hire(*people)
+                yield account
+            finally:
+                for person in account.people:
+                    await person.api.close()
 
 
 def _ports(home: Path) -> dict[str, int]:

@@ -67,7 +67,7 @@ async def chaos(stack: WholeStack, size: Size) -> checker.Verdict:
         await asyncio.gather(
             asyncio.sleep(size.seconds),
             havoc.kills(size.kills, size.seconds),
-            havoc.sweep(size.points, at_once=2, seconds=size.seconds),
+            havoc.sweep(size.points, at_once=2, seconds=size.seconds - 8),
         )
         enough.set()
         await sending
