@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
+
 from relevo.adapter import Adapter, InboundMessage
 from relevo.adapter.metrics import Metrics
 from relevo.contracts.base import now

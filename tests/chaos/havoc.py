@@ -12,8 +12,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import httpx
-from relevo.stack.process import free_port
 from whole_stack import WholeStack
+
+from relevo.stack.process import free_port
 
 CRASH_EXIT = 137
 STOP_SECONDS = 5.0

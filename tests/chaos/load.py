@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass, field
 
 from chaos.checker import Ledger
+from whole_stack import Account, Person, message
+
 from relevo.adapter import Adapter, OutboundMessage
 from relevo.stack.api import Refused
-from whole_stack import Account, Person, message
 
 MOST_UNDER_WAY = 20_000
 

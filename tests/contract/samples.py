@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AwareDatetime
+
 from relevo.chassis.outbox import outgoing
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import MESSAGES, Message

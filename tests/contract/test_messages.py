@@ -14,6 +14,7 @@ from chaos.checker import Streams
 from contract.samples import FOLDER, RELEASED, promise
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.chassis.topology import stream_config
 from relevo.contracts.catalogue import BY_NAME, MESSAGES, decode
 from relevo.contracts.envelope import Envelope, MalformedEnvelope

@@ -10,6 +10,7 @@ from pathlib import Path
 import nats
 import pytest
 from nats.aio.client import Client
+
 from relevo.chassis.topology import apply
 from relevo.contracts import grants, streams
 from relevo.contracts.base import new_id

@@ -7,6 +7,7 @@ from typing import Any
 
 import nats
 import pytest
+
 from relevo.chassis.topology import DestructiveChange, apply, plan, stream_config
 from relevo.contracts.streams import STREAMS
 from relevo.stack.testing import TestServers

@@ -11,13 +11,14 @@ import nats
 import nats.errors
 import pytest
 from nats.aio.client import Client
+from whole_stack import Account, WholeStack, message, until
+
 from relevo.adapter import sender_key
 from relevo.adapter.metrics import credential_id
 from relevo.contracts.base import new_id, now
 from relevo.contracts.grants import inbox_prefix
 from relevo.contracts.streams import INBOUND
 from relevo.stack.api import Api, Refused
-from whole_stack import Account, WholeStack, message, until
 
 REPETITIONS = 1000
 CONNECTIONS = 8

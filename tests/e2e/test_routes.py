@@ -7,10 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
+from whole_stack import WholeStack
+
 from relevo.contracts.catalogue import SERVICES
 from relevo.contracts.routes import owner
 from relevo.stack.documents import _placeholders, openapi
-from whole_stack import WholeStack
 
 _NOWHERE = "0197a3a0-0000-7000-8000-000000000000"
 INSTALLED = [name for name in SERVICES if importlib.util.find_spec(f"relevo.{name}.__main__") is not None]

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from whole_stack import Account, Person, WholeStack, message, until
+
 from relevo.adapter import OutboundMessage
 from relevo.contracts.base import now
 from relevo.contracts.metrics import Fact, RollupDelta
-from whole_stack import Account, Person, WholeStack, message, until
 
 # What the two conversations below must add up to.
 EXPECTED = {

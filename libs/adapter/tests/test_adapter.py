@@ -13,6 +13,7 @@ from typing import Any
 
 import nats
 import pytest
+
 from relevo.adapter import (
     Adapter,
     BadCredentials,

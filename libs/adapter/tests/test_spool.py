@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from relevo.adapter import SpoolFull, SpoolUnusable
 from relevo.adapter.spool import Record, Spool
 

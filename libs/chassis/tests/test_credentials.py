@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client
+
 from relevo.chassis import credentials
 from relevo.stack.testing import Bus, TestServers
 

@@ -16,6 +16,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.chassis import directory, logging, telemetry
 from relevo.chassis.database import Database, Pool
 from relevo.chassis.health import LoopWatchdog

@@ -14,6 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
+from sqlalchemy import text
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+
 from relevo.chassis import directory, idempotency, telemetry, timers
 from relevo.chassis.auth import Principal, access_token, hash_key, new_key, require, require_adapter
 from relevo.chassis.database import Database, Pool
@@ -32,9 +36,6 @@ from relevo.contracts.identity import (
     SigningKeyState,
 )
 from relevo.contracts.permissions import ConversationScope, Permission
-from sqlalchemy import text
-from structlog.contextvars import merge_contextvars
-from structlog.testing import capture_logs
 
 pytestmark = pytest.mark.anyio
 

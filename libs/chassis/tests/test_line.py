@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
+from sqlalchemy import text
+
 from relevo.chassis import Consumer, Received, Service, Tx, topology
 from relevo.chassis.bus import until
 from relevo.chassis.migrations import create_chassis_tables
@@ -20,7 +22,6 @@ from relevo.contracts.envelope import MESSAGE_ID
 from relevo.contracts.grants import service_grants
 from relevo.contracts.partition import partition
 from relevo.contracts.presence import AgentStatus, Heartbeat, StatusChanged
-from sqlalchemy import text
 
 ACCOUNT = "acc1"
 

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
+from sqlalchemy import text
+
 from relevo.chassis import timers
 from relevo.chassis.database import Database, Pool
 from relevo.contracts.base import now
-from sqlalchemy import text
 
 pytestmark = pytest.mark.anyio
 

@@ -4,10 +4,11 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from relevo.contracts.permissions import ROLES, ConversationScope, Permission
-from relevo.kernel.access import ConversationColumns, ConversationFacts, Viewer, may, may_see, visible
 from sqlalchemy import ARRAY, Integer, Text, Uuid, bindparam, column, func, select
 from sqlalchemy.dialects.postgresql import JSONB
+
+from relevo.contracts.permissions import ROLES, ConversationScope, Permission
+from relevo.kernel.access import ConversationColumns, ConversationFacts, Viewer, may, may_see, visible
 
 
 def _id(number: int) -> str:

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from relevo.kernel.business_time import (
     LONGEST,
     WEEKDAYS,

@@ -5,6 +5,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import ARRAY, Boolean, DateTime, Integer, Numeric, Text, bindparam, column, func, select
+from sqlalchemy.dialects.postgresql import JSONB
+
 from relevo.kernel.conditions import (
     ConditionError,
     Facts,
@@ -18,8 +21,6 @@ from relevo.kernel.conditions import (
 )
 from relevo.kernel.conditions.model import NEGATIONS, OPERATORS
 from relevo.kernel.text import clean
-from sqlalchemy import ARRAY, Boolean, DateTime, Integer, Numeric, Text, bindparam, column, func, select
-from sqlalchemy.dialects.postgresql import JSONB
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 SCHEMA = {

@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.kernel.identity import (
     InvalidIdentity,
     email_or_none,

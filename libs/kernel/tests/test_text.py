@@ -4,6 +4,9 @@ import unicodedata
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Integer, Text, bindparam, column, func, select
+from sqlalchemy.dialects.postgresql import JSONB
+
 from relevo.kernel.text import (
     SEPARATORS,
     clean,
@@ -15,8 +18,6 @@ from relevo.kernel.text import (
     words,
     words_pattern,
 )
-from sqlalchemy import Integer, Text, bindparam, column, func, select
-from sqlalchemy.dialects.postgresql import JSONB
 
 # What people write in the languages around: no unassigned code points, whose case a newer Unicode may define.
 letters = st.characters(max_codepoint=0x2FFF, categories=["L", "M", "N", "P", "S", "Z"]) | st.sampled_from(

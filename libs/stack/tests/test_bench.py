@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.contracts.inbound import InboundMessage
 from relevo.contracts.streams import INBOUND
 from relevo.kernel.identity import sender_key

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+
 from relevo.contracts.routes import Route
 from relevo.stack.edge import MAX_REQUEST_BYTES, Edge
 from relevo.stack.errors import StackError

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+
 from relevo.stack.process import free_port
 
 FAKES = Path(__file__).parent / "fakes"

@@ -6,6 +6,7 @@ from pathlib import Path
 import nats
 import psycopg
 import pytest
+
 from relevo.stack.testing import TestServers
 
 

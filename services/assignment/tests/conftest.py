@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import text
+
 from relevo.assignment.app import build
 from relevo.chassis.auth import access_token
 from relevo.chassis.bus import until
@@ -14,7 +16,6 @@ from relevo.contracts import conversation, identity, presence
 from relevo.contracts.base import Model, new_id, now
 from relevo.contracts.permissions import ROLES
 from relevo.contracts.snapshots import ContactSnapshot, ConversationSnapshot
-from sqlalchemy import text
 
 
 class World:

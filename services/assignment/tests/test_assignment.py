@@ -3,13 +3,14 @@
 import asyncio
 import json
 
+from sqlalchemy import text
+
 from relevo.assignment import store
 from relevo.contracts import assignment
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ConversationOpened
 from relevo.contracts.identity import RoleChanged
 from relevo.contracts.permissions import Permission
-from sqlalchemy import text
 
 
 async def told(service, one=None):

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from psycopg.errors import CheckViolation
+from sqlalchemy import text
+
 from relevo.assignment import matcher, store
 from relevo.assignment.domain.inputs import (
     AgentEdited,
@@ -28,7 +30,6 @@ from relevo.chassis.database import Pool as ConnectionPool
 from relevo.chassis.outbox import ensure_days
 from relevo.chassis.testing import template_database
 from relevo.contracts.base import new_id
-from sqlalchemy import text
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SHOWN = "conversation_id, version, kind, mode, actor, assignee_id, team_id, from_assignee_id, from_team_id, runners_up"

@@ -1,5 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.automation.domain.index import Index, best, keys_of
 from relevo.automation.domain.triggers import FIELDS
 from relevo.kernel.conditions import Facts, compile_condition, parse

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
 from relevo.automation.domain.rules import RuleSet, compile_rule, evaluate
 from relevo.automation.domain.triggers import FIELDS, TRIGGERS_OF, occurrence
 from relevo.contracts.assignment import Assign

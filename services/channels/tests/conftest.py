@@ -11,6 +11,11 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
 from relevo.channels.app import build
 from relevo.chassis.auth import new_key
 from relevo.chassis.bus import until
@@ -22,10 +27,6 @@ from relevo.contracts.identity import KeyChanged, KeyState
 from relevo.contracts.ingest import InboxChanged, InboxState
 from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.kernel.identity import sender_key
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 
 @asynccontextmanager

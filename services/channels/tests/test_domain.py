@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.channels import secrecy
 from relevo.channels.domain import addresses, outcome, signing
 from relevo.channels.domain.rate import Buckets

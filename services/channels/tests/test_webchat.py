@@ -3,10 +3,11 @@
 import asyncio
 import json
 
+from websockets.asyncio.client import connect
+
 from relevo.chassis import topology
 from relevo.chassis.bus import until
 from relevo.contracts.base import new_id
-from websockets.asyncio.client import connect
 
 
 async def begin(world, inbox, name="Ana"):

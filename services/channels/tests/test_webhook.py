@@ -4,10 +4,11 @@ import hashlib
 import hmac
 import json
 
+from sqlalchemy import text
+
 from relevo.chassis.bus import until
 from relevo.contracts.base import new_id
 from relevo.contracts.permissions import Permission
-from sqlalchemy import text
 
 
 async def got(receiver, count):

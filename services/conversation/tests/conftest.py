@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from nats.aio.msg import Msg
 from psycopg.rows import dict_row
+
 from relevo.chassis import Received
 from relevo.chassis.database import Database, Pool, Tx
 from relevo.chassis.outbox import ensure_days, outgoing

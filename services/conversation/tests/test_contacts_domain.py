@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.contracts.base import new_id
 from relevo.contracts.inbound import Sender
 from relevo.contracts.ingest import InboxState

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ConversationEvent, MessageCreated
 from relevo.contracts.ingest import InboxState

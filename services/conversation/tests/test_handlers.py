@@ -4,13 +4,14 @@ import asyncio
 import random
 
 import pytest
+from sqlalchemy import text
+
 from relevo.chassis.bus import until
 from relevo.contracts.assignment import ConversationAssigned, ConversationQueued, Reason
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ChangeLabels, ResolveConversation, SendMessage
 from relevo.conversation import store
 from relevo.conversation.handlers import on_assignment, on_commands, on_ingest
-from sqlalchemy import text
 
 REASON = Reason(code="least_loaded", es="Menos carga", en="Least loaded")
 STATEMENTS = 8

@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from sqlalchemy import text
+
 from relevo.chassis import directory
 from relevo.chassis.auth import access_token
 from relevo.chassis.statements import rendered
@@ -20,7 +22,6 @@ from relevo.conversation import lists
 from relevo.conversation.app import build
 from relevo.conversation.handlers import on_ingest
 from relevo.kernel.access import ConversationFacts, Viewer, may_see
-from sqlalchemy import text
 
 
 class Desk:

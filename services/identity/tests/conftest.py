@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest_asyncio
+
 from relevo.chassis.testing import Running, running, unique
 from relevo.identity.app import build
 from relevo.stack.keys import write_secret

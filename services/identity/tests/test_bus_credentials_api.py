@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig
+
 from relevo.chassis import credentials
 from relevo.chassis.bus import until
 from relevo.chassis.testing import unique

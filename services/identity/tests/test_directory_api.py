@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from sqlalchemy import text
+
 from relevo.chassis.auth import Principal
 from relevo.chassis.problems import Problem
 from relevo.chassis.testing import unique
@@ -15,7 +17,6 @@ from relevo.contracts.permissions import ROLES, ConversationScope, Permission
 from relevo.identity import administration
 from relevo.identity.store.audit import By
 from relevo.kernel.access import Viewer
-from sqlalchemy import text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

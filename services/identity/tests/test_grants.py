@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.contracts.identity import AgentState, KeyState, RoleState
 from relevo.contracts.permissions import ROLES, ConversationScope, Permission
 from relevo.identity.domain import grants

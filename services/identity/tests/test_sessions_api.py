@@ -8,6 +8,7 @@ import os
 import jwt
 import psycopg
 import pytest
+
 from relevo.chassis.testing import running, unique
 from relevo.identity import signing
 from relevo.identity.app import build

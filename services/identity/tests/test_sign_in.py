@@ -6,6 +6,7 @@ import pytest
 from argon2 import PasswordHasher
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.identity import secrecy
 from relevo.identity.domain import sign_in
 from relevo.identity.domain.sign_in import Limit, Refresh

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from relevo.chassis.auth import NewKey, new_key
 from relevo.chassis.testing import Running, running
 from relevo.contracts import ingest, streams

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+
 from relevo.chassis import Database, outbox
 from relevo.chassis.database import Pool
 from relevo.chassis.testing import template_database
@@ -17,7 +19,6 @@ from relevo.contracts.inbound import InboundMessage
 from relevo.contracts.ingest import InboxState
 from relevo.ingest.accept import accept
 from relevo.ingest.domain.ledger import Arrival, Verdict, arrival
-from sqlalchemy import text
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 

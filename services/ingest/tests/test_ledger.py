@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.contracts.inbound import InboundMessage, InboundStatus
 from relevo.contracts.ingest import InboxState
 from relevo.ingest.domain.ledger import (

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from relevo.ingest.domain.delivery import address, read
 from relevo.ingest.domain.parsing import Limits, parse_batch, parse_event, parse_json, shown_id
 from relevo.ingest.domain.refusal import Refused

@@ -3,11 +3,12 @@
 import json
 from datetime import timedelta
 
+from sqlalchemy import text
+
 from relevo.chassis.bus import until
 from relevo.contracts import identity
 from relevo.contracts.base import new_id, now
 from relevo.contracts.notification import Notify
-from sqlalchemy import text
 
 
 async def listed(service, org, agent, **query):

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from relevo.chassis.auth import access_token
 from relevo.chassis.testing import Admin, Running, running
 from relevo.contracts import identity

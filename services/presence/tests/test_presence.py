@@ -4,11 +4,12 @@ import itertools
 import json
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import text
+
 from relevo.chassis.bus import until
 from relevo.contracts.base import new_id, now
 from relevo.contracts.identity import SessionRevoked
 from relevo.contracts.presence import Heartbeat
-from sqlalchemy import text
 
 
 async def beat(service, org, agent, device="laptop", **more):

@@ -12,6 +12,8 @@ import pytest
 import uvicorn
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from websockets.asyncio.client import ClientConnection, connect
+
 from relevo.chassis.auth import access_token
 from relevo.chassis.bus import until
 from relevo.chassis.http import create_app
@@ -22,7 +24,6 @@ from relevo.contracts.conversation import AssigneeChanged, ConversationOpened, M
 from relevo.contracts.permissions import ROLES
 from relevo.contracts.snapshots import AccessFacts, ContactSnapshot, ConversationSnapshot, MessageSnapshot
 from relevo.realtime.app import build
-from websockets.asyncio.client import ClientConnection, connect
 
 
 class Organisation:

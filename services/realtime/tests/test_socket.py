@@ -3,6 +3,8 @@
 import json
 from datetime import timedelta
 
+from websockets.asyncio.client import connect
+
 from relevo.chassis.bus import until
 from relevo.contracts.base import new_id, now
 from relevo.contracts.identity import SessionRevoked
@@ -10,7 +12,6 @@ from relevo.contracts.notification import NotificationCreated
 from relevo.contracts.presence import AgentStatus, StatusChanged
 from relevo.realtime import store
 from relevo.realtime.store import Holder
-from websockets.asyncio.client import connect
 
 
 async def test_an_agent_gets_what_they_may_see_in_order(world):

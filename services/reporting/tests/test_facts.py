@@ -4,6 +4,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.contracts.assignment import ConversationAssigned, Reason
 from relevo.contracts.automation import RuleExecuted
 from relevo.contracts.base import new_id

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relevo.contracts.base import new_id
 from relevo.contracts.metrics import Fact
 from relevo.reporting.domain.rollup import BadPeriod, deltas, resolution, starts

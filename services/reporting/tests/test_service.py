@@ -6,6 +6,7 @@ import random
 from datetime import timedelta
 
 import psycopg
+
 from relevo.chassis.auth import new_key
 from relevo.chassis.testing import running
 from relevo.contracts.base import new_id

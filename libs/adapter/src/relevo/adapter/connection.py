@@ -10,6 +10,7 @@ from pathlib import Path
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
 from relevo.adapter.errors import TooLarge
 from relevo.contracts.grants import inbox_prefix
 

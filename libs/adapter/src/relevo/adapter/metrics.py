@@ -20,6 +20,7 @@ from typing import Any, Self
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
 from relevo.contracts.catalogue import UnknownType, decode
 from relevo.contracts.grants import inbox_prefix
 from relevo.contracts.metrics import Fact, Gauge, RollupDelta

@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from pydantic import ValidationError
+
 from relevo.adapter.connection import Connection, end
 from relevo.adapter.errors import AdapterError, Undeliverable
 from relevo.contracts.base import new_id

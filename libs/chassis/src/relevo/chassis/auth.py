@@ -22,14 +22,15 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import jwt
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import text
+from starlette.requests import Request
+
 from relevo.chassis.database import Database
 from relevo.chassis.problems import Language, Problem, unavailable
 from relevo.contracts.base import new_id
 from relevo.contracts.identity import AgentState, KeyState, RoleState, SigningKeyState
 from relevo.contracts.permissions import ROLES, ConversationScope, Permission
 from relevo.kernel.access import Viewer
-from sqlalchemy import text
-from starlette.requests import Request
 
 ALGORITHM: Final = "EdDSA"
 WAIT_SECONDS: Final = 1.0

@@ -19,6 +19,7 @@ from faststream.middlewares import AckPolicy
 from faststream.nats import NatsBroker
 from faststream.nats.security import NatsCredentials
 from nats.aio.client import Client
+
 from relevo.chassis import telemetry
 from relevo.contracts.grants import inbox_prefix
 from relevo.contracts.streams import Stream

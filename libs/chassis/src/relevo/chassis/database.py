@@ -12,12 +12,13 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from psycopg.types.array import ListBinaryDumper
 from psycopg.types.string import TextLoader
+from sqlalchemy import Executable
+
 from relevo.chassis import outbox
 from relevo.chassis.crash import crash_point
 from relevo.chassis.statements import Rows, rendered
 from relevo.contracts.base import Model
 from relevo.contracts.envelope import Envelope
-from sqlalchemy import Executable
 
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "30s"

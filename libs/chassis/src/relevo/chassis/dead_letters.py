@@ -2,11 +2,12 @@
 
 import json
 
+from sqlalchemy import text
+
 from relevo.chassis.database import Tx
 from relevo.contracts.base import new_id, now
 from relevo.contracts.dead import DeadLettered
 from relevo.contracts.streams import BadToken
-from sqlalchemy import text
 
 UNKNOWN_ACCOUNT = "unknown"
 

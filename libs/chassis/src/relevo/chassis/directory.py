@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlalchemy import text
+
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.contracts import identity, ingest
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import BY_MODEL, Message
-from sqlalchemy import text
 
 DDL_V1: Final[tuple[str, ...]] = (
     """

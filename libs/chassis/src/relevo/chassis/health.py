@@ -13,9 +13,10 @@ import psycopg
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import text
+
 from relevo.chassis import telemetry
 from relevo.chassis.database import Database
-from sqlalchemy import text
 
 STALLED_EXIT_CODE: Final = 70
 _DATABASE_SECONDS: Final = 2.0

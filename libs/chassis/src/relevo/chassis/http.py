@@ -11,16 +11,17 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from relevo.chassis import health, idempotency, problems, telemetry
 from relevo.chassis.auth import Require
 from relevo.chassis.database import Database, is_transient
 from relevo.chassis.settings import ServiceSettings
 from relevo.contracts.base import new_id
 from relevo.contracts.routes import API
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from relevo.chassis.service import Runtime

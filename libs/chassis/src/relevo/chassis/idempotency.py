@@ -20,10 +20,11 @@ import structlog
 from fastapi import Depends, FastAPI, Header
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from relevo.chassis.database import Database, Tx
-from relevo.chassis.problems import FieldError, Problem
 from sqlalchemy import text
 from starlette.requests import Request
+
+from relevo.chassis.database import Database, Tx
+from relevo.chassis.problems import FieldError, Problem
 
 DDL_V1: Final[tuple[str, ...]] = (
     """

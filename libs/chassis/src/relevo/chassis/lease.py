@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import structlog
 from psycopg.rows import tuple_row
+
 from relevo.chassis import telemetry
 from relevo.contracts.streams import PARTITIONS
 

@@ -11,12 +11,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
 from pydantic_core import to_json
+from sqlalchemy import Executable, text
+
 from relevo.chassis import telemetry
 from relevo.contracts.base import Model, new_id, now
 from relevo.contracts.catalogue import BY_MODEL
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.streams import Stream
-from sqlalchemy import Executable, text
 
 DAYS_AHEAD = 8
 MAX_BODY = 900_000

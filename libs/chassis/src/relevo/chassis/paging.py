@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import BaseModel, Field
+
 from relevo.chassis.problems import FieldError, Problem
 
 T = TypeVar("T")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 import uvicorn
+
 from relevo.chassis import logging, migrations
 from relevo.chassis.service import Service, application
 from relevo.chassis.settings import BadSettings

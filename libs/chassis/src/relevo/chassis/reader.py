@@ -22,6 +22,8 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from sqlalchemy import text
+
 from relevo.chassis import dead_letters, telemetry
 from relevo.chassis.bus import Bus, BusError
 from relevo.chassis.crash import crash_point
@@ -32,7 +34,6 @@ from relevo.contracts.base import new_id
 from relevo.contracts.catalogue import read_by, reader_filter
 from relevo.contracts.envelope import MESSAGE_ID, MalformedEnvelope
 from relevo.contracts.streams import Stream
-from sqlalchemy import text
 
 log = structlog.get_logger("relevo.reader")
 

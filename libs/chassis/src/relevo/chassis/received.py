@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nats.aio.msg import Msg
+
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import BY_NAME, Message, decode
 from relevo.contracts.envelope import MESSAGE_ID, Envelope

@@ -18,6 +18,8 @@ from typing import Any
 
 import structlog
 from nats.errors import Error as NatsError
+from sqlalchemy import text
+
 from relevo.chassis import telemetry
 from relevo.chassis.bus import Bus, BusError
 from relevo.chassis.crash import crash_point
@@ -27,7 +29,6 @@ from relevo.contracts.catalogue import lane_filter, published_by
 from relevo.contracts.envelope import MESSAGE_ID
 from relevo.contracts.grants import poke_subject
 from relevo.contracts.streams import BY_NAME, Stream
-from sqlalchemy import text
 
 log = structlog.get_logger("relevo.relay")
 

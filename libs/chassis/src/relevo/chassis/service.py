@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+
 from relevo.chassis import directory, health, http, idempotency, outbox
 from relevo.chassis.bus import Bus, until
 from relevo.chassis.database import Database, Pool, described

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import httpx
 import nats
 from nats.aio.client import Client
+from sqlalchemy import text
+
 from relevo.chassis import topology
 from relevo.chassis.bus import BusError, until
 from relevo.chassis.migrations import migrate
@@ -21,7 +23,6 @@ from relevo.contracts.base import Model, new_id
 from relevo.contracts.catalogue import BY_MODEL, read_by, reader_filter
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.grants import inbox_prefix, service_grants
-from sqlalchemy import text
 
 _templates: dict[str, str] = {}
 

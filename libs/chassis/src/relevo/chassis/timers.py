@@ -12,11 +12,12 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 import structlog
+from sqlalchemy import text
+
 from relevo.chassis import telemetry
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, is_transient
 from relevo.contracts.identity import PLATFORM
-from sqlalchemy import text
 
 DDL_V1: Final[tuple[str, ...]] = (
     """

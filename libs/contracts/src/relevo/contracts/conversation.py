@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
+
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.inbound import MAX_TEXT, Attachment
 from relevo.contracts.snapshots import AccessFacts, ContactSnapshot, ConversationSnapshot, MessageSnapshot

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
+
 from relevo.contracts.catalogue import DURABLES, MESSAGES, SERVICES, Message, read_by
 from relevo.contracts.grants import adapter_grants, metrics_grants, service_grants
 from relevo.contracts.permissions import ROLES, Permission

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pydantic import Field
+
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.permissions import ConversationScope, Permission
 

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
+
 from relevo.contracts.base import Model, Time
 
 MAX_TEXT = 150_000

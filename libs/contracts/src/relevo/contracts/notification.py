@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from pydantic import Field
+
 from relevo.contracts.base import Id, Model, Time
 
 

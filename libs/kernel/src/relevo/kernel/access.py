@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from relevo.contracts.permissions import ConversationScope, Permission
 from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, bindparam, false, or_
 from sqlalchemy.types import TypeEngine
+
+from relevo.contracts.permissions import ConversationScope, Permission
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Final
 
 import idna
 import phonenumbers
+
 from relevo.kernel.text import clean
 
 _MAX_EMAIL: Final = 254

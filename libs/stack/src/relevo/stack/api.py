@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+
 from relevo.contracts.base import new_id
 
 _AGAIN = {502, 503, 504}

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+
 from relevo.stack.api import Refused
 from relevo.stack.commands import bench, lifecycle, replay, topology
 from relevo.stack.errors import Exit, StackError

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import psycopg
 from psycopg import sql
+
 from relevo.stack.postgres import PostgresServer
 
 EXTENSIONS: Mapping[str, tuple[str, ...]] = {"conversation": ("unaccent", "pg_trgm")}

@@ -12,12 +12,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from relevo.stack import observe
-from relevo.stack.observe import Figures
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from relevo.stack import observe
+from relevo.stack.observe import Figures
 
 _SPEED = 12.0
 _AT_ONCE = 3

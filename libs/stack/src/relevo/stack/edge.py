@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from swagger_ui_bundle import swagger_ui_path
+
 from relevo.contracts.routes import API, Route
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.place import Place
 from relevo.stack.process import Child, binary, end_leftover, spawn, tail
-from swagger_ui_bundle import swagger_ui_path
 
 MAX_REQUEST_BYTES = 50_000_000
 _READY_SECONDS = 20.0

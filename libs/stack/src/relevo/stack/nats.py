@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.keys import BusKeys
 from relevo.stack.place import Place

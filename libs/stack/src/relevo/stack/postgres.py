@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.place import Place
 from relevo.stack.process import Child, end_leftover, spawn, tail

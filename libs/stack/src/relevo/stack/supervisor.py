@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import psycopg
+
 from relevo.contracts.routes import ROUTES
 from relevo.stack import databases, wiring
 from relevo.stack.edge import Edge

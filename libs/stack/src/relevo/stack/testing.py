@@ -25,6 +25,7 @@ import nats
 import psycopg
 import pytest
 from psycopg import sql
+
 from relevo.chassis import credentials
 from relevo.stack.keys import BusKeys, write_secret
 from relevo.stack.nats import NatsServer

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Response
 from pydantic import BaseModel, Field
+
 from relevo.assignment import matcher, readings, store
 from relevo.assignment.domain.inputs import Assign, CapacitySet, Input, Policy, PolicyEdited
 from relevo.assignment.domain.pool import Refusal, State

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import psycopg
 from prometheus_client import Counter, Histogram
+
 from relevo.assignment import store
 from relevo.assignment.domain.inputs import AgentEdited, Assign, Closed, Entry, Opened, Reopened, TeamEdited
 from relevo.assignment.domain.pool import Decision, Held, Pool, Refusal, Team

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import and_, bindparam, func, select, text, tuple_
+from sqlalchemy.dialects.postgresql import UUID
+
 from relevo.assignment.domain.pool import Place
 from relevo.assignment.tables import conversation_facts, conversations_held
 from relevo.chassis.database import Tx
 from relevo.kernel.access import ConversationColumns, ConversationFacts, Viewer, visible
-from sqlalchemy import and_, bindparam, func, select, text, tuple_
-from sqlalchemy.dialects.postgresql import UUID
 
 _ASSIGNMENT = text("""
     select cast(h.conversation_id as text) as conversation_id, h.state, h.version, cast(h.team_id as text) as team_id,

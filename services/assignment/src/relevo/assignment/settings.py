@@ -1,6 +1,7 @@
 """Settings of the assignment service."""
 
 from pydantic import Field
+
 from relevo.chassis.settings import ServiceSettings
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import text
+
 from relevo.assignment.domain import inputs
 from relevo.assignment.domain.inputs import Entry, Input, Policy
 from relevo.assignment.domain.pool import Decision, Held, Place, Team
@@ -16,7 +18,6 @@ from relevo.assignment.domain.roster import Agent, GroupKey
 from relevo.chassis.database import Tx
 from relevo.contracts.assignment import Reason
 from relevo.contracts.envelope import Envelope
-from sqlalchemy import text
 
 _MAKE_POOLS = text("""
     insert into pools (account_id) select unnest(cast(:accounts as uuid[])) on conflict (account_id) do nothing

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
 from relevo.automation import store
 from relevo.automation.domain.rules import ACTIONS, Action, Actions, AssignAgent, AssignTeam, Outcome
 from relevo.automation.domain.triggers import FIELDS, Trigger

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 from pydantic import ValidationError
+
 from relevo.automation import store
 from relevo.automation.domain.rules import Execution, Rule, RuleSet, compile_rule, evaluate
 from relevo.automation.domain.triggers import TRIGGERS_OF, occurrence

@@ -1,6 +1,7 @@
 """Configuration of automation."""
 
 from pydantic import Field
+
 from relevo.chassis.settings import ServiceSettings
 
 

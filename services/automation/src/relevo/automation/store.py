@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Row, text
+
 from relevo.automation.domain.rules import Execution
 from relevo.automation.domain.triggers import Trigger
 from relevo.chassis.database import Tx
-from sqlalchemy import Row, text
 
 
 @dataclass(frozen=True, slots=True)

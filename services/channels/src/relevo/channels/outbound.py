@@ -10,6 +10,7 @@ from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.message import NatsMessage
 from nats.aio.msg import Msg
 from pydantic import ValidationError
+
 from relevo.channels import store
 from relevo.channels.inboxes import Inboxes
 from relevo.channels.reports import status_of

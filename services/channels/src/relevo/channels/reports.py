@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
+
 from relevo.channels import store
 from relevo.chassis import Runtime
 from relevo.contracts.base import Time, now

@@ -5,6 +5,7 @@ import binascii
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
+
 from relevo.chassis.settings import ServiceSettings
 
 

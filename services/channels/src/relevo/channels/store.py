@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import text
+
 from relevo.chassis.database import Tx
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import OutboundMessage
 from relevo.contracts.inbound import InboundStatus
-from sqlalchemy import text
 
 
 @dataclass(frozen=True, slots=True)

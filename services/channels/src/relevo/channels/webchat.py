@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from nats.aio.msg import Msg
+
 from relevo.channels.domain.signing import Visitor
 from relevo.channels.settings import Settings
 from relevo.chassis import Runtime

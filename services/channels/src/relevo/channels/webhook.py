@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import httpx
 import structlog
+
 from relevo.channels import secrecy, store
 from relevo.channels.domain import addresses, signing
 from relevo.channels.domain.outcome import Failed, Sent, delay, of_answer

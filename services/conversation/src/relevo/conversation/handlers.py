@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
+
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from sqlalchemy import ColumnElement, Select, func, literal, select, text, tuple_
+
 from relevo.chassis.database import Tx
 from relevo.contracts.snapshots import ConversationStatus, Stage
 from relevo.conversation import store
 from relevo.conversation.tables import contacts, conversations, messages
 from relevo.kernel.access import ConversationColumns, Viewer, visible
-from sqlalchemy import ColumnElement, Select, func, literal, select, text, tuple_
 
 Row = Mapping[str, Any]
 """One row, by column name."""

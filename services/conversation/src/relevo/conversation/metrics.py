@@ -3,6 +3,7 @@
 from typing import Final
 
 from prometheus_client import Counter
+
 from relevo.chassis.telemetry import REGISTRY
 
 IGNORED: Final = Counter(

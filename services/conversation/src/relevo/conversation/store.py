@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from sqlalchemy import text
+
 from relevo.chassis.database import Tx
 from relevo.chassis.statements import Rows
 from relevo.contracts.snapshots import ContactSnapshot, ConversationSnapshot, MessageSnapshot
 from relevo.conversation.domain.contacts import NewContact, Sighting
 from relevo.conversation.domain.conversation import Conversation
-from sqlalchemy import text
 
 Key = tuple[str, str]
 """Account id and id: no row is named without its account."""

@@ -16,6 +16,7 @@ import nats.js.errors
 from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
 from relevo.chassis import credentials
 from relevo.contracts import streams
 from relevo.contracts.grants import Grants, inbox_prefix

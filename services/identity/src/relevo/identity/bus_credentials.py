@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import psycopg
+
 from relevo.chassis import Runtime, directory
 from relevo.chassis.auth import new_key
 from relevo.chassis.bus import until

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import psycopg
+
 from relevo.chassis import Runtime
 from relevo.contracts.base import now
 from relevo.identity.domain.sign_in import PER_ADDRESS, PER_IP

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
+
 from relevo.chassis import credentials
 from relevo.chassis.settings import ServiceSettings
 

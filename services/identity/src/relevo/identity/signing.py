@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+
 from relevo.chassis.database import Tx
 from relevo.contracts.base import new_id
 from relevo.contracts.identity import PLATFORM, SigningKeyChanged, SigningKeyState

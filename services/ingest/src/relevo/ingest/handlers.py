@@ -8,6 +8,7 @@ from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.message import NatsMessage
 from nats.aio.msg import Msg
 from pydantic import ValidationError
+
 from relevo.chassis import Received, Runtime, Tx
 from relevo.chassis.crash import crash_point
 from relevo.contracts import streams

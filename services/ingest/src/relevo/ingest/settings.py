@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from pydantic import Field
+
 from relevo.chassis.settings import ServiceSettings
 from relevo.ingest.domain.parsing import Limits
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 import structlog
+
 from relevo.chassis import Runtime
 from relevo.chassis.crash import crash_point
 from relevo.contracts.base import now

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import text
+
 from relevo.chassis.database import Tx
 from relevo.notification.domain.deciding import Choice
-from sqlalchemy import text
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import text
+
 from relevo.chassis.database import Tx
 from relevo.presence.domain.status import Agent, Change, Choice
-from sqlalchemy import text
 
 _CREATE = text("""
     with new as (

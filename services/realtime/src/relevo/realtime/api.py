@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import structlog
 from fastapi import APIRouter, Depends, Query, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field
+
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db, Rt
 from relevo.chassis.problems import Problem

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+
 from relevo.chassis.bus import Bus, BusError
 from relevo.contracts.base import new_id
 from relevo.contracts.streams import Stream

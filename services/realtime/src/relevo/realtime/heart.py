@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import structlog
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
+
 from relevo.chassis import Runtime
 from relevo.chassis.outbox import outgoing
 from relevo.contracts.base import now

@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+
 from relevo.chassis import Runtime
 from relevo.chassis.auth import Authenticator
 from relevo.chassis.bus import BusError

@@ -1,6 +1,7 @@
 """Settings of the realtime service."""
 
 from pydantic import Field
+
 from relevo.chassis.settings import ServiceSettings
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from sqlalchemy import select, text
+
 from relevo.chassis.database import Tx
 from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.kernel.access import ConversationColumns, Viewer, visible
 from relevo.realtime.tables import conversation_facts
-from sqlalchemy import select, text
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, Field
+
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db

@@ -6,11 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from relevo.chassis.database import Tx
-from relevo.contracts.metrics import Dimensions, Fact, Metric
-from relevo.reporting import tables
-from relevo.reporting.domain.facts import UNITS
-from relevo.reporting.domain.rollup import Resolution
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
@@ -26,6 +21,12 @@ from sqlalchemy import (
     tuple_,
     type_coerce,
 )
+
+from relevo.chassis.database import Tx
+from relevo.contracts.metrics import Dimensions, Fact, Metric
+from relevo.reporting import tables
+from relevo.reporting.domain.facts import UNITS
+from relevo.reporting.domain.rollup import Resolution
 
 _ROLLUP = """
     {name}s as (

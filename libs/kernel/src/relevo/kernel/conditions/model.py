@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+
 from relevo.kernel.conditions.operands import BadValue, operand
 from relevo.kernel.conditions.problems import Problem
 

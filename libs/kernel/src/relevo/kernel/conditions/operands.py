@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import re2
+
 from relevo.kernel.text import clean, fold, fold_accents
 
 MAX_TEXT: Final = 1_000

@@ -5,9 +5,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from relevo.kernel.conditions.model import NEGATIONS, AllOf, AnyOf, Condition, FieldType, Leaf, Node, NotOf, Operator
-from relevo.kernel.conditions.operands import operand
-from relevo.kernel.text import fold_sql, words_pattern
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -27,6 +24,10 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.types import TypeEngine
+
+from relevo.kernel.conditions.model import NEGATIONS, AllOf, AnyOf, Condition, FieldType, Leaf, Node, NotOf, Operator
+from relevo.kernel.conditions.operands import operand
+from relevo.kernel.text import fold_sql, words_pattern
 
 
 class NotExpressible(ValueError):

@@ -14,6 +14,7 @@ from typing import Any
 import nats
 import psycopg
 from nats.aio.client import Client
+
 from relevo.contracts.base import new_id, now
 from relevo.contracts.grants import inbox_prefix
 from relevo.stack.bench import worker

@@ -16,6 +16,7 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
 from relevo.contracts.base import new_id
 from relevo.contracts.envelope import MESSAGE_ID
 from relevo.contracts.grants import inbox_prefix

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import psycopg
+
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.wiring import SERVICES
 

@@ -1,10 +1,11 @@
 """A measurement for people to read."""
 
+from rich.console import Console
+from rich.table import Table
+
 from relevo.stack.bench.drive import Run
 from relevo.stack.bench.figures import Latency
 from relevo.stack.bench.measure import Result, Sustained
-from rich.console import Console
-from rich.table import Table
 
 _MB = 1024**2
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from relevo.contracts.base import new_id
 from relevo.stack.api import Api, Refused
 from relevo.stack.bench.place import Place

@@ -15,6 +15,7 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
 from relevo.contracts.grants import inbox_prefix
 from relevo.stack.bench import worker
 from relevo.stack.bench.figures import summarise

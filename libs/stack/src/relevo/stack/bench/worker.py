@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import uvloop
+
 from relevo.stack.errors import Exit, StackError
 
 _LINE_LIMIT = 1 << 20

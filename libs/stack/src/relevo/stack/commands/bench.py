@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
-from rich.console import Console
 
 console = Console(highlight=False)
 

@@ -10,6 +10,9 @@ from typing import Annotated, Any
 
 import httpx
 import typer
+from rich.console import Console
+from rich.table import Table
+
 from relevo.stack import databases, observe, topology, wiring
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
@@ -18,8 +21,6 @@ from relevo.stack.process import wait_for
 from relevo.stack.seed import connection as read_connection
 from relevo.stack.seed import connection_file
 from relevo.stack.supervisor import Stack
-from rich.console import Console
-from rich.table import Table
 
 console = Console(highlight=False)
 _DETACHED_SECONDS = 180.0

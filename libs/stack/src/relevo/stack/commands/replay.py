@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from relevo.stack.errors import Exit, StackError
-from relevo.stack.home import Home
-from relevo.stack.seed import connection as read_connection
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from relevo.stack.errors import Exit, StackError
+from relevo.stack.home import Home
+from relevo.stack.seed import connection as read_connection
 
 console = Console(highlight=False)
 _FAULTS_SHOWN = 20

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+
 from relevo.chassis.topology import Change
 from relevo.stack import topology
 from relevo.stack.commands.lifecycle import require_running
 from relevo.stack.home import Home
-from rich.console import Console
 
 console = Console(highlight=False)
 

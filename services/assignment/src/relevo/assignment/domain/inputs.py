@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
+
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.presence import RoutingState
 from relevo.contracts.snapshots import Priority

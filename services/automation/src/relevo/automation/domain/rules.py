@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID, uuid5
 
 from pydantic import ConfigDict, Discriminator, Field, StringConstraints, TypeAdapter
+
 from relevo.automation.domain.index import Index, Key, Keys, Kind, best, keys_of
 from relevo.automation.domain.triggers import FIELDS, Occurrence, Trigger
 from relevo.contracts.assignment import Assign

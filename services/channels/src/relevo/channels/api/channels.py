@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
+
 from relevo.channels import secrecy, store
 from relevo.channels.domain import signing
 from relevo.channels.settings import Settings

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field, StringConstraints
+
 from relevo.channels import store
 from relevo.channels.domain.rate import Buckets
 from relevo.channels.domain.signing import Visitor, read_visitor_token, visitor_token

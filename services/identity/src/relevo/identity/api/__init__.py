@@ -1,6 +1,7 @@
 """The HTTP interface of identity, one module for each part."""
 
 from fastapi import APIRouter
+
 from relevo.identity.api import accounts, agents, audit, bus_credentials, keys, roles, sessions, setup, teams
 
 router = APIRouter()

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
+
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db
 from relevo.contracts.identity import AccountState

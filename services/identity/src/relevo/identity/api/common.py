@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import Depends, Header, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 from pydantic_core import PydanticCustomError
+
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Database

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+
 from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
 from relevo.chassis.problems import Problem

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
+
 from relevo.chassis.auth import new_key
 from relevo.chassis.http import Db
 from relevo.chassis.problems import Problem

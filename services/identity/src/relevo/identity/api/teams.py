@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field, StringConstraints
+
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db

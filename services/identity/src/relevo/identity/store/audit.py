@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import text
+
 from relevo.chassis.database import Tx
 from relevo.contracts.base import new_id
-from sqlalchemy import text
 
 
 @dataclass(frozen=True, slots=True)

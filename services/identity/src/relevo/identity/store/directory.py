@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from sqlalchemy import RowMapping, text
+
 from relevo.chassis.database import Tx
 from relevo.contracts.identity import AccountState, AgentState, RoleState, TeamState
 from relevo.contracts.permissions import ConversationScope, Permission
-from sqlalchemy import RowMapping, text
 
 S = TypeVar("S")
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from sqlalchemy import RowMapping, text
+
 from relevo.chassis.database import Tx
 from relevo.contracts.identity import KeyState, SigningKeyState
 from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.identity.store.directory import Stored
-from sqlalchemy import RowMapping, text
 
 _KEYS = """
     select cast(id as text) as id, cast(account_id as text) as account_id, name, sha256, permissions, scope,

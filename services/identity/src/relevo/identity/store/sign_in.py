@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from relevo.chassis.database import Tx
 from sqlalchemy import text
+
+from relevo.chassis.database import Tx
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The HTTP interface of ingest."""
 
 from fastapi import APIRouter
+
 from relevo.ingest.api import dead_letters, inbound, inboxes, quarantine, senders
 
 router = APIRouter()

@@ -7,11 +7,12 @@ from uuid import UUID
 from fastapi import Depends, Path
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
+from starlette.requests import Request
+
 from relevo.chassis.paging import decode
 from relevo.chassis.problems import FieldError, Problem
 from relevo.ingest.domain.refusal import Fault
 from relevo.ingest.settings import Settings
-from starlette.requests import Request
 
 
 def _settings(request: Request) -> Settings:

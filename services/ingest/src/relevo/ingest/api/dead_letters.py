@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
+
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db
 from relevo.chassis.paging import Cursor, Limit, Page, page

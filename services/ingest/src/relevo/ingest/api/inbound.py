@@ -5,6 +5,8 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
+from starlette.requests import Request
+
 from relevo.chassis.auth import Principal, require_adapter
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import is_transient
@@ -20,7 +22,6 @@ from relevo.ingest.domain.ledger import Arrival, Verdict, arrival
 from relevo.ingest.domain.parsing import parse_batch, parse_event, shown_id
 from relevo.ingest.domain.refusal import ALREADY_ACCEPTED, INBOX_DISABLED, Fault, Refused
 from relevo.ingest.store import inboxes
-from starlette.requests import Request
 
 router = APIRouter(tags=["inbound"])
 _BREATH: Final = 100

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 from pydantic_core import PydanticCustomError
+
 from relevo.chassis import Tx, directory
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db

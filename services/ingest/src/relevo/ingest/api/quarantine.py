@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+
 from relevo.chassis import Tx
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db
@@ -20,7 +22,6 @@ from relevo.ingest.domain.ledger import Verdict, arrival
 from relevo.ingest.domain.parsing import Event, Limits, parse_event, parse_json
 from relevo.ingest.domain.refusal import Refused
 from relevo.ingest.store import inboxes, quarantine
-from starlette.requests import Request
 
 router = APIRouter(tags=["quarantine"])
 Keeper = Annotated[Principal, Depends(require(Permission.QUARANTINE_MANAGE))]

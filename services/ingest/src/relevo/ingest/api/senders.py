@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
+
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db
 from relevo.contracts.base import Time

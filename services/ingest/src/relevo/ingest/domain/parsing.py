@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
+
 from relevo.contracts.inbound import InboundEvent, InboundMessage, InboundStatus
 from relevo.ingest.domain.refusal import (
     DUPLICATE_FIELD,

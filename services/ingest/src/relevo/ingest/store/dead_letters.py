@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import text
+
 from relevo.chassis import Tx
 from relevo.contracts.dead import DeadLettered
 from relevo.kernel.text import clean
-from sqlalchemy import text
 
 _RECORD = text(
     """

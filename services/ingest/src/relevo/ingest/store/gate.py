@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+from sqlalchemy import text
+
 from relevo.chassis import Tx
 from relevo.ingest.domain.ledger import Arrival, Place
-from sqlalchemy import text
 
 _CLAIM = text(
     """

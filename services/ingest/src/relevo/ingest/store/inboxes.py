@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Row, text
+
 from relevo.chassis import Tx
 from relevo.contracts.ingest import InboxState
-from sqlalchemy import Row, text
 
 _COLUMNS = """
     cast(id as text) as id, cast(account_id as text) as account_id, name, channel, enabled, reopen,

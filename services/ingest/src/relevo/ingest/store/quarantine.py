@@ -7,10 +7,11 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
+from sqlalchemy import text
+
 from relevo.chassis import Tx
 from relevo.contracts.base import new_id
 from relevo.ingest.domain.refusal import Fault
-from sqlalchemy import text
 
 _KEEP = text(
     """

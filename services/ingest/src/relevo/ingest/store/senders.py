@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from relevo.chassis.database import Tx
 from sqlalchemy import text
+
+from relevo.chassis.database import Tx
 
 _ONE = text("""
     select sequence, first_seen, last_seen from senders

@@ -1,6 +1,7 @@
 """Pools and their journals, agents, teams, who holds what, and every decision."""
 
 from alembic import op
+
 from relevo.chassis.migrations import create_chassis_tables
 
 revision = "0001"

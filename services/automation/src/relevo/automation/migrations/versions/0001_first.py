@@ -1,6 +1,7 @@
 """Rules and what they did."""
 
 from alembic import op
+
 from relevo.chassis.migrations import create_chassis_tables
 
 revision = "0001"

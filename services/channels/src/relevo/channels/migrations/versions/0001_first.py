@@ -1,6 +1,7 @@
 """Webhook deliveries and their secrets, webchat messages, reports on their way to ingest."""
 
 from alembic import op
+
 from relevo.chassis.migrations import create_chassis_tables
 
 revision = "0001"

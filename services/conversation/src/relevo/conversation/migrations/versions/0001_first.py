@@ -1,6 +1,7 @@
 """Contacts, conversations, messages."""
 
 from alembic import op
+
 from relevo.chassis.migrations import create_chassis_tables
 
 revision = "0001"

@@ -1,6 +1,7 @@
 """The directory, sign-in, keys, bus credentials, audit log."""
 
 from alembic import op
+
 from relevo.chassis.migrations import create_chassis_tables
 
 revision = "0001"

@@ -1,6 +1,7 @@
 """Inboxes, the ledger, senders, conflicts, quarantine, dead letters."""
 
 from alembic import op
+
 from relevo.chassis.migrations import create_chassis_tables
 
 revision = "0001"

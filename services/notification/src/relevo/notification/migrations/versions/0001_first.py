@@ -1,6 +1,7 @@
 """Notifications, preferences, and e-mail to be sent."""
 
 from alembic import op
+
 from relevo.chassis.migrations import create_chassis_tables
 
 revision = "0001"

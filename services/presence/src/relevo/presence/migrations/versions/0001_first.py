@@ -1,6 +1,7 @@
 """Status now, devices, and the whole history."""
 
 from alembic import op
+
 from relevo.chassis.migrations import create_chassis_tables
 
 revision = "0001"

@@ -1,6 +1,7 @@
 """Tickets, and who may see which conversation."""
 
 from alembic import op
+
 from relevo.chassis.migrations import create_chassis_tables
 
 revision = "0001"

@@ -1,6 +1,7 @@
 """Facts and roll-ups."""
 
 from alembic import op
+
 from relevo.chassis.migrations import create_chassis_tables
 
 revision = "0001"
