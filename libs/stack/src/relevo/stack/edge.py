@@ -191,6 +191,9 @@ def _proxy(pattern: str, ports: Iterable[int]) -> dict[str, Any]:
                 "handler": "reverse_proxy",
                 "upstreams": [{"dial": f"127.0.0.1:{port}"} for port in ports],
                 "flush_interval": -1,
+                # A service that answers before it has read the body (401, 403) else loses its answer now and then: the
+                # proxy drops a connection whose request it is still copying from the client.
+                "request_buffers": 65536,
                 # A replica that restarts is stepped over, and the last one waited for.
                 "load_balancing": {
                     "selection_policy": {"policy": "least_conn"},
