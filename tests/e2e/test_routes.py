@@ -61,4 +61,4 @@ def test_a_refusal_is_whole_although_the_body_was_not_read(stack: WholeStack) ->
     # The proxy once lost three answers of a thousand, when a service refused before it had read the body.
     with httpx.Client(base_url=f"{stack.edge_url}/api/v1", trust_env=False, timeout=10) as client:
         for _ in range(1000):
-            assert client.post("/conversations", json={"text": "hola"}).status_code == 401
+            assert client.post(f"/conversations/{_NOWHERE}/resolve", json={"text": "hola"}).status_code == 401
