@@ -62,11 +62,12 @@ bench: install  ## measure throughput and latency, beside a floor measured in th
 
 .PHONY: chaos
 chaos: install  ## kill, stop and corrupt under load, then check that nothing is lost or doubled
-	$(BIN)/pytest -q tests/chaos --session-timeout=900
+	$(BIN)/pytest -q -m "not deep" tests/chaos --session-timeout=900
 
 .PHONY: soak
 soak: install  ## chaos for as long as told: make soak SOAK_MINUTES=60
-	RELEVO_SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/pytest -q tests/chaos --timeout=0
+	RELEVO_CHAOS_SECONDS=$$(($(SOAK_MINUTES) * 60)) RELEVO_CHAOS_KILLS=$$(($(SOAK_MINUTES) * 4)) \
+		$(BIN)/pytest -q -m "not deep" tests/chaos --timeout=0
 
 .PHONY: docs
 docs: install  ## write the generated documents (AsyncAPI, schemas, OpenAPI, tables)

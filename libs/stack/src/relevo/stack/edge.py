@@ -100,7 +100,7 @@ class Edge:
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/", timeout=2, trust_env=False).status_code == 200
+            return "<title>Relevo</title>" in httpx.get(f"{self.url}/", timeout=2, trust_env=False).text
         except httpx.TransportError:
             return False
 

@@ -327,7 +327,8 @@ class Stack:
         for server in (self.edge, self.nats, self.postgres):
             if server is not None:
                 server.stop()
-        self.report("stopped")
+        if self.postgres is not None:
+            self.report("stopped")
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import httpx
@@ -59,7 +62,24 @@ def up(
         after_start=(_seed, _announce, *((_play,) if demo else ())),
     )
     console.print(f"Relevo starts in {home.path}", markup=False)
-    stack.run()
+    with _own_terminal():
+        stack.run()
+
+
+@contextmanager
+def _own_terminal() -> Iterator[None]:
+    """Take the terminal from `make`: it would end with an error at a Ctrl-C, although everything drained well."""
+    if "MAKELEVEL" not in os.environ or not sys.stdin.isatty():
+        yield
+        return
+    terminal, before = sys.stdin.fileno(), os.tcgetpgrp(sys.stdin.fileno())
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # else a group in the background is stopped for asking
+    os.setpgid(0, 0)
+    os.tcsetpgrp(terminal, os.getpgrp())
+    try:
+        yield
+    finally:
+        os.tcsetpgrp(terminal, before)
 
 
 def down() -> None:
