@@ -1,11 +1,13 @@
 """A conversation from its first word to the report, through public interfaces only."""
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from whole_stack import Account, Person, WholeStack, message, until
 
 from relevo.adapter import OutboundMessage
@@ -28,7 +30,12 @@ EXPECTED = {
 }
 
 
-async def test_from_a_customers_word_to_the_report(stack: WholeStack) -> None:
+@pytest.mark.parametrize("killing", [False, True], ids=["undisturbed", "each service killed in turn"])
+async def test_from_a_customers_word_to_the_report(stack: WholeStack, killing: bool) -> None:
+    def strike(service: str) -> None:
+        if killing:
+            assert stack.signal(service, signal.SIGKILL)
+
     began = now() - timedelta(seconds=1)
     async with stack.account("ana", "berta", "carlos", "diana") as account, account.adapter() as adapter:
         handed: list[OutboundMessage] = []
@@ -53,6 +60,7 @@ async def test_from_a_customers_word_to_the_report(stack: WholeStack) -> None:
         # One agent is full, one is busy, one is not there: the fourth gets the second customer.
         await full.be("available")
         await adapter.publish(message("m-1", "+34600000001", "Buenos días"))
+        strike("ingest")
         await account.conversation("+34600000001", assignee_id=full.id)
         await busy.be("available")
         await busy.be("busy")
@@ -60,6 +68,7 @@ async def test_from_a_customers_word_to_the_report(stack: WholeStack) -> None:
         await adapter.publish(
             message("m-2", "+34600000002", "Quiero hacer una devolucion, por favor", person={"name": "José Núñez"})
         )
+        strike("conversation")
         conversation = await account.conversation("+34600000002", assignee_id=ana.id, labels=["devolución"])
         assert (conversation["status"], conversation["stage"]) == ("open", "new")
         assert conversation["contact"]["name"] == "José Núñez"
@@ -68,6 +77,7 @@ async def test_from_a_customers_word_to_the_report(stack: WholeStack) -> None:
         reply = await ana.api.post(
             f"/conversations/{conversation['id']}/messages", {"text": "Claro, José: ¿tiene el número del pedido?"}
         )
+        strike("reporting")
         await until(lambda: same(lambda: handed), "the reply at the adapter")
         (out,) = handed
         assert (out.message_id, out.recipient_id) == (reply["id"], "+34600000002")
@@ -81,9 +91,11 @@ async def test_from_a_customers_word_to_the_report(stack: WholeStack) -> None:
         await until(statuses, "the reply to be shown as delivered")
 
         await ana.api.post(f"/conversations/{conversation['id']}/resolve")
+        strike("assignment")
         resolved = await account.conversation("+34600000002", status="resolved")
         assert (resolved["id"], resolved["stage"]) == (conversation["id"], "closed")
         await adapter.publish(message("m-3", "+34600000002", "Una cosa más"))
+        strike("automation")
         reopened = await account.conversation("+34600000002", status="open")
         assert (reopened["id"], reopened["cycle"]) == (conversation["id"], 2)
 
