@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevo.channels import secrecy
 from relevo.channels.domain import addresses, outcome, signing
 from relevo.channels.domain.rate import Buckets
+from relevo.chassis import sealing
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ANA = signing.Visitor("v", "a", "i", "Ana", int((NOON + timedelta(days=1)).timestamp()))
@@ -71,10 +71,10 @@ def test_no_text_is_a_token_or_an_error(text):
 
 
 def test_what_is_sealed_opens_with_the_same_key_and_label_only():
-    sealed = secrecy.seal(b"k" * 32, b"secret", label="one")
-    assert secrecy.unseal(b"k" * 32, sealed, label="one") == b"secret"
-    with pytest.raises(secrecy.InvalidTag):
-        secrecy.unseal(b"k" * 32, sealed, label="two")
+    sealed = sealing.seal(b"k" * 32, b"secret", label="one")
+    assert sealing.unseal(b"k" * 32, sealed, label="one") == b"secret"
+    with pytest.raises(sealing.InvalidTag):
+        sealing.unseal(b"k" * 32, sealed, label="two")
 
 
 @pytest.mark.parametrize(("status", "permanent"), [(400, True), (302, True), (429, False), (500, False), (408, False)])

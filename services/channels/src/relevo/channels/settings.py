@@ -1,29 +1,15 @@
 """Settings of the channels service."""
 
-import base64
-import binascii
-from typing import Annotated
+from pydantic import Field
 
-from pydantic import AfterValidator, Field, SecretStr
-
+from relevo.chassis.sealing import MasterKey, key_bytes
 from relevo.chassis.settings import ServiceSettings
-
-
-def _master_key(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value().strip().rstrip("=").translate(str.maketrans("-_", "+/"))
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
-        raw = b""
-    if len(raw) != 32:
-        raise ValueError("must be 32 random bytes in base64, as `openssl rand -base64 32` prints them")
-    return SecretStr(base64.b64encode(raw).decode())
 
 
 class Settings(ServiceSettings):
     """Durations are seconds."""
 
-    master_key: Annotated[SecretStr, AfterValidator(_master_key)]
+    master_key: MasterKey
     """Seals the channels' secrets at rest, and signs the tokens of webchat visitors."""
 
     webhooks_allow_private: bool = False
@@ -44,4 +30,4 @@ class Settings(ServiceSettings):
     @property
     def key(self) -> bytes:
         """The master key itself."""
-        return base64.b64decode(self.master_key.get_secret_value())
+        return key_bytes(self.master_key)

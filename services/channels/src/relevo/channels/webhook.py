@@ -14,13 +14,13 @@ from typing import Any, Final
 import httpx
 import structlog
 
-from relevo.channels import secrecy, store
+from relevo.channels import store
 from relevo.channels.domain import addresses, signing
 from relevo.channels.domain.outcome import Failed, Sent, delay, of_answer
 from relevo.channels.inboxes import Inboxes
 from relevo.channels.reports import status_of
 from relevo.channels.settings import Settings
-from relevo.chassis import Runtime
+from relevo.chassis import Runtime, sealing
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Tx
 from relevo.contracts.base import now
@@ -43,13 +43,13 @@ async def keys(tx: Tx, settings: Settings, inbox: InboxState) -> list[bytes]:
     """What the inbox's webhooks are signed with: its secret, and for a day the one before. Makes one if there is none."""
     found = await store.secrets(tx, inbox.account_id, inbox.id)
     if found is None:
-        sealed = secrecy.seal(settings.key, new_secret().encode(), label=inbox.id)
+        sealed = sealing.seal(settings.key, new_secret().encode(), label=inbox.id)
         await store.first_secret(tx, inbox.account_id, inbox.id, sealed, now())
         found = await store.secrets(tx, inbox.account_id, inbox.id)
         assert found is not None
-    opened = [secrecy.unseal(settings.key, found.sealed, label=inbox.id)]
+    opened = [sealing.unseal(settings.key, found.sealed, label=inbox.id)]
     if found.previous is not None and found.rotated_at > now() - _BOTH_SECRETS:
-        opened.append(secrecy.unseal(settings.key, found.previous, label=inbox.id))
+        opened.append(sealing.unseal(settings.key, found.previous, label=inbox.id))
     return opened
 
 

@@ -1,10 +1,11 @@
 """Wiring of the identity service."""
 
 from relevo.chassis import Consumer, Runtime, Service
+from relevo.chassis.sealing import key_bytes
 from relevo.contracts import streams
 from relevo.identity import administration, api, bus_credentials, handlers, housekeeping, signing
 from relevo.identity.bus_access import BusAccess
-from relevo.identity.secrecy import Passwords
+from relevo.identity.passwords import Passwords
 from relevo.identity.settings import IdentitySettings
 
 
@@ -16,9 +17,9 @@ def build() -> Service:
         runtime.extra["passwords"] = Passwords()
         runtime.extra["bus_access"] = BusAccess(settings, runtime.js)
         async with runtime.database.begin() as tx:
-            await signing.ensure_key(tx, settings.master_key.get_secret_value())
+            await signing.ensure_key(tx, key_bytes(settings.master_key))
             # A master key that does not fit is found now, not at the first sign-in.
-            await signing.current_key(tx, settings.master_key.get_secret_value())
+            await signing.current_key(tx, key_bytes(settings.master_key))
             await administration.complete_administrators(tx)
 
     return Service(

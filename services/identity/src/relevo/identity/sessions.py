@@ -8,12 +8,13 @@ from datetime import timedelta
 from relevo.chassis import auth
 from relevo.chassis.database import Database, Tx
 from relevo.chassis.problems import Problem
+from relevo.chassis.sealing import key_bytes
 from relevo.contracts.base import new_id, now
 from relevo.identity import administration, problems, signing
 from relevo.identity.domain import sign_in as rules
 from relevo.identity.domain.sign_in import PER_ADDRESS, PER_IP, Refresh
+from relevo.identity.passwords import Passwords
 from relevo.identity.publish import publish
-from relevo.identity.secrecy import Passwords
 from relevo.identity.settings import IdentitySettings
 from relevo.identity.store import sign_in as store
 from relevo.identity.store.sign_in import Candidate
@@ -125,7 +126,7 @@ async def _tokens(tx: Tx, settings: IdentitySettings, session: str, account: str
     await store.add_refresh_token(
         tx, session, account, _digest(refresh_token), issued + timedelta(days=settings.refresh_token_days)
     )
-    key_id, private_pem = await signing.current_key(tx, settings.master_key.get_secret_value())
+    key_id, private_pem = await signing.current_key(tx, key_bytes(settings.master_key))
     access_token = auth.access_token(
         private_pem,
         key_id,

@@ -1,25 +1,13 @@
 """The configuration of identity."""
 
-import base64
-import binascii
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from relevo.chassis import credentials
+from relevo.chassis.sealing import MasterKey
 from relevo.chassis.settings import ServiceSettings
-
-
-def _master_key(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value().strip().rstrip("=").translate(str.maketrans("-_", "+/"))
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
-        raw = b""
-    if len(raw) != 32:
-        raise ValueError("must be 32 random bytes in base64, as `openssl rand -base64 32` prints them")
-    return SecretStr(base64.b64encode(raw).decode())
 
 
 def _seed(secret: SecretStr) -> SecretStr:
@@ -43,7 +31,7 @@ AccountKey = Annotated[str, AfterValidator(_account)]
 class IdentitySettings(ServiceSettings):
     """What every service has, and what identity needs to sign tokens and to issue bus credentials."""
 
-    master_key: Annotated[SecretStr, AfterValidator(_master_key)]
+    master_key: MasterKey
     """Seals the private halves of signing keys at rest."""
     setup_token: SecretStr | None = None
     """Who bears it may make accounts (POST /setup); unset: nobody may."""

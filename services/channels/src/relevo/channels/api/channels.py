@@ -6,11 +6,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from relevo.channels import secrecy, store
+from relevo.channels import store
 from relevo.channels.domain import signing
 from relevo.channels.settings import Settings
 from relevo.channels.webhook import new_secret
-from relevo.chassis import directory
+from relevo.chassis import directory, sealing
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
 from relevo.chassis.http import Db, Rt
@@ -92,7 +92,7 @@ async def rotate_channel_secret(inbox_id: UUID, who: Manager, db: Db, rt: Rt) ->
                 es="Solo los canales de tipo api firman sus webhooks.",
                 en="Only channels of type api sign webhooks.",
             )
-        sealed = secrecy.seal(settings.key, secret.encode(), label=inbox.id)
+        sealed = sealing.seal(settings.key, secret.encode(), label=inbox.id)
         await store.rotate(tx, who.account_id, inbox.id, sealed, now())
     return SecretOut(secret=secret)
 

@@ -19,7 +19,7 @@ from relevo.chassis.problems import Problem
 from relevo.identity import administration
 from relevo.identity.administration import Act
 from relevo.identity.bus_access import BusAccess
-from relevo.identity.secrecy import Passwords
+from relevo.identity.passwords import Passwords
 from relevo.identity.settings import IdentitySettings
 from relevo.identity.store.audit import By
 from relevo.identity.store.directory import Stored

@@ -1,29 +1,10 @@
-"""Secrets: passwords, and what seals a private key at rest."""
+"""Passwords."""
 
 import asyncio
-import base64
-import os
 import secrets
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-__all__ = ["InvalidTag", "Passwords", "seal", "unseal"]
-
-_NONCE = 12
-
-
-def seal(master_key: str, plain: bytes, *, label: str) -> bytes:
-    """Encrypt with AES-256-GCM. Only the same master key (base64) and label open it."""
-    nonce = os.urandom(_NONCE)
-    return nonce + AESGCM(base64.b64decode(master_key)).encrypt(nonce, plain, label.encode())
-
-
-def unseal(master_key: str, sealed: bytes, *, label: str) -> bytes:
-    """The reverse of `seal`. Raises InvalidTag for another key, another label or damaged data."""
-    return AESGCM(base64.b64decode(master_key)).decrypt(sealed[:_NONCE], sealed[_NONCE:], label.encode())
 
 
 class Passwords:
