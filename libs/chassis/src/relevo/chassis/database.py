@@ -12,6 +12,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from psycopg.types.array import ListBinaryDumper
 from psycopg.types.string import TextLoader
+from pydantic import ValidationError
 from sqlalchemy import Executable
 
 from relevo.chassis import outbox
@@ -204,10 +205,14 @@ class Database:
 
 
 def described(error: BaseException) -> str:
-    """An error for logs and records: what went wrong, never the rows that it went wrong with."""
+    """An error for logs and records: what went wrong, never the rows or bodies that it went wrong with."""
     if isinstance(error, psycopg.Error):
         told = error.diag.message_primary or str(error).partition("\n")[0]
         return f"{type(error).__name__}: {told}"[:500]
+    if isinstance(error, ValidationError):
+        faults = error.errors(include_input=False, include_url=False, include_context=False)
+        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+        return f"ValidationError: {told}"[:500]
     return f"{type(error).__name__}: {error}"[:500]
 
 

@@ -15,7 +15,7 @@ from relevo.assignment.domain.roster import GroupKey, Roster
 from relevo.assignment.settings import Settings
 from relevo.assignment.store import PoolRow, Unreadable
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Database, Tx, is_transient
+from relevo.chassis.database import Database, Tx, described, is_transient
 from relevo.chassis.service import Runtime
 from relevo.contracts.assignment import (
     AssignmentEvent,
@@ -246,7 +246,7 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
     for decision_id, decision in made:
         DECISIONS.labels(decision.kind).inc()
         tx.emit(
-            event_of(decision, decision_id),
+            event_of(decision, decision_id, pool.held[decision.conversation_id]),
             account=account_id,
             entity=decision.conversation_id,
             actor=decision.actor,
@@ -256,10 +256,12 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
         )
 
 
-def event_of(decision: Decision, decision_id: str) -> AssignmentEvent:
+def event_of(decision: Decision, decision_id: str, held: Held) -> AssignmentEvent:
     """The decision as others learn of it."""
     given = {
         "conversation_id": decision.conversation_id,
+        "inbox_id": held.inbox_id,
+        "channel": held.channel,
         "version": decision.version,
         "assignee_id": decision.assignee_id,
         "team_id": decision.team_id,
@@ -288,7 +290,7 @@ async def run(runtime: Runtime, wanted: asyncio.Event) -> None:
             failures = 0
         except Exception as error:  # noqa: BLE001  (the database may be away; the same again will do)
             failures += 1
-            runtime.log.warning("matcher_again", error=repr(error)[:300])
+            runtime.log.warning("matcher_again", error=described(error))
             await asyncio.sleep(min(0.05 * 2**failures, 5.0))
             continue
         try:

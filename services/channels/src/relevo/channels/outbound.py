@@ -16,6 +16,7 @@ from relevo.channels.inboxes import Inboxes
 from relevo.channels.reports import status_of
 from relevo.chassis import Runtime
 from relevo.chassis.crash import crash_point
+from relevo.chassis.database import described
 from relevo.contracts import streams
 from relevo.contracts.conversation import OutboundMessage
 from relevo.contracts.grants import inbox_prefix, poke_subject
@@ -54,7 +55,7 @@ def subscribe(broker: NatsBroker, runtime: Runtime) -> None:
             await _unknown(runtime, delivered)
             return
         except Exception as error:  # noqa: BLE001 — whatever it is, the broker keeps the message until it works
-            runtime.log.warning("outbound_again", error=repr(error)[:300])
+            runtime.log.warning("outbound_again", error=described(error))
             await delivered.nak(delay=_AGAIN_SECONDS)
             return
         await delivered.ack()

@@ -14,6 +14,7 @@ from nats.js.errors import Error as JetStreamError
 
 from relevo.channels import store
 from relevo.chassis import Runtime
+from relevo.chassis.database import described
 from relevo.contracts.base import Time, now
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.inbound import InboundStatus, Sender
@@ -80,7 +81,7 @@ async def run(runtime: Runtime) -> None:
         try:
             done = await publish_waiting(runtime)
         except Exception as error:  # noqa: BLE001 — bus or database may be away; the reports wait safely
-            log.warning("reports_again", error=repr(error)[:300])
+            log.warning("reports_again", error=described(error))
         if done < _BATCH:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL):

@@ -22,7 +22,7 @@ from relevo.channels.reports import status_of
 from relevo.channels.settings import Settings
 from relevo.chassis import Runtime, sealing
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Tx
+from relevo.chassis.database import Tx, described
 from relevo.contracts.base import now
 from relevo.contracts.conversation import OutboundMessage
 from relevo.contracts.ingest import InboxState
@@ -79,7 +79,7 @@ class Deliverer:
                     try:
                         started = await self._start_due(client)
                     except Exception as error:  # noqa: BLE001 — the database may be away; deliveries wait safely
-                        log.warning("deliveries_again", error=repr(error)[:300])
+                        log.warning("deliveries_again", error=described(error))
                     if not started:
                         with contextlib.suppress(TimeoutError):
                             async with asyncio.timeout(_POLL):
@@ -110,7 +110,7 @@ class Deliverer:
         self._of_inbox -= Counter([inbox_id])
         self._wake.set()
         if not task.cancelled() and (error := task.exception()):
-            log.warning("delivery_again", error=repr(error)[:300])  # when its claim runs out
+            log.warning("delivery_again", error=described(error))  # when its claim runs out
 
     async def _deliver(self, client: httpx.AsyncClient, row: Any) -> None:
         message = OutboundMessage.model_validate_json(row.body)

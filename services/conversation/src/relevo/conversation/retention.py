@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
+from relevo.chassis.database import described
 from relevo.chassis.service import Runtime
 from relevo.contracts import streams
 from relevo.contracts.base import now
@@ -23,4 +24,4 @@ async def run(runtime: Runtime) -> None:
             async with runtime.database.begin() as tx:
                 await store.forget_commands(tx, now() - COMMANDS_KEPT)
         except Exception as error:  # noqa: BLE001  (the database may be away; the next hour will do)
-            runtime.log.warning("retention_again", error=repr(error)[:300])
+            runtime.log.warning("retention_again", error=described(error))

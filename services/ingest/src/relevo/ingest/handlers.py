@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from relevo.chassis import Received, Runtime, Tx
 from relevo.chassis.crash import crash_point
+from relevo.chassis.database import described
 from relevo.contracts import streams
 from relevo.contracts.base import now
 from relevo.contracts.dead import DeadLettered
@@ -135,7 +136,7 @@ def subscribe(broker: NatsBroker, runtime: Runtime) -> None:
             async with runtime.database.begin() as tx:
                 await dead_letters.record(tx, [letter], now())
         except Exception as error:  # noqa: BLE001 — whatever it is, the broker keeps the letter until it works
-            runtime.log.warning("dead_letter_again", error=repr(error)[:300])
+            runtime.log.warning("dead_letter_again", error=described(error))
             await delivered.nak(delay=_AGAIN_SECONDS)
             return
         crash_point("ingest.after_dead_letter")

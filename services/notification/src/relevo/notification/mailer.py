@@ -17,6 +17,7 @@ import structlog
 
 from relevo.chassis import Runtime
 from relevo.chassis.crash import crash_point
+from relevo.chassis.database import described
 from relevo.contracts.base import now
 from relevo.notification import store
 from relevo.notification.settings import Settings
@@ -40,7 +41,7 @@ async def run(runtime: Runtime) -> None:
         try:
             sent = await send_due(runtime, settings)
         except Exception as error:  # noqa: BLE001 — the database may be away; the mails wait safely
-            log.warning("mailer_again", error=repr(error)[:300])
+            log.warning("mailer_again", error=described(error))
         if sent < _BATCH:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL):

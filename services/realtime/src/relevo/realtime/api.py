@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field
 
 from relevo.chassis.auth import Principal, require
+from relevo.chassis.database import described
 from relevo.chassis.http import Db, Rt
 from relevo.chassis.problems import Problem
 from relevo.contracts.base import Time, now
@@ -107,7 +108,7 @@ async def _begin(connection: WebSocket, hub: Hub, socket: Socket, head: Position
     try:
         missed = [resync("position_unknown")] if since is None else await hub.missed(socket, since, head)
     except BUS_AWAY as error:
-        log.warning("catching_up_failed", error=repr(error)[:200])
+        log.warning("catching_up_failed", error=described(error))
         missed = [resync("gap")]
     for text in missed:
         await _send(connection, text)

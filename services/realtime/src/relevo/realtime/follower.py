@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from relevo.chassis.bus import Bus, BusError
+from relevo.chassis.database import described
 from relevo.contracts.base import new_id
 from relevo.contracts.streams import Stream
 
@@ -74,7 +75,7 @@ class Follower:
             try:
                 await self._follow()
             except (BusError, NatsError, TimeoutError, OSError) as error:
-                log.warning("follower_again", stream=self.stream.name, error=repr(error)[:300])
+                log.warning("follower_again", stream=self.stream.name, error=described(error))
             delay = 0.05 if time.monotonic() - started > 5 else min(delay * 2, 5.0)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):

@@ -9,6 +9,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
 from relevo.chassis import Runtime
+from relevo.chassis.database import described
 from relevo.chassis.outbox import outgoing
 from relevo.contracts.base import now
 from relevo.contracts.presence import Heartbeat
@@ -42,7 +43,7 @@ async def _beat(runtime: Runtime, socket: Socket, connected: bool, signed_out: b
     try:
         await runtime.js.publish(row.subject, row.body, timeout=_ACK, headers=json.loads(row.headers))
     except (NatsError, JetStreamError, TimeoutError, OSError) as error:
-        log.warning("heartbeat_lost", error=repr(error)[:200])
+        log.warning("heartbeat_lost", error=described(error))
 
 
 async def keep_beating(runtime: Runtime) -> None:

@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 from relevo.chassis import Runtime
 from relevo.chassis.auth import Authenticator
 from relevo.chassis.bus import BusError
+from relevo.chassis.database import described
 from relevo.chassis.problems import Problem
 from relevo.contracts import streams
 from relevo.contracts.base import new_id
@@ -224,7 +225,7 @@ class Hub:
             try:
                 versions = await self._rejudge(versions)
             except Exception as error:  # noqa: BLE001 — the database may be away; the next round will do
-                log.warning("rejudging_again", error=repr(error)[:300])
+                log.warning("rejudging_again", error=described(error))
 
     async def _rejudge(self, known: dict[str, str]) -> dict[str, str]:
         """One round; answers the directory's versions of those who look."""
@@ -262,7 +263,7 @@ def _read(msg: Msg) -> Occurrence | None:
         return occurrence(Envelope.from_headers(msg.headers), msg.subject.rsplit(".", 1)[1], msg.data)
     except (ValueError, KeyError, TypeError) as error:
         # Whoever keeps it durably makes a dead letter of it; here the line goes on.
-        log.error("event_unreadable", subject=msg.subject, error=repr(error)[:300])  # noqa: TRY400
+        log.error("event_unreadable", subject=msg.subject, error=described(error))  # noqa: TRY400
         return None
 
 

@@ -24,6 +24,7 @@ from relevo.channels.reports import BUS_AWAY, publish, status_of
 from relevo.channels.settings import Settings
 from relevo.channels.webchat import LOOK, Visitors, VisitorSocket
 from relevo.chassis import Runtime, problems
+from relevo.chassis.database import described
 from relevo.chassis.http import Rt
 from relevo.chassis.paging import MAX_LIMIT
 from relevo.chassis.problems import FieldError, Problem, unavailable
@@ -195,7 +196,7 @@ async def send_webchat_message(body: Say, chat: Chat, visitor: Guest, rt: Rt) ->
             body=event.model_dump_json(exclude_none=True).encode(),
         )
     except BUS_AWAY as error:
-        log.warning("webchat_message_waits", error=repr(error)[:200])
+        log.warning("webchat_message_waits", error=described(error))
         raise unavailable(
             es="El mensaje no se ha podido enviar: inténtalo de nuevo en un momento.",
             en="The message could not be sent: try again in a moment.",
