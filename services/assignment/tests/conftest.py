@@ -1,88 +1,32 @@
 """A running assignment service, and the world around it: what identity, presence and conversation would publish."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 
 from relevo.assignment.app import build
-from relevo.chassis.auth import access_token
 from relevo.chassis.bus import until
-from relevo.chassis.testing import Admin, Running, running
+from relevo.chassis.testing import Admin, Organisation, Running, running
 from relevo.contracts import conversation, identity, presence
-from relevo.contracts.base import Model, new_id, now
-from relevo.contracts.permissions import ROLES
+from relevo.contracts.base import new_id, now
 from relevo.contracts.snapshots import ContactSnapshot, ConversationSnapshot
 
 
-class World:
+class World(Organisation):
     """An account with people, teams and conversations."""
 
     def __init__(self, admin: Admin) -> None:
-        self.admin = admin
-        self.account = new_id()
-        self.inbox = new_id()
-        self.people: dict[str, identity.AgentState] = {}
+        super().__init__(admin)
         self.teams: dict[str, identity.TeamState] = {}
         self.conversations: dict[str, ConversationSnapshot] = {}
-        self.sequences: dict[str, int] = {}
-        key = Ed25519PrivateKey.generate()
-        self.key_id = new_id()
-        self.pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ).decode()
-        self.public = (
-            key.public_key()
-            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-            .decode()
-        )
-        self.roles = {
-            name: identity.RoleState(
-                id=new_id(),
-                account_id=self.account,
-                name=name,
-                permissions=template.permissions,
-                scope=template.scope,
-                predefined=True,
-            )
-            for name, template in ROLES.items()
-        }
 
-    async def tell(self, event: Model, entity: str, *, account: str | None = None, actor: str = "system") -> None:
-        key = f"{type(event).__module__}/{entity}"
-        self.sequences[key] = self.sequences.get(key, 0) + 1
-        await self.admin.publish(
-            event, account=account or self.account, entity=entity, sequence=self.sequences[key], actor=actor
-        )
-
-    async def found(self) -> None:
-        signing = identity.SigningKeyState(id=self.key_id, public_pem=self.public)
-        await self.tell(identity.SigningKeyChanged(signing_key=signing), self.key_id, account=identity.PLATFORM)
-        for role in self.roles.values():
-            await self.tell(identity.RoleChanged(role=role), role.id)
-
-    async def hire(self, name: str, role: str = "agent", state: str | None = "available", **more) -> str:
-        agent = identity.AgentState(
-            id=new_id(),
-            account_id=self.account,
-            name=name,
-            email=f"{name}@example.org",
-            role_id=self.roles[role].id,
-            language="en",
-            **more,
-        )
-        self.people[agent.id] = agent
-        await self.tell(identity.AgentChanged(agent=agent), agent.id)
+    async def hire(self, name: str, role: str = "agent", state: str | None = "available", **more: Any) -> str:
+        agent_id = await super().hire(name, role, **more)
         if state:
-            await self.status(agent.id, state)
-        return agent.id
-
-    async def dismiss(self, agent_id: str) -> None:
-        gone = self.people[agent_id].model_copy(update={"active": False})
-        await self.tell(identity.AgentChanged(agent=gone, deleted=True), agent_id)
+            await self.status(agent_id, state)
+        return agent_id
 
     async def team(self, name: str, *, auto: bool = True) -> str:
         team = identity.TeamState(id=new_id(), account_id=self.account, name=name, auto_assign=auto)
@@ -128,18 +72,6 @@ class World:
 
     async def join(self, one: str, agent_id: str) -> None:
         await self._on(conversation.ParticipantsChanged, one, participant_ids=(agent_id,))
-
-    def as_(self, agent_id: str) -> dict[str, str]:
-        token = access_token(
-            self.pem,
-            self.key_id,
-            agent_id=agent_id,
-            account_id=self.account,
-            session_id=new_id(),
-            issued_at=now(),
-            expires_at=now() + timedelta(minutes=5),
-        )
-        return {"Authorization": f"Bearer {token}"}
 
 
 async def decided(service: Running) -> None:

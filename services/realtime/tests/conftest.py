@@ -5,98 +5,23 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import pytest
 import uvicorn
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import ClientConnection, connect
 
-from relevo.chassis.auth import access_token
 from relevo.chassis.bus import until
 from relevo.chassis.http import create_app
-from relevo.chassis.testing import Admin, Running, running
-from relevo.contracts import identity
-from relevo.contracts.base import Model, new_id, now
+from relevo.chassis.testing import Organisation, Running, running
+from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import AssigneeChanged, ConversationOpened, MessageCreated
-from relevo.contracts.permissions import ROLES
 from relevo.contracts.snapshots import AccessFacts, ContactSnapshot, ConversationSnapshot, MessageSnapshot
 from relevo.realtime.app import build
 
 
-class Organisation:
+class Desk(Organisation):
     """An account with its people and conversations: what identity and conversation would publish."""
-
-    def __init__(self, admin: Admin) -> None:
-        self.admin = admin
-        self.account = new_id()
-        self.inbox = new_id()
-        self.people: dict[str, identity.AgentState] = {}
-        self.versions: dict[str, int] = {}
-        key = Ed25519PrivateKey.generate()
-        self.key_id = new_id()
-        self.pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ).decode()
-        self.public = (
-            key.public_key()
-            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-            .decode()
-        )
-        self.roles = {
-            name: identity.RoleState(
-                id=new_id(),
-                account_id=self.account,
-                name=name,
-                permissions=template.permissions,
-                scope=template.scope,
-                predefined=True,
-            )
-            for name, template in ROLES.items()
-        }
-
-    async def tell(self, event: Model, entity: str, account: str | None = None, **more: Any) -> None:
-        self.versions[entity] = self.versions.get(entity, 0) + 1
-        await self.admin.publish(
-            event, account=account or self.account, entity=entity, sequence=self.versions[entity], **more
-        )
-
-    async def found(self) -> None:
-        signing = identity.SigningKeyState(id=self.key_id, public_pem=self.public)
-        await self.tell(identity.SigningKeyChanged(signing_key=signing), self.key_id, identity.PLATFORM)
-        for role in self.roles.values():
-            await self.tell(identity.RoleChanged(role=role), role.id)
-
-    async def hire(self, name: str, role: str = "agent", **more: Any) -> str:
-        agent = identity.AgentState(
-            id=new_id(),
-            account_id=self.account,
-            name=name,
-            email=f"{name}@example.org",
-            role_id=self.roles[role].id,
-            language="en",
-            **more,
-        )
-        await self.change(agent)
-        return agent.id
-
-    async def change(self, agent: identity.AgentState, *, deleted: bool = False) -> None:
-        self.people[agent.id] = agent
-        await self.tell(identity.AgentChanged(agent=agent, deleted=deleted), agent.id)
-
-    def as_(self, agent_id: str, session_id: str | None = None) -> dict[str, str]:
-        token = access_token(
-            self.pem,
-            self.key_id,
-            agent_id=agent_id,
-            account_id=self.account,
-            session_id=session_id or new_id(),
-            issued_at=now(),
-            expires_at=now() + timedelta(minutes=5),
-        )
-        return {"Authorization": f"Bearer {token}"}
 
     def conversation(self, **values: Any) -> ConversationSnapshot:
         fields: dict[str, Any] = {
@@ -177,7 +102,7 @@ class World:
     def __init__(self, run: Running, port: int) -> None:
         self.run = run
         self.port = port
-        self.org = Organisation(run.admin)
+        self.org = Desk(run.admin)
 
     async def ticket(self, agent_id: str, session_id: str | None = None) -> str:
         answer = await self.run.http.post("/socket/tickets", headers=self.org.as_(agent_id, session_id))

@@ -5,24 +5,31 @@ Takes the session's servers from the pytest plugin of the stack; knows nothing e
 
 import json
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, Protocol
 
 import httpx
 import nats
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from nats.aio.client import Client
 from sqlalchemy import text
 
 from relevo.chassis import topology
+from relevo.chassis.auth import access_token
 from relevo.chassis.bus import BusError, until
 from relevo.chassis.migrations import migrate
 from relevo.chassis.outbox import outgoing
 from relevo.chassis.service import Runtime, Service, application
-from relevo.contracts.base import Model, new_id
+from relevo.contracts import identity
+from relevo.contracts.base import Model, new_id, now
 from relevo.contracts.catalogue import BY_MODEL, read_by, reader_filter
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.grants import inbox_prefix, service_grants
+from relevo.contracts.permissions import ROLES
 
 _templates: dict[str, str] = {}
 
@@ -120,6 +127,81 @@ class Running:
             raise AssertionError(f"{self.runtime.name} did not catch up within {seconds:g} s: {self.runtime.missing()}")
 
 
+class Organisation:
+    """An account with its people, as identity would publish them, and the tokens that they sign in with.
+
+    A test extends it by what the other services would say. Events of one entity are numbered from 1 in each stream.
+    """
+
+    def __init__(self, admin: Admin) -> None:
+        self.admin = admin
+        self.account = new_id()
+        self.inbox = new_id()
+        self.people: dict[str, identity.AgentState] = {}
+        self._numbers: Counter[tuple[str, str]] = Counter()
+        key = Ed25519PrivateKey.generate()
+        self.key_id = new_id()
+        self.pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        self.public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        self.roles = {
+            name: identity.RoleState(
+                id=new_id(),
+                account_id=self.account,
+                name=name,
+                permissions=template.permissions,
+                scope=template.scope,
+                predefined=True,
+            )
+            for name, template in ROLES.items()
+        }
+
+    async def tell(self, event: Model, entity: str, account: str | None = None, *, actor: str = "system") -> None:
+        """Publish an event as the next one of its entity."""
+        key = (type(event).__module__, entity)
+        self._numbers[key] += 1
+        await self.admin.publish(
+            event, account=account or self.account, entity=entity, sequence=self._numbers[key], actor=actor
+        )
+
+    async def found(self) -> None:
+        """Publish the signing key and the roles."""
+        signing = identity.SigningKeyState(id=self.key_id, public_pem=self.public)
+        await self.tell(identity.SigningKeyChanged(signing_key=signing), self.key_id, identity.PLATFORM)
+        for role in self.roles.values():
+            await self.tell(identity.RoleChanged(role=role), role.id)
+
+    async def hire(self, name: str, role: str = "agent", **more: Any) -> str:
+        """A new agent; answers the id."""
+        given = {"role_id": self.roles[role].id, "language": "en"} | more
+        agent = identity.AgentState(
+            id=new_id(), account_id=self.account, name=name, email=f"{name}@example.org", **given
+        )
+        await self.change(agent)
+        return agent.id
+
+    async def change(self, agent: identity.AgentState, *, deleted: bool = False) -> None:
+        """An agent was edited, or removed."""
+        self.people[agent.id] = agent
+        await self.tell(identity.AgentChanged(agent=agent, deleted=deleted), agent.id)
+
+    async def dismiss(self, agent_id: str) -> None:
+        """An agent is removed."""
+        await self.change(self.people[agent_id].model_copy(update={"active": False}), deleted=True)
+
+    def as_(self, agent_id: str, session_id: str | None = None) -> dict[str, str]:
+        """The headers of a request by this agent."""
+        token = access_token(
+            self.pem,
+            self.key_id,
+            agent_id=agent_id,
+            account_id=self.account,
+            session_id=session_id or new_id(),
+            issued_at=now(),
+            expires_at=now() + timedelta(minutes=5),
+        )
+        return {"Authorization": f"Bearer {token}"}
+
+
 @asynccontextmanager
 async def admin_of(bus: TestBus) -> AsyncIterator[Admin]:
     """Connect as the test account's administrator."""
@@ -193,4 +275,4 @@ def unique(prefix: str = "t") -> str:
     return f"{prefix}-{new_id()[-12:]}"
 
 
-__all__ = ["Admin", "Running", "admin_of", "inbox_prefix", "running", "template_database", "unique"]
+__all__ = ["Admin", "Organisation", "Running", "admin_of", "inbox_prefix", "running", "template_database", "unique"]
