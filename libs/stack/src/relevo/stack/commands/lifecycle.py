@@ -298,6 +298,8 @@ def _print_status(document: dict[str, Any]) -> None:
     )
     names = ("name", "pid", "port", "ready", "restarts", "handled", "lag", "dead letters", "what is missing")
     table = Table(*names, box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    table.columns[0].min_width = max(len(item["name"]) for item in (*document["servers"], *document["services"]))
     for item in (*document["servers"], *document["services"]):
         table.add_row(
             item["name"],
