@@ -45,9 +45,9 @@ async def test_the_connection_never_gives_up_and_notices_a_half_open_socket():
 
 async def test_a_stopped_reader_stops_although_a_cancellation_is_swallowed():
     """On Python 3.11 wait_for can swallow a cancellation; readers therefore end by a flag as well."""
-    from relevo.chassis.reader import _Feed
+    from relevo.chassis.feed import Feed
 
-    class Stubborn(_Feed):
+    class Stubborn(Feed):
         async def _run(self) -> None:
             while not self._closing.is_set():
                 try:

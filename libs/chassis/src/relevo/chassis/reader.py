@@ -4,44 +4,32 @@ The position of every (stream, partition) is a row in the consumer's own databas
 first statement compares and sets the positions: if they moved, somebody else has handled the events, and nothing is
 done. So effects happen once whatever is redelivered, and a replica that wakes up late can do no harm.
 
-The reader has no durable consumer. On taking a partition, and on any doubt (a gap, silence, an error, a
-reconnection), it makes its own short-lived one from its position on. One long pull is open per held partition; a
-batch is whatever waits in all of them.
+Each held partition has a feed; a batch is whatever waits in all of them.
 """
 
 import asyncio
 import contextlib
-import json
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import psycopg
 import structlog
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.errors import Error as NatsError
 from sqlalchemy import text
 
 from relevo.chassis import dead_letters, telemetry
-from relevo.chassis.bus import Bus, BusError
+from relevo.chassis.bus import Bus
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described, is_transient
+from relevo.chassis.feed import Feed
 from relevo.chassis.received import Received
 from relevo.contracts import streams
-from relevo.contracts.base import new_id
-from relevo.contracts.catalogue import read_by, reader_filter
-from relevo.contracts.envelope import MESSAGE_ID, MalformedEnvelope
+from relevo.contracts.catalogue import read_by
+from relevo.contracts.envelope import MalformedEnvelope
 from relevo.contracts.streams import Stream
 
 log = structlog.get_logger("relevo.reader")
 
 MAX_BATCH = 500
-PULL = 256
-EXPIRES = 30.0
-HEARTBEAT = 3.0
-SILENCE = 2.5 * HEARTBEAT
 ATTEMPTS = 3
 """How often an event that fails alone is tried before it becomes a dead letter."""
 
@@ -77,10 +65,6 @@ class PositionMoved(Exception):
     """Somebody else handled these events: this replica's lease is gone, or it reads from an old place."""
 
 
-class StreamRefused(Exception):
-    """The stream does not continue what this service has handled; a person must look."""
-
-
 Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
 
 
@@ -90,176 +74,6 @@ class Consumer:
 
     stream: Stream
     handler: Handler
-
-
-class _Feed:
-    """One held partition of one stream: a consumer, an open pull, and what has arrived but is not handled."""
-
-    def __init__(self, reader: "StreamReader", p: int) -> None:
-        self.reader = reader
-        self.p = p
-        self.waiting: deque[Received] = deque()
-        self.pending = 0
-        self._task: asyncio.Task[None] | None = None
-        self._restart = asyncio.Event()
-        self._closing = asyncio.Event()
-        self._outstanding = 0
-        self._expected = 1
-        self._floor = 0
-        self._heard = 0.0
-        self._name = ""
-        self._inbox = ""
-        self._generation = 0
-
-    def open(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=f"feed-{self.reader.stream.name}-{self.p}")
-
-    @property
-    def live(self) -> bool:
-        """False once closed or told to start again: what it fetched may be stale."""
-        return not self._closing.is_set() and not self._restart.is_set()
-
-    def restart(self) -> None:
-        """Forget what was fetched, and begin again from the position in the database."""
-        self._restart.set()
-
-    async def close(self) -> None:
-        # A flag as well as cancel: on 3.11 a cancel alone can be swallowed.
-        self._closing.set()
-        self._restart.set()
-        if self._task:
-            await asyncio.wait([self._task], timeout=1.5)
-            self._task.cancel()
-
-    async def _run(self) -> None:
-        delay = 0.05
-        while not self._closing.is_set():
-            self._restart.clear()
-            started = time.monotonic()
-            try:
-                await self._follow()
-            except StreamRefused as refusal:
-                log.error(  # noqa: TRY400  (the reason says it all)
-                    "partition_refused", stream=self.reader.stream.name, partition=self.p, reason=str(refusal)
-                )
-                self.reader.refused[self.p] = str(refusal)
-                delay = 5.0
-            except (BusError, NatsError, TimeoutError, OSError, psycopg.Error) as error:
-                log.warning("feed_again", stream=self.reader.stream.name, partition=self.p, error=described(error))
-            finally:
-                self.waiting.clear()
-            if self._closing.is_set():
-                return
-            delay = 0.05 if time.monotonic() - started > 5 else min(delay * 2, 5.0)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._closing.wait()
-
-    async def _follow(self) -> None:
-        bus, stream = self.reader.bus, self.reader.stream
-        position, message_id = await self.reader.read_position(self.p)
-        await self._check_continuity(position, message_id)
-        self.reader.refused.pop(self.p, None)
-        self._floor = position
-        self._expected, self._outstanding = 1, 0
-        self._generation += 1
-        generation = self._generation
-        self._name = f"{bus.service}-{self.p}-{new_id()[-12:]}"
-        self._inbox = bus.nats.new_inbox()
-
-        async def arrived(msg: Msg) -> None:
-            if generation == self._generation:  # a late message of an earlier consumer is nobody's
-                await self._arrived(msg)
-
-        subscription: Subscription = await bus.nats.subscribe(self._inbox, cb=arrived)
-        try:
-            subject = reader_filter(bus.service, stream, self.p)
-            await bus.create_reader(stream, self._name, subject, start_seq=position + 1)
-            self._heard = time.monotonic()
-            await self._pull()
-            while not self._restart.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(HEARTBEAT):
-                        await self._restart.wait()
-                if time.monotonic() - self._heard > SILENCE:
-                    log.warning("feed_silent", stream=stream.name, partition=self.p)
-                    return
-        finally:
-            with contextlib.suppress(NatsError, OSError):
-                await subscription.unsubscribe()
-            if not bus.stopping:
-                await bus.delete_reader(stream, self._name)
-
-    async def _check_continuity(self, position: int, message_id: str) -> None:
-        """The message at our position must still be the one that we handled."""
-        if not position:
-            return
-        bus, stream = self.reader.bus, self.reader.stream
-        state = await bus.stream_state(stream)
-        if position < state["first_seq"]:
-            return  # aged out: what follows is still in order
-        stored = await bus.message_at(stream, position)
-        if stored is None and position <= state["last_seq"]:
-            return  # removed on purpose (a purge by subject); the sequence goes on
-        if stored is None:
-            raise StreamRefused(
-                f"handled up to {position}, but the stream ends at {state['last_seq']}: its tail was lost; "
-                "republish it from the owners' outboxes before this service goes on"
-            )
-        found = stored.headers.get(MESSAGE_ID, "") or f"@{int(stored.time.timestamp() * 1_000_000)}"
-        if found != message_id and not message_id.startswith("@"):
-            raise StreamRefused(
-                f"message {position} is {found}, but {message_id} was handled there: the stream was replaced or "
-                "restored; republish its tail from the owners' outboxes before this service goes on"
-            )
-
-    async def _pull(self) -> None:
-        ask = PULL - self._outstanding
-        self._outstanding = PULL
-        request = {"batch": ask, "expires": int(EXPIRES * 1e9), "idle_heartbeat": int(HEARTBEAT * 1e9)}
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.reader.stream.name}.{self._name}"
-        await self.reader.bus.nats.publish(subject, json.dumps(request).encode(), reply=self._inbox)
-
-    async def _arrived(self, msg: Msg) -> None:
-        self._heard = time.monotonic()
-        if not msg.reply:
-            await self._status(msg)
-            return
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
-        tokens = msg.reply.rsplit(".", 4)
-        seq, number, nanoseconds, pending = int(tokens[1]), int(tokens[2]), int(tokens[3]), int(tokens[4])
-        if number != self._expected or seq <= self._floor:
-            log.warning(
-                "feed_gap", stream=self.reader.stream.name, partition=self.p, expected=self._expected, got=number
-            )
-            self.restart()
-            return
-        self._expected += 1
-        previous, self._floor = self._floor, seq
-        self._outstanding -= 1
-        self.pending = pending
-        self.waiting.append(Received(self.reader.stream, self.p, msg, seq, previous, nanoseconds))
-        self.reader.arrived.set()
-        if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
-            await self._pull()
-
-    async def more(self) -> None:
-        """Pull on when handling has made room."""
-        if self._outstanding < PULL // 2 and self.live:
-            await self._pull()
-
-    async def _status(self, msg: Msg) -> None:
-        headers = msg.headers or {}
-        status = headers.get("Status", "")
-        if status == "100":
-            return
-        if status == "408":
-            self._outstanding = max(self._outstanding - int(headers.get("Nats-Pending-Messages", "0") or 0), 0)
-            if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
-                await self._pull()
-            return
-        log.info("feed_status", stream=self.reader.stream.name, partition=self.p, status=status)
-        self.restart()
 
 
 class StreamReader:
@@ -274,7 +88,7 @@ class StreamReader:
         self._handlers = tuple(handlers)
         wanted = read_by(bus.service)[stream]
         self._wanted = None if stream is streams.INBOUND else {message.name for message in wanted}
-        self._feeds: dict[int, _Feed] = {}
+        self._feeds: dict[int, Feed] = {}
         self._turn = asyncio.Lock()
         self._stopping = False
 
@@ -289,7 +103,9 @@ class StreamReader:
     def take(self, p: int) -> None:
         """Begin to work a partition."""
         if p < self.stream.partitions:
-            self._feeds[p] = feed = _Feed(self, p)
+            self._feeds[p] = feed = Feed(
+                self.bus, self.stream, p, position=self.read_position, arrived=self.arrived, refused=self.refused
+            )
             feed.open()
 
     async def put_down(self, p: int) -> None:
@@ -332,7 +148,7 @@ class StreamReader:
                 for feed, _ in batch:
                     await feed.more()
 
-    def _gather(self) -> list[tuple[_Feed, list[Received]]]:
+    def _gather(self) -> list[tuple[Feed, list[Received]]]:
         """A fair share of what waits in every held partition, MAX_BATCH at most."""
         ready = [feed for feed in self._feeds.values() if feed.waiting and feed.live]
         if not ready:
@@ -340,7 +156,7 @@ class StreamReader:
         share = max(MAX_BATCH // len(ready), 1)
         return [(feed, [feed.waiting.popleft() for _ in range(min(share, len(feed.waiting)))]) for feed in ready]
 
-    async def _handle(self, batch: list[tuple[_Feed, list[Received]]]) -> None:
+    async def _handle(self, batch: list[tuple[Feed, list[Received]]]) -> None:
         """Handle a batch; on an error that is its own, partition by partition, then event by event."""
         delay = 0.05
         attempts = 0
@@ -377,7 +193,7 @@ class StreamReader:
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
 
-    async def _transaction(self, batch: list[tuple[_Feed, list[Received]]]) -> None:
+    async def _transaction(self, batch: list[tuple[Feed, list[Received]]]) -> None:
         started = time.perf_counter()
         received = [event for _, events in batch for event in events]
         wanted = received if self._wanted is None else [e for e in received if e.readable and e.type in self._wanted]
@@ -394,7 +210,7 @@ class StreamReader:
         telemetry.BATCH_SIZE.labels(self.bus.service, self.stream.name).observe(len(received))
         telemetry.HANDLE_SECONDS.labels(self.bus.service, self.stream.name).observe(time.perf_counter() - started)
 
-    async def _move(self, tx: Tx, batch: list[tuple[_Feed, list[Received]]]) -> None:
+    async def _move(self, tx: Tx, batch: list[tuple[Feed, list[Received]]]) -> None:
         result = await tx.execute(
             _MOVE,
             {
@@ -409,7 +225,7 @@ class StreamReader:
         if result.rowcount != len(batch):
             raise PositionMoved(self.stream.name)
 
-    async def _give_up(self, feed: _Feed, events: list[Received], error: Exception, attempts: int) -> None:
+    async def _give_up(self, feed: Feed, events: list[Received], error: Exception, attempts: int) -> None:
         """Put one event aside and move on. Tried again for as long as the database is away."""
         event = events[0]
         reason = "envelope" if isinstance(error, MalformedEnvelope) else "decode" if _is_decoding(error) else "handler"

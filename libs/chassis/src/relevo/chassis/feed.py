@@ -1,0 +1,223 @@
+"""What a partition reader is fed by: one held partition of one stream.
+
+The feed has no durable consumer. On taking a partition, and on any doubt (a gap, silence, an error, a reconnection), it
+makes its own short-lived one from the position on, after a look whether the stream still continues what was handled.
+One long pull is open; what has arrived waits here until the reader takes it into a batch.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import psycopg
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from relevo.chassis.bus import Bus, BusError
+from relevo.chassis.database import described
+from relevo.chassis.received import Received
+from relevo.contracts.base import new_id
+from relevo.contracts.catalogue import reader_filter
+from relevo.contracts.envelope import MESSAGE_ID
+from relevo.contracts.streams import Stream
+
+log = structlog.get_logger("relevo.feed")
+
+PULL = 256
+EXPIRES = 30.0
+HEARTBEAT = 3.0
+SILENCE = 2.5 * HEARTBEAT
+
+ReadPosition = Callable[[int], Awaitable[tuple[int, str]]]
+"""Answers the last sequence of a partition whose effects are committed, and the id of that message."""
+
+
+class StreamRefused(Exception):
+    """The stream does not continue what this service has handled; a person must look."""
+
+
+class Feed:
+    """One held partition of one stream: a consumer, an open pull, and what has arrived but is not handled."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        stream: Stream,
+        p: int,
+        *,
+        position: ReadPosition,
+        arrived: asyncio.Event,
+        refused: dict[int, str],
+    ) -> None:
+        """``position`` reads what was handled last; ``arrived`` is set when something waits; ``refused`` tells why not."""
+        self.p = p
+        self._bus = bus
+        self._stream = stream
+        self._position = position
+        self._arrival = arrived
+        self._refused = refused
+        self.waiting: deque[Received] = deque()
+        self.pending = 0
+        self._task: asyncio.Task[None] | None = None
+        self._restart = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._outstanding = 0
+        self._expected = 1
+        self._floor = 0
+        self._heard = 0.0
+        self._name = ""
+        self._inbox = ""
+        self._generation = 0
+
+    def open(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"feed-{self._stream.name}-{self.p}")
+
+    @property
+    def live(self) -> bool:
+        """False once closed or told to start again: what it fetched may be stale."""
+        return not self._closing.is_set() and not self._restart.is_set()
+
+    def restart(self) -> None:
+        """Forget what was fetched, and begin again from the position in the database."""
+        self._restart.set()
+
+    async def close(self) -> None:
+        # A flag as well as cancel: on 3.11 a cancel alone can be swallowed.
+        self._closing.set()
+        self._restart.set()
+        if self._task:
+            await asyncio.wait([self._task], timeout=1.5)
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        delay = 0.05
+        while not self._closing.is_set():
+            self._restart.clear()
+            started = time.monotonic()
+            try:
+                await self._follow()
+            except StreamRefused as refusal:
+                log.error(  # noqa: TRY400  (the reason says it all)
+                    "partition_refused", stream=self._stream.name, partition=self.p, reason=str(refusal)
+                )
+                self._refused[self.p] = str(refusal)
+                delay = 5.0
+            except (BusError, NatsError, TimeoutError, OSError, psycopg.Error) as error:
+                log.warning("feed_again", stream=self._stream.name, partition=self.p, error=described(error))
+            finally:
+                self.waiting.clear()
+            if self._closing.is_set():
+                return
+            delay = 0.05 if time.monotonic() - started > 5 else min(delay * 2, 5.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._closing.wait()
+
+    async def _follow(self) -> None:
+        bus, stream = self._bus, self._stream
+        position, message_id = await self._position(self.p)
+        await self._check_continuity(position, message_id)
+        self._refused.pop(self.p, None)
+        self._floor = position
+        self._expected, self._outstanding = 1, 0
+        self._generation += 1
+        generation = self._generation
+        self._name = f"{bus.service}-{self.p}-{new_id()[-12:]}"
+        self._inbox = bus.nats.new_inbox()
+
+        async def arrived(msg: Msg) -> None:
+            if generation == self._generation:  # a late message of an earlier consumer is nobody's
+                await self._arrived(msg)
+
+        subscription: Subscription = await bus.nats.subscribe(self._inbox, cb=arrived)
+        try:
+            subject = reader_filter(bus.service, stream, self.p)
+            await bus.create_reader(stream, self._name, subject, start_seq=position + 1)
+            self._heard = time.monotonic()
+            await self._pull()
+            while not self._restart.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(HEARTBEAT):
+                        await self._restart.wait()
+                if time.monotonic() - self._heard > SILENCE:
+                    log.warning("feed_silent", stream=stream.name, partition=self.p)
+                    return
+        finally:
+            with contextlib.suppress(NatsError, OSError):
+                await subscription.unsubscribe()
+            if not bus.stopping:
+                await bus.delete_reader(stream, self._name)
+
+    async def _check_continuity(self, position: int, message_id: str) -> None:
+        """The message at our position must still be the one that we handled."""
+        if not position:
+            return
+        bus, stream = self._bus, self._stream
+        state = await bus.stream_state(stream)
+        if position < state["first_seq"]:
+            return  # aged out: what follows is still in order
+        stored = await bus.message_at(stream, position)
+        if stored is None and position <= state["last_seq"]:
+            return  # removed on purpose (a purge by subject); the sequence goes on
+        if stored is None:
+            raise StreamRefused(
+                f"handled up to {position}, but the stream ends at {state['last_seq']}: its tail was lost; "
+                "republish it from the owners' outboxes before this service goes on"
+            )
+        found = stored.headers.get(MESSAGE_ID, "") or f"@{int(stored.time.timestamp() * 1_000_000)}"
+        if found != message_id and not message_id.startswith("@"):
+            raise StreamRefused(
+                f"message {position} is {found}, but {message_id} was handled there: the stream was replaced or "
+                "restored; republish its tail from the owners' outboxes before this service goes on"
+            )
+
+    async def _pull(self) -> None:
+        ask = PULL - self._outstanding
+        self._outstanding = PULL
+        request = {"batch": ask, "expires": int(EXPIRES * 1e9), "idle_heartbeat": int(HEARTBEAT * 1e9)}
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream.name}.{self._name}"
+        await self._bus.nats.publish(subject, json.dumps(request).encode(), reply=self._inbox)
+
+    async def _arrived(self, msg: Msg) -> None:
+        self._heard = time.monotonic()
+        if not msg.reply:
+            await self._status(msg)
+            return
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
+        tokens = msg.reply.rsplit(".", 4)
+        seq, number, nanoseconds, pending = int(tokens[1]), int(tokens[2]), int(tokens[3]), int(tokens[4])
+        if number != self._expected or seq <= self._floor:
+            log.warning("feed_gap", stream=self._stream.name, partition=self.p, expected=self._expected, got=number)
+            self.restart()
+            return
+        self._expected += 1
+        previous, self._floor = self._floor, seq
+        self._outstanding -= 1
+        self.pending = pending
+        self.waiting.append(Received(self._stream, self.p, msg, seq, previous, nanoseconds))
+        self._arrival.set()
+        if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
+            await self._pull()
+
+    async def more(self) -> None:
+        """Pull on when handling has made room."""
+        if self._outstanding < PULL // 2 and self.live:
+            await self._pull()
+
+    async def _status(self, msg: Msg) -> None:
+        headers = msg.headers or {}
+        status = headers.get("Status", "")
+        if status == "100":
+            return
+        if status == "408":
+            self._outstanding = max(self._outstanding - int(headers.get("Nats-Pending-Messages", "0") or 0), 0)
+            if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
+                await self._pull()
+            return
+        log.info("feed_status", stream=self._stream.name, partition=self.p, status=status)
+        self.restart()
