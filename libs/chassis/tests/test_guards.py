@@ -1,6 +1,7 @@
 """Guards against what the client libraries are known to do: measured traps, each with the place that stops it."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import textwrap
@@ -78,3 +79,15 @@ def test_a_crash_point_kills_at_once(name):
     )
     assert done.returncode == 137
     assert "alive" not in done.stdout
+
+
+def test_a_running_process_dies_once_at_a_point_that_is_armed_meanwhile(tmp_path):
+    program = (
+        "from pathlib import Path\nfrom relevo.chassis.crash import crash_point\ncrash_point('point')\n"
+        f"Path({str(tmp_path / 'point')!r}).touch()\ncrash_point('other')\nprint('so far')\ncrash_point('point')\nprint('alive')"
+    )
+    run = [sys.executable, "-u", "-c", program]
+    environment = {**os.environ, "RELEVO_CRASH_FOLDER": str(tmp_path)}
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (137, "so far\n")
+    assert list(tmp_path.iterdir()) == []

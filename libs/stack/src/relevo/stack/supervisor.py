@@ -37,7 +37,7 @@ _READY_SECONDS = 90.0
 _TICK_SECONDS = 0.2
 _LOG_LIMIT_BYTES = 20_000_000
 _LOGS_KEPT = 3
-_STEADY_SECONDS = 60.0  # a process that lived so long is forgiven its earlier falls
+_STEADY_SECONDS = 10.0  # a process that lived so long is forgiven its earlier falls: it does not fall at its start
 _LONGEST_PAUSE_SECONDS = 30.0
 
 Report = Callable[[str], None]

@@ -110,6 +110,8 @@ def environment(
         "RELEVO_SHUTDOWN_SECONDS": "15",  # less than the supervisor's grace
         "RELEVO_PUBLIC_URL": public_url,
     }
+    if crashes := os.environ.get("RELEVO_CRASH_FOLDER"):
+        told["RELEVO_CRASH_FOLDER"] = f"{crashes}/{service}"
     if service == "identity":
         keys = home.bus_keys()
         told |= {
