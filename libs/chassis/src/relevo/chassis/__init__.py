@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relevo.chassis.database import Database, Tx
     from relevo.chassis.process import main
+    from relevo.chassis.projection import Projection
     from relevo.chassis.reader import Consumer, Handler
     from relevo.chassis.received import Received
     from relevo.chassis.service import Runtime, Service
@@ -18,6 +19,7 @@ _HOME = {
     "Consumer": "reader",
     "Database": "database",
     "Handler": "reader",
+    "Projection": "projection",
     "Received": "received",
     "Runtime": "service",
     "Service": "service",
@@ -25,7 +27,7 @@ _HOME = {
     "main": "process",
 }
 
-__all__ = ["Consumer", "Database", "Handler", "Received", "Runtime", "Service", "Tx", "main"]
+__all__ = ["Consumer", "Database", "Handler", "Projection", "Received", "Runtime", "Service", "Tx", "main"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,10 +11,11 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from relevo.chassis.database import Tx
+from relevo.chassis.projection import Projection
 from relevo.chassis.received import Received
 from relevo.contracts import identity, ingest
 from relevo.contracts.base import Model
-from relevo.contracts.catalogue import BY_MODEL, Message
+from relevo.contracts.catalogue import BY_MODEL, MESSAGES, Message
 
 DDL_V1: Final[tuple[str, ...]] = (
     """
@@ -144,8 +145,21 @@ async def apply_all(tx: Tx, entries: Iterable[Entry]) -> None:
             "deleted": [row.deleted for row in rows],
         },
     )
-    if any(row.kind == "session" for row in rows):
-        await tx.execute(_FORGET_SESSIONS)
+
+
+async def tidy(tx: Tx) -> None:
+    """Forget the ended sessions of which no token can be valid any more."""
+    await tx.execute(_FORGET_SESSIONS)
+
+
+def projections(service: str) -> tuple[Projection, ...]:
+    """The directory as a projection of what a service reads; identity's, of what it publishes itself too."""
+    sources = {
+        message.stream: project
+        for message in MESSAGES
+        if concerns(message) and (service in message.consumers or service == "identity")
+    }
+    return (Projection("directory", ("directory",), sources, tidy),) if sources else ()
 
 
 async def inboxes(tx: Tx, ids: Iterable[str]) -> dict[str, ingest.InboxState]:

@@ -20,6 +20,7 @@ from nats.errors import Error as NatsError
 
 from relevo.chassis.bus import Bus, BusError
 from relevo.chassis.database import described
+from relevo.chassis.history import History, HistoryUnavailable
 from relevo.chassis.received import Received
 from relevo.contracts.base import new_id
 from relevo.contracts.catalogue import reader_filter
@@ -32,6 +33,7 @@ PULL = 256
 EXPIRES = 30.0
 HEARTBEAT = 3.0
 SILENCE = 2.5 * HEARTBEAT
+_ROOM_SECONDS = 0.05
 
 ReadPosition = Callable[[int], Awaitable[tuple[int, str]]]
 """Answers the last sequence of a partition whose effects are committed, and the id of that message."""
@@ -53,6 +55,7 @@ class Feed:
         position: ReadPosition,
         arrived: asyncio.Event,
         refused: dict[int, str],
+        history: History,
     ) -> None:
         """``position`` reads what was handled last; ``arrived`` is set when something waits; ``refused`` tells why not."""
         self.p = p
@@ -61,6 +64,7 @@ class Feed:
         self._position = position
         self._arrival = arrived
         self._refused = refused
+        self._history = history
         self.waiting: deque[Received] = deque()
         self.pending = 0
         self._task: asyncio.Task[None] | None = None
@@ -101,6 +105,11 @@ class Feed:
             started = time.monotonic()
             try:
                 await self._follow()
+            except HistoryUnavailable as refusal:
+                log.error(  # noqa: TRY400  (the reason says it all)
+                    "history_unavailable", stream=self._stream.name, partition=self.p, reason=str(refusal)
+                )
+                self._refused[self.p] = str(refusal)
             except StreamRefused as refusal:
                 log.error(  # noqa: TRY400  (the reason says it all)
                     "partition_refused", stream=self._stream.name, partition=self.p, reason=str(refusal)
@@ -124,6 +133,7 @@ class Feed:
         await self._check_continuity(position, message_id)
         self._refused.pop(self.p, None)
         self._floor = position
+        start = await self._fill()
         self._expected, self._outstanding = 1, 0
         self._generation += 1
         generation = self._generation
@@ -137,7 +147,9 @@ class Feed:
         subscription: Subscription = await bus.nats.subscribe(self._inbox, cb=arrived)
         try:
             subject = reader_filter(bus.service, stream, self.p)
-            await bus.create_reader(stream, self._name, subject, start_seq=position + 1)
+            await bus.create_reader(stream, self._name, subject, start_seq=start)
+            if (await bus.stream_state(stream))["first_seq"] > start:
+                return  # it let go of messages meanwhile: they are in the history
             self._heard = time.monotonic()
             await self._pull()
             while not self._restart.is_set():
@@ -153,6 +165,33 @@ class Feed:
             if not bus.stopping:
                 await bus.delete_reader(stream, self._name)
 
+    async def _fill(self) -> int:
+        """Have what the stream no longer holds from its owners' logs; answers where in the stream to go on.
+
+        Raises HistoryUnavailable: without it, nothing after it may be handled.
+        """
+        while True:
+            first = int((await self._bus.stream_state(self._stream))["first_seq"])
+            start = max(self._floor + 1, first)
+            if start == self._floor + 1:
+                return start
+            filled = 0
+            async for batch in self._history.missing(self._stream, self.p, after=self._floor, before=start):
+                while len(self.waiting) >= PULL and self.live:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_ROOM_SECONDS):
+                            await self._restart.wait()
+                if not self.live:
+                    return start
+                self.waiting.extend(batch)
+                self._floor = batch[-1].seq
+                self._arrival.set()
+                filled += len(batch)
+            if filled:
+                log.warning("feed_filled", stream=self._stream.name, partition=self.p, events=filled, through=start - 1)
+            if int((await self._bus.stream_state(self._stream))["first_seq"]) <= start:
+                return start
+
     async def _check_continuity(self, position: int, message_id: str) -> None:
         """The message at our position must still be the one that we handled."""
         if not position:
@@ -160,7 +199,7 @@ class Feed:
         bus, stream = self._bus, self._stream
         state = await bus.stream_state(stream)
         if position < state["first_seq"]:
-            return  # aged out: what follows is still in order
+            return  # aged out: what lies between is in the history
         stored = await bus.message_at(stream, position)
         if stored is None and position <= state["last_seq"]:
             return  # removed on purpose (a purge by subject); the sequence goes on

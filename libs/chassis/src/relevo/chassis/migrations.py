@@ -22,6 +22,14 @@ def create_chassis_tables(op: Any) -> None:
             op.execute(statement)
 
 
+def create_log_tables(op: Any) -> None:
+    """Create the tables of the archive and of rebuilds; every service's second migration."""
+    for name in ("archive", "rebuild"):
+        ddl: tuple[str, ...] = importlib.import_module(f"relevo.chassis.{name}").DDL_V2
+        for statement in ddl:
+            op.execute(statement)
+
+
 def migrate(database_url: str, package: str, revision: str = "head") -> None:
     """Bring a database to a revision of this package's migrations; does nothing when it is there already.
 

@@ -1,4 +1,4 @@
-"""The process of a service: ``python -m relevo.NAME [serve|migrate|openapi]``."""
+"""The process of a service: ``python -m relevo.NAME [serve|migrate|openapi|archive|rebuild]``."""
 
 import asyncio
 import json
@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 import uvicorn
 
-from relevo.chassis import logging, migrations
+from relevo.chassis import jobs, logging, migrations
 from relevo.chassis.service import Service, application
 from relevo.chassis.settings import BadSettings
 
-USAGE = "usage: python -m relevo.NAME [serve|migrate|openapi]"
+USAGE = "usage: python -m relevo.NAME [serve|migrate|openapi|archive|rebuild]"
 
 
 def main(build: Callable[[], Service]) -> None:
     """Do what the command line asks; exits 2 for settings that cannot be used."""
     command = sys.argv[1] if len(sys.argv) > 1 else "serve"
-    if command not in {"serve", "migrate", "openapi"}:
+    if command not in {"serve", "migrate", "openapi", "archive", "rebuild"}:
         sys.exit(USAGE)
     if command == "openapi":
         os.environ.setdefault("RELEVO_DATABASE_URL", "postgresql://nobody@localhost/none")
@@ -35,6 +35,8 @@ def main(build: Callable[[], Service]) -> None:
     if command == "migrate":
         migrations.migrate(service.settings.database_url, service.migrations)
         return
+    if command in {"archive", "rebuild"}:
+        sys.exit(jobs.run(service, sys.argv[1:]))
     serve(service)
 
 

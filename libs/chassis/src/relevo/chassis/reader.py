@@ -21,6 +21,7 @@ from relevo.chassis.bus import Bus
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described, is_transient
 from relevo.chassis.feed import Feed
+from relevo.chassis.history import History
 from relevo.chassis.received import Received
 from relevo.contracts import streams
 from relevo.contracts.catalogue import read_by
@@ -79,10 +80,13 @@ class Consumer:
 class StreamReader:
     """Reads one stream for one service: the held partitions feed one worker, which handles what waits as one batch."""
 
-    def __init__(self, bus: Bus, database: Database, stream: Stream, handlers: Sequence[Handler]) -> None:
+    def __init__(
+        self, bus: Bus, database: Database, stream: Stream, handlers: Sequence[Handler], history: History
+    ) -> None:
         self.bus = bus
         self.database = database
         self.stream = stream
+        self._history = history
         self.arrived = asyncio.Event()
         self.refused: dict[int, str] = {}
         self._handlers = tuple(handlers)
@@ -104,7 +108,13 @@ class StreamReader:
         """Begin to work a partition."""
         if p < self.stream.partitions:
             self._feeds[p] = feed = Feed(
-                self.bus, self.stream, p, position=self.read_position, arrived=self.arrived, refused=self.refused
+                self.bus,
+                self.stream,
+                p,
+                position=self.read_position,
+                arrived=self.arrived,
+                refused=self.refused,
+                history=self._history,
             )
             feed.open()
 

@@ -1,14 +1,23 @@
 """One message of a batch, as handlers get it."""
 
 from datetime import UTC, datetime
-from typing import Any
-
-from nats.aio.msg import Msg
+from typing import Any, Protocol
 
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import BY_NAME, Message, decode
 from relevo.contracts.envelope import MESSAGE_ID, Envelope
 from relevo.contracts.streams import Stream
+
+
+class Delivered(Protocol):
+    """A message of the broker, or a row of a log that was one."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def headers(self) -> dict[str, str] | None: ...
+    @property
+    def data(self) -> bytes: ...
 
 
 class Received:
@@ -30,7 +39,7 @@ class Received:
     )
 
     def __init__(  # noqa: PLR0917  (made once a message, by one caller)
-        self, stream: Stream, partition: int, msg: Msg, seq: int, previous: int, nanoseconds: int
+        self, stream: Stream, partition: int, msg: Delivered, seq: int, previous: int, nanoseconds: int
     ) -> None:
         headers: dict[str, str] = msg.headers or {}
         self.stream = stream

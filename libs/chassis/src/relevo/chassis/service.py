@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -14,9 +15,13 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from relevo.chassis import directory, health, http, idempotency, outbox
+from relevo.chassis.archive import Archive
 from relevo.chassis.bus import Bus, until
 from relevo.chassis.database import Database, Pool, described
+from relevo.chassis.history import History, HistoryServer
 from relevo.chassis.lease import Leases
+from relevo.chassis.log import Log
+from relevo.chassis.projection import Projection
 from relevo.chassis.reader import Consumer, Handler, StreamReader
 from relevo.chassis.relay import Relay
 from relevo.chassis.settings import ServiceSettings
@@ -37,7 +42,7 @@ class Service:
 
     ``consumers`` handle the ordered streams, ``subscribers`` registers FastStream subscribers for unordered work on
     durables that the topology has, ``workers`` are loops that live as long as the process, ``setup`` runs once when
-    database and bus are up, before anything is read.
+    database and bus are up, before anything is read. ``projections`` are what can be rebuilt, besides the directory.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Service:
     timers: Mapping[str, TimerHandler] = field(default_factory=dict)
     setup: Callable[["Runtime"], Awaitable[None]] | None = None
     subscribers: Callable[[NatsBroker, "Runtime"], None] | None = None
+    projections: Sequence[Projection] = ()
 
 
 class Runtime:
@@ -71,9 +77,14 @@ class Runtime:
             lease_seconds=settings.partition_lease_seconds,
         )
         self.database = Database(pool, service.name, self._committed)
+        self.archive = settings.archive()
+        owned = Log(self.database, self.archive)
+        self.history = History(self.bus, owned)
+        self._teller = HistoryServer(self.bus, owned)
         self.relay = Relay(self.bus, self.database)
         self.readers = [
-            StreamReader(self.bus, self.database, stream, handlers) for stream, handlers in self._handlers().items()
+            StreamReader(self.bus, self.database, stream, handlers, self.history)
+            for stream, handlers in self._handlers().items()
         ]
         self.leases = Leases(
             settings.database_url,
@@ -145,6 +156,7 @@ class Runtime:
         await self.bus.connect()
         async with self.database.begin() as tx:
             await outbox.ensure_days(tx)
+        await self._teller.start()
         for reader in self.readers:
             await reader.prepare()
         if self.service.setup:
@@ -159,6 +171,7 @@ class Runtime:
         self._spawn(self.relay.run(), "relay")
         self._spawn(self.leases.run(), "leases")
         self._spawn(self._maintain(), "maintenance")
+        self._spawn(self._keep_log(), "maintenance of the log")
         self._spawn(idempotency.run(self), "maintenance of idempotency keys")
         if self.service.timers:
             self._spawn(run_timers(self, self.service.timers), "timers")
@@ -226,6 +239,26 @@ class Runtime:
                     next_days = loop.time() + _HOUR
             except Exception as error:  # noqa: BLE001  (the database may be away; the next round will do)
                 self.log.warning("maintenance_again", error=described(error))
+
+    async def _keep_log(self) -> None:
+        """Archive the outbox days that are due, and forget what projections hold no longer."""
+        settings = self.settings
+        if self.archive is None:
+            self.log.warning(
+                "no_archive", mend="set RELEVO_ARCHIVE_URL or RELEVO_FILES; outbox days stay in the database"
+            )
+        while True:
+            try:
+                if self.archive is not None:
+                    after = timedelta(seconds=settings.archive_after_seconds)
+                    await Archive(self.name, settings.database_url, self.archive, after).run()
+                for projection in (*directory.projections(self.name), *self.service.projections):
+                    if projection.tidy is not None:
+                        async with self.database.begin() as tx:
+                            await projection.tidy(tx)
+            except Exception as error:  # noqa: BLE001  (database or object store may be away; the next round will do)
+                self.log.warning("log_maintenance_again", error=described(error))
+            await asyncio.sleep(settings.archive_every_seconds)
 
     async def idle(self, seconds: float = 10.0) -> bool:
         """Wait until nothing is known to wait in readers and outbox; tells whether that came."""

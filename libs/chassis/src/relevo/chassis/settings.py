@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from relevo.chassis.objects import Folder, ObjectStore, open_store
+
 
 class BadSettings(ValueError):
     """Settings that cannot be used; the message names each variable, what is wrong with it and never its value."""
@@ -20,6 +22,12 @@ def _postgres(url: str) -> str:
 def _nats(url: str) -> str:
     if not all(one.strip().startswith(("nats://", "tls://", "ws://", "wss://")) for one in url.split(",")):
         raise ValueError("must look like nats://host:4222 (several with commas between)")
+    return url
+
+
+def _archive(url: str | None) -> str | None:
+    if url is not None:
+        open_store(url)
     return url
 
 
@@ -60,6 +68,17 @@ class ServiceSettings(BaseSettings):
     """A crash point, `name` or `name:nth`: the process kills itself there. For tests."""
     files: Path | None = None
     """A folder for files."""
+    archive_url: Annotated[str | None, AfterValidator(_archive)] = None
+    """The object store of the archive, file:///folder; without one the folder `archive` below `files`, if that is set."""
+    archive_after_seconds: float = Field(7 * 86400.0, ge=0)
+    """How long ago an outbox day must have ended to be archived. Keep it at the streams' age or above."""
+    archive_every_seconds: float = Field(3600.0, gt=0)
+
+    def archive(self) -> ObjectStore | None:
+        """The object store of the archive; None: outbox days stay where they are."""
+        if self.archive_url is not None:
+            return open_store(self.archive_url)
+        return Folder(self.files / "archive") if self.files is not None else None
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -74,6 +74,21 @@ RELAY_ERRORS: Final = Counter(
 DEAD_LETTERS: Final = Counter(
     "relevo_dead_letters", "Events that the service gave up on.", ("service", "stream"), registry=REGISTRY
 )
+ARCHIVED_ROWS: Final = Counter(
+    "relevo_archived_rows", "Outbox rows moved to the object store.", ("service",), registry=REGISTRY
+)
+ARCHIVE_OVERDUE: Final = Gauge(
+    "relevo_archive_overdue_seconds",
+    "For how long the oldest outbox day that is still here should have been archived.",
+    ("service",),
+    registry=REGISTRY,
+)
+HISTORY_READ: Final = Counter(
+    "relevo_history_events",
+    "Events read from owners' logs, for want of them in the stream.",
+    ("service", "stream"),
+    registry=REGISTRY,
+)
 PERMISSION_VIOLATIONS: Final = Counter(
     "relevo_bus_permission_violations",
     "Refusals by the broker for want of a permission.",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from relevo.contracts import streams
-from relevo.contracts.catalogue import DURABLES, published_by, read_by
+from relevo.contracts.catalogue import DURABLES, SERVICES, published_by, read_by
 from relevo.contracts.streams import Stream
 
 
@@ -23,6 +23,41 @@ def inbox_prefix(name: str) -> str:
 def poke_subject(service: str) -> str:
     """Core NATS: tells the service's other replicas that outbox rows wait."""
     return f"poke.{service}"
+
+
+def history_ask(owner: str, reader: str) -> str:
+    """Core NATS: `reader` asks `owner` for a page of its log. The broker vouches for who asks."""
+    return f"history.ask.{owner}.{reader}"
+
+
+def history_tell(reader: str, owner: str, question: str) -> str:
+    """Core NATS: the answer to one question; nobody but that owner may publish it, nobody but that reader hear it."""
+    return f"history.tell.{reader}.{owner}.{question}"
+
+
+def owners_read_by(service: str) -> tuple[str, ...]:
+    """The services whose logs a service may ask for: whoever publishes what it reads in order."""
+    return tuple(
+        dict.fromkeys(
+            owner
+            for messages in read_by(service).values()
+            for message in messages
+            for owner in message.publishers
+            if owner in SERVICES and message.stream is not streams.INBOUND
+        )
+    )
+
+
+def _history(service: str) -> tuple[list[str], list[str]]:
+    """What asking for others' logs, and telling one's own, needs: (publish, subscribe)."""
+    owners = owners_read_by(service)
+    readers = [reader for reader in SERVICES if reader != service and service in owners_read_by(reader)]
+    publish = [history_ask(owner, service) for owner in owners if owner != service]
+    publish += [history_tell(reader, service, "*") for reader in readers]
+    subscribe = [history_tell(service, "*", "*")] if owners else []
+    if readers:
+        subscribe.append(history_ask(service, "*"))
+    return publish, subscribe
 
 
 def _lookup(stream: Stream) -> list[str]:
@@ -54,7 +89,8 @@ def service_grants(service: str) -> Grants:
         publish += _lookup(stream)
     if service == "identity":
         publish += _bus_access()
-    return Grants(tuple(publish), (f"{inbox_prefix(service)}.>", poke_subject(service)))
+    asks, hears = _history(service)
+    return Grants((*publish, *asks), (f"{inbox_prefix(service)}.>", poke_subject(service), *hears))
 
 
 def _bus_access() -> list[str]:

@@ -3,9 +3,9 @@
 import asyncio
 
 from relevo.assignment import api, matcher
-from relevo.assignment.handlers import Handlers
+from relevo.assignment.handlers import Handlers, project_facts
 from relevo.assignment.settings import Settings
-from relevo.chassis import Consumer, Service
+from relevo.chassis import Consumer, Projection, Service
 from relevo.chassis.service import Runtime
 from relevo.contracts import streams
 
@@ -30,4 +30,7 @@ def build() -> Service:
         ),
         router=api.router,
         workers=(match,),
+        projections=(
+            Projection("conversation_facts", ("conversation_facts",), {streams.EVT_CONVERSATION: project_facts}),
+        ),
     )

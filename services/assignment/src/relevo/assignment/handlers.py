@@ -37,16 +37,12 @@ class Handlers:
 
     async def on_conversation(self, batch: Sequence[Received], tx: Tx) -> None:
         """EVT_CONVERSATION: openings, reopenings and closings; and who may see a conversation."""
-        facts: dict[str, ConversationSnapshot] = {}
+        await project_facts(batch, tx)
         notes = []
-        for received in batch:
-            if not any(received.is_a(model) for model in _STORY):
-                continue
+        for received in _story(batch):
             event: ConversationEvent = received.data
-            facts[event.conversation.id] = event.conversation
             if (given := _of_story(event)) is not None:
                 notes.append(Note(event.conversation.account_id, given, received.envelope))
-        await store.save_facts(tx, [_facts(one) for one in facts.values()])
         await self._note(tx, notes)
 
     async def on_presence(self, batch: Sequence[Received], tx: Tx) -> None:
@@ -65,6 +61,19 @@ class Handlers:
         if notes:
             await store.append(tx, notes)
             tx.after_commit(self._wake)
+
+
+async def project_facts(batch: Sequence[Received], tx: Tx) -> None:
+    """What the access rule needs of conversations; a projection of EVT_CONVERSATION."""
+    facts: dict[str, ConversationSnapshot] = {}
+    for received in _story(batch):
+        event: ConversationEvent = received.data
+        facts[event.conversation.id] = event.conversation
+    await store.save_facts(tx, [_facts(one) for one in facts.values()])
+
+
+def _story(batch: Sequence[Received]) -> Iterator[Received]:
+    return (received for received in batch if any(received.is_a(model) for model in _STORY))
 
 
 def _of_story(event: ConversationEvent) -> Input | None:

@@ -1,6 +1,6 @@
 """Wiring of the realtime service."""
 
-from relevo.chassis import Consumer, Runtime, Service
+from relevo.chassis import Consumer, Projection, Runtime, Service
 from relevo.contracts import streams
 from relevo.realtime import api, handlers, heart
 from relevo.realtime.hub import Hub
@@ -30,4 +30,9 @@ def build() -> Service:
         router=api.router,
         setup=_setup,
         workers=(_watch_access, heart.keep_beating),
+        projections=(
+            Projection(
+                "conversation_facts", ("conversation_facts",), {streams.EVT_CONVERSATION: handlers.on_conversation}
+            ),
+        ),
     )

@@ -1,10 +1,20 @@
 """What runs in reporting."""
 
-from relevo.chassis import Consumer, Service
+from typing import Final
+
+from relevo.chassis import Consumer, Projection, Service
 from relevo.contracts import streams
 from relevo.reporting import api
 from relevo.reporting.handlers import Recorder
 from relevo.reporting.settings import Settings
+from relevo.reporting.tables import TABLES
+
+_STREAMS: Final = (
+    streams.EVT_CONVERSATION,
+    streams.EVT_ASSIGNMENT,
+    streams.EVT_AUTOMATION,
+    streams.EVT_PRESENCE,
+)
 
 
 def build() -> Service:
@@ -14,11 +24,7 @@ def build() -> Service:
         name="reporting",
         settings=Settings(),
         migrations="relevo.reporting.migrations",
-        consumers=(
-            Consumer(streams.EVT_CONVERSATION, recorder.on_events),
-            Consumer(streams.EVT_ASSIGNMENT, recorder.on_events),
-            Consumer(streams.EVT_AUTOMATION, recorder.on_events),
-            Consumer(streams.EVT_PRESENCE, recorder.on_events),
-        ),
+        consumers=tuple(Consumer(stream, recorder.on_events) for stream in _STREAMS),
         router=api.router,
+        projections=(Projection("reports", TABLES, dict.fromkeys(_STREAMS, Recorder().project)),),
     )

@@ -19,34 +19,39 @@ class Recorder:
 
     async def on_events(self, batch: Sequence[Received], tx: Tx) -> None:
         """Store the facts of these events, grow the roll-ups, publish both; events seen before change nothing."""
-        causes: dict[str, Envelope] = {}
-        facts: list[tuple[str, Fact]] = []
-        for received in batch:
-            envelope = received.envelope
-            for fact in facts_of(envelope, received.data):
-                causes[fact.fact_id] = envelope
-                facts.append((envelope.account, fact))
-        if not facts:
-            return
-        await self._prepare(tx, facts)
-        fresh = await store.record(tx, facts)
         by_account: dict[str, list[Fact]] = defaultdict(list)
-        for account, fact in facts:
-            if fact.fact_id not in fresh:
-                continue
-            fresh.remove(fact.fact_id)
-            by_account[account].append(fact)
+        for envelope, fact in await self._record(batch, tx):
+            by_account[envelope.account].append(fact)
             tx.emit(
                 fact,
-                account=account,
-                entity=fact.conversation_id or account,
+                account=envelope.account,
+                entity=fact.conversation_id or envelope.account,
                 time=fact.at,
-                cause=causes[fact.fact_id],
+                cause=envelope,
                 id=fact.fact_id,
             )
         for account, new in by_account.items():
             for delta in deltas(new):
                 tx.emit(delta, account=account, entity=account, time=delta.minute)
+
+    async def project(self, batch: Sequence[Received], tx: Tx) -> None:
+        """The same tables, without a word: what a rebuild makes of the log."""
+        await self._record(batch, tx)
+
+    async def _record(self, batch: Sequence[Received], tx: Tx) -> list[tuple[Envelope, Fact]]:
+        """Store the facts of these events and grow the roll-ups; answers the facts that are new, with their causes."""
+        facts = [(received.envelope, fact) for received in batch for fact in facts_of(received.envelope, received.data)]
+        if not facts:
+            return []
+        given = [(envelope.account, fact) for envelope, fact in facts]
+        await self._prepare(tx, given)
+        fresh = await store.record(tx, given)
+        new = []
+        for envelope, fact in facts:
+            if fact.fact_id in fresh:
+                fresh.remove(fact.fact_id)
+                new.append((envelope, fact))
+        return new
 
     async def _prepare(self, tx: Tx, facts: Sequence[tuple[str, Fact]]) -> None:
         missing = {(fact.at.year, fact.at.month) for _, fact in facts} - self._months

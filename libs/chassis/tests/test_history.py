@@ -1,0 +1,467 @@
+"""The history reader and rebuilds on real servers: presence owns a log, realtime reads it."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import date, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from relevo.chassis import Consumer, Projection, Received, Service, Tx, topology
+from relevo.chassis.archive import Archive
+from relevo.chassis.bus import Bus, until
+from relevo.chassis.database import Database, Pool
+from relevo.chassis.history import History, HistoryServer
+from relevo.chassis.log import Log
+from relevo.chassis.migrations import create_chassis_tables, create_log_tables
+from relevo.chassis.objects import Folder
+from relevo.chassis.rebuild import Rebuild, RebuildFailed, RebuildRefused
+from relevo.chassis.service import Runtime
+from relevo.chassis.settings import ServiceSettings
+from relevo.chassis.testing import Admin, admin_of
+from relevo.contracts import streams
+from relevo.contracts.base import now
+from relevo.contracts.grants import service_grants
+from relevo.contracts.presence import AgentStatus, Heartbeat, StatusChanged
+from relevo.contracts.streams import QUIET_PARTITIONS
+
+ACCOUNT = "acc1"
+AGENTS, EACH = 8, 12
+
+
+class Op:
+    """Enough of Alembic's op for the chassis' own tables."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str) -> None:
+        self._connection.execute(statement)
+
+
+def new_database(servers) -> str:
+    dsn = servers.create_database()
+    with psycopg.connect(dsn) as connection:
+        create_chassis_tables(Op(connection))
+        create_log_tables(Op(connection))
+        connection.execute("create table heard (n bigint generated always as identity, agent text, sequence bigint)")
+        connection.execute(
+            "create table latest (agent text primary key, sequence bigint not null check (sequence > 0), state text)"
+            " with (fillfactor = 70)"
+        )
+        connection.execute("create index latest_by_state on latest (state, agent)")
+        connection.execute("comment on table latest is 'it''s the last state'")
+    return dsn
+
+
+def rows(dsn: str, query: str) -> list[tuple]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query).fetchall()
+
+
+def write(dsn: str, *statements: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+async def answer(batch: Sequence[Received], tx: Tx) -> None:
+    """Presence: an event for every heartbeat, numbered by its device."""
+    for received in batch:
+        if received.is_a(Heartbeat):
+            beat = received.data
+            status = AgentStatus(agent_id=beat.agent_id, state="available", since=beat.at, cause="connected")
+            tx.emit(
+                StatusChanged(status=status, previous="offline", previous_since=beat.at),
+                account=received.envelope.account,
+                entity=beat.agent_id,
+                sequence=int(beat.device_id),
+            )
+
+
+async def nothing(_batch: Sequence[Received], _tx: Tx) -> None:
+    """Of streams that a test has nothing in."""
+
+
+async def hear(batch: Sequence[Received], tx: Tx) -> None:
+    """Realtime: every event in a row, and the projection of the last ones."""
+    for one in batch:
+        await tx.execute(
+            text("insert into heard (agent, sequence) values (:agent, :sequence)"),
+            {"agent": one.envelope.entity, "sequence": one.envelope.sequence},
+        )
+    await project(batch, tx)
+
+
+async def project(batch: Sequence[Received], tx: Tx) -> None:
+    for one in batch:
+        await tx.execute(
+            text(
+                "insert into latest as l (agent, sequence, state) values (:agent, :sequence, :state)"
+                " on conflict (agent) do update set sequence = excluded.sequence, state = excluded.state"
+                " where excluded.sequence > l.sequence"
+            ),
+            {"agent": one.envelope.entity, "sequence": one.envelope.sequence, "state": one.data.status.state},
+        )
+
+
+LATEST = Projection("latest", ("latest",), {streams.EVT_PRESENCE: project})
+
+
+@asynccontextmanager
+async def running(bus, name: str, dsn: str, consumers, files: Path) -> AsyncIterator[Runtime]:
+    grants = service_grants(name)
+    settings = ServiceSettings(
+        database_url=dsn,
+        nats_url=bus.nats_url,
+        nats_credentials=bus.user(name, publish=grants.publish, subscribe=grants.subscribe),
+        partition_lease_seconds=1.0,
+        files=files,
+    )
+    runtime = Runtime(Service(name, settings, "none", consumers))
+    await runtime.start()
+    try:
+        yield runtime
+    finally:
+        await runtime.stop()
+
+
+def presence(world, dsn):
+    return running(world.bus, "presence", dsn, (Consumer(streams.CMD_PRESENCE, answer),), world.files)
+
+
+def realtime(world, dsn):
+    consumers = (
+        Consumer(streams.EVT_CONVERSATION, nothing),
+        Consumer(streams.EVT_PRESENCE, hear),
+        Consumer(streams.EVT_NOTIFICATION, nothing),
+    )
+    return running(world.bus, "realtime", dsn, consumers, world.files)
+
+
+class World:
+    def __init__(self, bus, admin: Admin, owner: str, reader: str, files: Path) -> None:
+        self.bus, self.admin, self.owner, self.reader, self.files = bus, admin, owner, reader, files
+
+    async def beat(self, numbers: range) -> None:
+        for n in numbers:
+            for agent in range(AGENTS):
+                await self.admin.publish(
+                    Heartbeat(agent_id=f"a{agent}", device_id=str(n), at=now()), account=ACCOUNT, entity=f"a{agent}"
+                )
+
+    async def published(self, count: int) -> None:
+        async def there() -> bool:
+            return rows(self.owner, "select count(*) from outbox where stream_seq is not null") == [(count,)]
+
+        assert await until(there, 20), rows(self.owner, "select count(*), count(stream_seq) from outbox")
+
+    async def heard(self, each: int) -> None:
+        async def there() -> bool:
+            return rows(self.reader, "select count(*) from heard")[0][0] >= AGENTS * each
+
+        assert await until(there, 20), rows(self.reader, "select agent, max(sequence) from heard group by 1")
+        self.assert_whole(each)
+
+    def assert_whole(self, each: int) -> None:
+        for agent in range(AGENTS):
+            found = rows(self.reader, f"select sequence from heard where agent = 'a{agent}' order by n")
+            assert [sequence for (sequence,) in found] == list(range(1, each + 1)), f"a{agent}"
+
+    async def age(self, day: date = date(2025, 1, 1), *, archive: bool = True) -> None:
+        """As if it all were long ago: rows of that day, in the archive or about to be, and nothing in the stream."""
+        write(
+            self.owner,
+            f"create table outbox_{day:%Y%m%d} partition of outbox"
+            f" for values from ('{day} 00:00+00') to ('{day + timedelta(days=1)} 00:00+00')",
+            f"update outbox set created_at = '{day} 12:00+00'",
+            f"update relay_mark set at = '{day} 12:00+00'",
+        )
+        if archive:
+            store = Folder(self.files / "archive")
+            done = await Archive("presence", self.owner, store, timedelta(days=7)).run()
+            assert done is not None
+            assert done.days == 1
+        await self.admin.nats.jetstream().purge_stream("EVT_PRESENCE")
+
+
+@pytest.fixture
+async def world(servers, tmp_path) -> AsyncIterator[World]:
+    bus = servers.create_bus()
+    async with admin_of(bus) as admin:
+        await topology.apply(admin)
+        yield World(bus, admin, new_database(servers), new_database(servers), tmp_path)
+
+
+async def test_a_new_service_gets_the_whole_log_from_archive_outbox_and_stream(world):
+    async with presence(world, world.owner):
+        await world.beat(range(1, EACH + 1))
+        await world.published(AGENTS * EACH)
+        await world.age()
+        await world.beat(range(EACH + 1, 2 * EACH + 1))
+        await world.published(AGENTS * EACH)  # the archived ones are gone from the table
+        await world.age(date(2025, 1, 2), archive=False)
+        await world.beat(range(2 * EACH + 1, 3 * EACH + 1))
+        await world.published(2 * AGENTS * EACH)
+        async with realtime(world, world.reader):
+            await world.heard(3 * EACH)
+            await world.beat(range(3 * EACH + 1, 3 * EACH + 3))
+            await world.heard(3 * EACH + 2)
+
+
+async def test_a_service_that_was_stopped_for_too_long_goes_on_where_it_was(world):
+    async with presence(world, world.owner):
+        async with realtime(world, world.reader):
+            await world.beat(range(1, 5))
+            await world.heard(4)
+        await world.beat(range(5, EACH + 1))
+        await world.published(AGENTS * EACH)
+        await world.age()
+        await world.beat(range(EACH + 1, EACH + 4))
+        async with realtime(world, world.reader):
+            await world.heard(EACH + 3)
+
+
+async def test_without_the_owner_nothing_beyond_is_handled(world):
+    async with presence(world, world.owner):
+        await world.beat(range(1, EACH + 1))
+        await world.published(AGENTS * EACH)
+        await world.age()
+        await world.beat(range(EACH + 1, EACH + 3))
+        await world.published(AGENTS * 2)
+    async with realtime(world, world.reader) as runtime:
+
+        async def refused() -> bool:
+            return any("presence does not tell its log" in reason for reason in runtime.missing().values())
+
+        assert await until(refused, 10)
+        assert "it is not running" in " ".join(runtime.missing().values())
+        assert rows(world.reader, "select count(*) from heard") == [(0,)]
+        async with presence(world, world.owner):
+            await world.heard(EACH + 2)
+
+            async def ready() -> bool:
+                return not runtime.missing()
+
+            assert await until(ready, 10)
+
+
+async def test_a_damaged_segment_stops_its_partition_with_its_name(world):
+    async with presence(world, world.owner):
+        await world.beat(range(1, EACH + 1))
+        await world.published(AGENTS * EACH)
+        await world.age()
+        for path in (world.files / "archive").rglob("*.gz"):
+            path.write_bytes(path.read_bytes()[:-9] + bytes(9))
+        async with realtime(world, world.reader) as runtime:
+
+            async def refused() -> bool:
+                return any("EVT_PRESENCE" in reason and "is damaged" in reason for reason in runtime.missing().values())
+
+            assert await until(refused, 10)
+            assert rows(world.reader, "select count(*) from heard") == [(0,)]
+
+
+@asynccontextmanager
+async def job(world, *, report=lambda _: None, projection=LATEST) -> AsyncIterator[Rebuild]:
+    """As `python -m relevo.realtime rebuild` has it: a process of its own, as the same user."""
+    grants = service_grants("realtime")
+    credentials = world.bus.user("realtime", publish=grants.publish, subscribe=grants.subscribe)
+    bus = Bus("realtime", world.bus.nats_url, str(credentials))
+    await bus.connect()
+    database = Database(Pool(world.reader, service="realtime", size=4, lease_seconds=4), "realtime")
+    try:
+        yield Rebuild(projection, bus=bus, database=database, owned=Log(database, None), report=report)
+    finally:
+        await bus.close()
+        await database.close()
+
+
+def dump(dsn: str) -> list[tuple]:
+    return rows(dsn, "select * from latest order by agent")
+
+
+def shape(dsn: str) -> list[tuple]:
+    """Names of indexes and constraints, parameters and comment."""
+    return rows(
+        dsn,
+        "select indexname, indexdef from pg_indexes where tablename = 'latest'"
+        " union select conname, pg_get_constraintdef(oid) from pg_constraint where conrelid = 'latest'::regclass"
+        " union select array_to_string(reloptions, ','), obj_description(oid) from pg_class where oid = 'latest'::regclass"
+        " order by 1",
+    )
+
+
+async def test_a_rebuilt_projection_is_equal_byte_for_byte(world):
+    async with presence(world, world.owner), realtime(world, world.reader):
+        await world.beat(range(1, EACH + 1))
+        await world.heard(EACH)
+        await world.age()
+        await world.beat(range(EACH + 1, EACH + 4))
+        await world.heard(EACH + 3)
+        before, made = dump(world.reader), shape(world.reader)
+        assert len(before) == AGENTS
+        write(world.reader, "delete from latest where agent <> 'a3'", "update latest set state = 'wrong'")
+        told = []
+        async with job(world, report=told.append) as rebuild:
+            await rebuild.run()
+        assert dump(world.reader) == before
+        assert shape(world.reader) == made
+        assert (told[-1].phase, told[-1].events) == ("done", AGENTS * (EACH + 3))
+        assert rows(world.reader, "select * from rebuilds") == []
+        assert rows(world.reader, "select nspname from pg_namespace where nspname like 'rebuild%'") == []
+        # The live consumer goes on behind the new table.
+        await world.beat(range(EACH + 4, EACH + 6))
+        await world.heard(EACH + 5)
+        assert {sequence for _, sequence, _ in dump(world.reader)} == {EACH + 5}
+
+
+async def test_a_row_that_the_archive_lost_shows(world):
+    """The comparison above can fail: with a segment taken out, manifest and all, the tables differ."""
+    async with presence(world, world.owner), realtime(world, world.reader):
+        await world.beat(range(1, EACH + 1))
+        await world.heard(EACH)
+        await world.age()
+        before = dump(world.reader)
+        write(world.owner, "delete from segments where p = (select min(p) from segments)")
+        async with job(world) as rebuild:
+            await rebuild.run()
+        assert dump(world.reader) != before
+
+
+async def test_a_rebuild_under_traffic_misses_and_doubles_nothing(world):
+    async with presence(world, world.owner), realtime(world, world.reader):
+        await world.beat(range(1, EACH + 1))
+        await world.heard(EACH)
+        await world.age()
+        traffic = asyncio.create_task(world.beat(range(EACH + 1, 6 * EACH + 1)))
+        rebuilds = 0
+        while not traffic.done():
+            async with job(world) as rebuild:
+                await rebuild.run()
+            rebuilds += 1
+        await traffic
+        assert rebuilds > 1
+        await world.heard(6 * EACH)
+        assert {sequence for _, sequence, _ in dump(world.reader)} == {6 * EACH}
+        async with job(world) as rebuild:
+            before = dump(world.reader)
+            await rebuild.run()
+        assert dump(world.reader) == before
+
+
+_RUN = """
+import asyncio, json, sys
+sys.path.insert(0, sys.argv[1])
+import test_history
+from types import SimpleNamespace
+from relevo.chassis.bus import Bus
+from relevo.chassis.database import Database, Pool
+from relevo.chassis.log import Log
+from relevo.chassis.rebuild import Rebuild
+
+async def run(url, creds, dsn):
+    bus = Bus("realtime", url, creds)
+    await bus.connect()
+    database = Database(Pool(dsn, service="realtime", size=4, lease_seconds=4), "realtime")
+    await Rebuild(test_history.LATEST, bus=bus, database=database, owned=Log(database, None)).run()
+
+asyncio.run(run(*sys.argv[2:]))
+"""
+
+
+async def test_a_rebuild_that_died_goes_on(world):
+    grants = service_grants("realtime")
+    creds = world.bus.user("realtime", publish=grants.publish, subscribe=grants.subscribe)
+    async with presence(world, world.owner), realtime(world, world.reader):
+        await world.beat(range(1, EACH + 1))
+        await world.heard(EACH)
+        await world.age()
+        before = dump(world.reader)
+        write(world.reader, "update latest set state = 'wrong'")
+        wrong = dump(world.reader)
+        for point in ("rebuild.before_commit:2", "rebuild.before_exchange", "rebuild.before_exchange_commit"):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                _RUN,
+                str(Path(__file__).parent),
+                world.bus.nats_url,
+                str(creds),
+                world.reader,
+                env=os.environ | {"RELEVO_CRASH": point},
+            )
+            assert await process.wait() == 137
+            assert dump(world.reader) == wrong
+        read = rows(world.reader, "select sum(events) from rebuilds")
+        assert read == [(AGENTS * EACH,)], "what was read before the last death was kept"
+        async with job(world) as rebuild:
+            await rebuild.run()
+        assert dump(world.reader) == before
+
+
+async def test_a_handler_that_emits_is_no_projection(world):
+    async def emits(batch: Sequence[Received], tx: Tx) -> None:
+        tx.emit(batch[0].data, account=ACCOUNT, entity="a0")
+
+    async with presence(world, world.owner), realtime(world, world.reader):
+        await world.beat(range(1, 3))
+        await world.heard(2)
+        before = dump(world.reader)
+        async with job(world, projection=Projection("latest", ("latest",), {streams.EVT_PRESENCE: emits})) as rebuild:
+            with pytest.raises(RebuildFailed, match="emits events"):
+                await rebuild.run()
+        assert dump(world.reader) == before
+
+
+async def test_one_rebuild_of_a_projection_at_a_time(world):
+    async with job(world) as rebuild:
+        with psycopg.connect(world.reader) as connection:
+            connection.execute("select pg_advisory_lock(80, hashtext('latest'))")
+            with pytest.raises(RebuildRefused, match="is being rebuilt already"):
+                await rebuild.run()
+
+
+async def test_logs_of_two_senders_are_one_in_the_order_of_the_stream(servers, world):
+    """CMD_NOTIFICATION has a lane a sender; their sequences interleave."""
+    stream, p = streams.CMD_NOTIFICATION, 1
+    body, headers = b"{}", json.dumps({"ce-type": "relevo.notification.notify.v1"})
+    async with AsyncExitStack() as stack:
+
+        async def connect(name: str) -> Bus:
+            grants = service_grants(name)
+            creds = world.bus.user(name, publish=grants.publish, subscribe=grants.subscribe)
+            bus = Bus(name, world.bus.nats_url, str(creds))
+            await bus.connect()
+            stack.push_async_callback(bus.close)
+            return bus
+
+        for number, name in enumerate(("identity", "automation")):
+            dsn = new_database(servers)
+            with psycopg.connect(dsn) as connection:
+                connection.execute("create table outbox_default partition of outbox default")
+                for seq in range(1 + number, 2001, 3):
+                    connection.execute(
+                        "insert into outbox (stream, p, event_id, subject, headers, body, stream_seq)"
+                        " values ('CMD_NOTIFICATION', %s, gen_random_uuid(), %s, %s, %s, %s)",
+                        (p, f"cmd.notification.{name}.acc.e.notify", headers, body, seq),
+                    )
+            database = Database(Pool(dsn, service=name, size=2, lease_seconds=4), name)
+            stack.push_async_callback(database.close)
+            await HistoryServer(await connect(name), Log(database, None)).start()
+        reader = await connect("notification")
+        await reader.nats.flush()
+        seen = []
+        async for batch in History(reader, Log(database, None)).missing(stream, p, after=10, before=1900):
+            for one in batch:
+                assert one.previous == (seen[-1] if seen else 10)
+                assert one.subject.split(".")[2] == "1"
+                seen.append(one.seq)
+        assert seen == [seq for seq in range(11, 1900) if seq % 3 != 0]
+    assert stream.partitions == QUIET_PARTITIONS
