@@ -60,6 +60,10 @@ lint: install  ## ruff, mypy, import rules, and that the generated documents are
 bench: install  ## measure throughput and latency, beside a floor measured in the same run
 	$(BIN)/relevo bench
 
+.PHONY: bench-full
+bench-full: install  ## the same with overload, kills, reports, repetition, sweeps and a profile; writes docs/benchmarks.md
+	$(BIN)/relevo bench --all --docs docs
+
 .PHONY: chaos
 chaos: install  ## kill, stop and corrupt under load, then check that nothing is lost or doubled
 	$(BIN)/pytest -q -m "not deep" tests/chaos --session-timeout=900

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Scenario = Literal["mix", "S1"]
-"""``mix``: one message in ten is the first of a new contact; ``S1``: all are."""
+Scenario = Literal["mix", "S1", "S2", "S6"]
+"""Who writes. ``mix``: one message in ten is the first of a new contact; ``S1``: all are; ``S2``: none is; ``S6``: what
+was sent before is sent again."""
 
 EVERY_TENTH = 10
 
@@ -48,7 +49,7 @@ def due_by(elapsed: float, rate: float, total: int) -> int:
 
 def is_first(scenario: Scenario, number: int) -> bool:
     """Whether that message is the first of a new contact."""
-    return scenario == "S1" or number % EVERY_TENTH == 0
+    return scenario == "S1" or (scenario == "mix" and number % EVERY_TENTH == 0)
 
 
 def is_matched(number: int) -> bool:
@@ -56,29 +57,30 @@ def is_matched(number: int) -> bool:
     return number % EVERY_TENTH == EVERY_TENTH // 2
 
 
-def firsts(scenario: Scenario, total: int) -> int:
-    """How many of the messages are the first of a new contact."""
-    return total if scenario == "S1" else math.ceil(total / EVERY_TENTH)
-
-
-def matched(total: int) -> int:
-    """How many of the messages a rule matches."""
-    return (total + EVERY_TENTH // 2 - 1) // EVERY_TENTH
-
-
 class Search:
     """Finds the highest rate that holds: steps by ``step`` until one holds and one does not, then halves the gap.
 
-    Ends when the two are within ``precision`` of each other, after ``probes``, or below ``lowest``.
+    Noise on the machine makes a good rate fail and never a bad one hold: so a rate has failed only when it has failed
+    ``tries`` times in a row, and holds when it has held once. Ends when the two are within ``precision`` of each
+    other, after ``probes``, or below ``lowest``.
     """
 
     def __init__(
-        self, start: float, *, step: float = 1.5, precision: float = 0.1, probes: int = 9, lowest: float = 5
+        self,
+        start: float,
+        *,
+        step: float = 1.4,
+        precision: float = 0.1,
+        probes: int = 9,
+        tries: int = 2,
+        lowest: float = 5,
     ) -> None:
         self._step = step
         self._precision = precision
         self._left = probes
+        self._tries = tries
         self._lowest = lowest
+        self._failures = 0
         self.held: float | None = None
         self.failed: float | None = None
         self.next: float | None = max(start, lowest)
@@ -86,11 +88,15 @@ class Search:
     def tell(self, *, held: bool) -> None:
         """What became of the probe at ``next``; ``next`` is then the following rate, None at the end."""
         assert self.next is not None, "the search has ended"
+        self._left -= 1
         if held:
             self.held = self.next
         else:
+            self._failures += 1
+            if self._failures < self._tries and self._left > 0:
+                return
             self.failed = self.next
-        self._left -= 1
+        self._failures = 0
         self.next = self._following()
 
     def _following(self) -> float | None:

@@ -14,6 +14,7 @@ from typing import Any
 import nats
 import psycopg
 from nats.aio.client import Client
+from psycopg import sql
 
 from relevo.contracts.base import new_id, now
 from relevo.contracts.grants import inbox_prefix
@@ -159,17 +160,17 @@ async def drop_stream(client: Client) -> None:
     await client.request(f"$JS.API.STREAM.DELETE.{STREAM}", b"", timeout=10)
 
 
-def make_database(superuser_dsn: str) -> None:
-    """The scratch database, empty."""
-    drop_database(superuser_dsn)
+def make_database(superuser_dsn: str, name: str) -> None:
+    """A scratch database, empty."""
+    drop_database(superuser_dsn, name)
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {DATABASE}")
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
-def drop_database(superuser_dsn: str) -> None:
-    """Remove the scratch database, if it is there."""
+def drop_database(superuser_dsn: str, name: str) -> None:
+    """Remove a scratch database, if it is there."""
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 async def main() -> None:

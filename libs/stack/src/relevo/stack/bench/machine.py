@@ -2,11 +2,13 @@
 
 import os
 import platform
+import re
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,72 @@ def _memory(pid: int) -> dict[str, int]:
     return {
         name: int(value.split()[0]) * 1024 for name, _, value in (x.partition(":") for x in lines) if name[:3] == "Rss"
     }
+
+
+def shares_of(pids: Mapping[str, int]) -> dict[str, int]:
+    """What each process and its children would free if they ended, in bytes: shared pages count by their share."""
+    children = _children()
+    found = {}
+    for name, root in pids.items():
+        total, todo = 0, [root]
+        while todo:
+            pid = todo.pop()
+            todo += children.get(pid, ())
+            try:
+                lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+            except OSError:
+                continue
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+        found[name] = total
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """How much a service has read of a stream since it began, its replicas together."""
+
+    batches: int = 0
+    events: int = 0
+    seconds: float = 0.0
+
+
+_BATCH_LINE = re.compile(
+    r'^relevo_(batch_events|handle_seconds)_(count|sum)\{service="([^"]+)",stream="([^"]+)"\} (\S+)$', re.MULTILINE
+)
+
+
+def batched(ports: Iterable[int]) -> dict[tuple[str, str], Batched]:
+    """Service and stream to what was read so far, from the metrics of the services at these ports."""
+    found: dict[tuple[str, str], Batched] = {}
+    with httpx.Client(timeout=5, trust_env=False) as client:
+        for port in ports:
+            answer = client.get(f"http://127.0.0.1:{port}/metrics").text
+            for histogram, kind, service, stream, value in _BATCH_LINE.findall(answer):
+                old = found.get((service, stream), Batched())
+                number = float(value)
+                if histogram == "handle_seconds":
+                    new = replace(old, seconds=old.seconds + number) if kind == "sum" else old
+                elif kind == "count":
+                    new = replace(old, batches=old.batches + int(number))
+                else:
+                    new = replace(old, events=old.events + int(number))
+                found[service, stream] = new
+    return found
+
+
+_LAG_LINE = re.compile(
+    r'^relevo_lag_events\{service="([^"]+)",stream="([^"]+)",partition="[^"]+"\} (\S+)$', re.MULTILINE
+)
+
+
+def lags(ports: Iterable[int]) -> Counter[str]:
+    """How many events wait in front of each reader ("service ← stream"), all partitions and replicas together."""
+    found: Counter[str] = Counter()
+    with httpx.Client(timeout=5, trust_env=False) as client:
+        for port in ports:
+            for service, stream, value in _LAG_LINE.findall(client.get(f"http://127.0.0.1:{port}/metrics").text):
+                found[f"{service} ← {stream}"] += int(float(value))
+    return found
 
 
 def check_durable(monitoring_url: str, postgres_dsn: str, databases: Iterable[str] = ()) -> dict[str, str]:

@@ -6,17 +6,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from relevo.stack import databases
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
 from relevo.stack.postgres import PostgresServer
-from relevo.stack.process import free_port, tail, wait_for
+from relevo.stack.process import free_port, running_pid, tail, wait_for
 
 _READY_SECONDS = 180.0
 _STOP_SECONDS = 90.0
@@ -47,6 +49,11 @@ class Place:
         return {x["name"]: x["pid"] for x in (*self.status["servers"], *self.status["services"]) if x["pid"]}
 
     @property
+    def ports(self) -> list[int]:
+        """Where the services' own metrics are read."""
+        return [item["port"] for item in self.status["services"]]
+
+    @property
     def services(self) -> list[str]:
         """The services that run, each once."""
         return list(dict.fromkeys(item["service"] for item in self.status["services"]))
@@ -71,9 +78,32 @@ class Place:
         ]
 
     def restarts(self) -> int:
-        """How often the supervisor had to start something again."""
+        """How often the supervisor had to start a service again."""
         status = _status(self.home)
         return sum(item["restarts"] for item in status["services"]) if status else 0
+
+    def pid_of(self, name: str) -> int:
+        """The process of that name, as it runs now. Raises StackError when it does not."""
+        pid = running_pid(self._pid_file(name))
+        if pid is None:
+            raise StackError(f"{name} does not run", f"Look at {self.home.logs / name}.log", Exit.FAILED)
+        return pid
+
+    def back(self, name: str, before: int) -> bool:
+        """Whether a process of that name runs again, another than before, and is ready."""
+        if running_pid(self._pid_file(name)) in (None, before):
+            return False
+        port = next((item["port"] for item in self.status["services"] if item["name"] == name), None)
+        if port is None:
+            return True
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=1, trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    def _pid_file(self, name: str) -> Path:
+        server = any(item["name"] == name for item in self.status["servers"])
+        return (self.home.place.root if server else self.home.run) / f"{name}.pid"
 
     def _postgres(self) -> PostgresServer:
         port = int(self._server("postgres")["port"])
@@ -97,12 +127,16 @@ def running(home: Home) -> Place:
 
 
 @contextmanager
-def own(scale: Sequence[str] = ()) -> Iterator[Place]:
-    """A stack in a temporary home on free ports, ended and removed afterwards; after an error its logs stay."""
+def own(scale: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Iterator[Place]:
+    """A stack in a temporary home on free ports, ended and removed afterwards; after an error its logs stay.
+
+    ``environment``: what its processes are told beside what ours says.
+    """
     home = Home(Path(tempfile.mkdtemp(prefix="relevo-bench-")))
     log = home.path / "supervisor.log"
-    environment = {
+    told = {
         **os.environ,
+        **(environment or {}),
         "RELEVO_HOME": str(home.path),
         "RELEVO_HOST": "127.0.0.1",
         "RELEVO_PORT": str(free_port()),
@@ -117,7 +151,7 @@ def own(scale: Sequence[str] = ()) -> Iterator[Place]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=told,
             start_new_session=True,
         )
     servers: Path | None = None

@@ -55,12 +55,12 @@ class Scene:
         )
 
 
-async def make(place: Place, folder: Path, *, agents: int, alone: bool) -> Scene:
+async def make(place: Place, folder: Path, *, agents: int, alone: bool, known: bool = True) -> Scene:
     """Make them through the public interface; returns when assignment knows that all agents are available.
 
-    ``alone``: the account's other rules are removed.
+    ``alone``: the account's other rules are removed. ``known``: in the home's own account, where it has one.
     """
-    account_id, token = await _account(place)
+    account_id, token = await _account(place, known=known)
     mark = new_id()[-8:]
     async with Api(place.edge_url, token) as api:
         if alone:
@@ -101,8 +101,8 @@ async def make(place: Place, folder: Path, *, agents: int, alone: bool) -> Scene
         agents=list(people),
         rules=[rule["id"] for rule in rules],
         teams=teams,
-        adapter=_kept(folder / "bench-adapter.creds", adapter),
-        metrics=_kept(folder / "bench-metrics.creds", metrics),
+        adapter=_kept(folder / f"bench-adapter-{mark}.creds", adapter),
+        metrics=_kept(folder / f"bench-metrics-{mark}.creds", metrics),
         api_token=token,
         edge_url=place.edge_url,
     )
@@ -119,11 +119,10 @@ async def _delete(edge_url: str, token: str, paths: list[str]) -> None:
             (await client.delete(path)).raise_for_status()
 
 
-async def _account(place: Place) -> tuple[str, str]:
-    """The account's id and a token of its administrator: what the home knows, or else a new account."""
-    known = connection(place.home)
-    if known is not None:
-        return known["account_id"], known["api_token"]
+async def _account(place: Place, *, known: bool) -> tuple[str, str]:
+    """The account's id and a token of its administrator: of the account that the home knows, or else of a new one."""
+    if known and (found := connection(place.home)) is not None:
+        return found["account_id"], found["api_token"]
     async with Api(place.edge_url, place.home.secret("setup-token")) as api:
         made = await api.post(
             "/setup",

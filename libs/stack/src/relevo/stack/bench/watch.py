@@ -1,4 +1,4 @@
-"""The metrics consumer of a measurement, a process of its own, with a metrics credential.
+"""The metrics consumer of a measurement, a process of its own, with metrics credentials.
 
 Counts each fact once, by its id, and takes the latency of every customer message: the arrival of its fact here, less
 the message's own time, which is the moment at which it was due to be published.
@@ -8,21 +8,22 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-import nats
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
-from relevo.contracts.grants import inbox_prefix
 from relevo.stack.bench import worker
 from relevo.stack.bench.figures import summarise
+from relevo.stack.bench.wire import Wire, frame_of
 from relevo.stack.errors import Exit, StackError
 
 _BATCH = 1000
 _EXPIRES_SECONDS = 5.0
+_SILENT_SECONDS = 2 * _EXPIRES_SECONDS
+_AGAIN_SECONDS = 0.5
+_MADE_SECONDS = 10.0
 _REPORT_SECONDS = 0.2
 _IDLE_SECONDS = 60
 COUNTED = ("messages_in", "wait_in_queue", "rules_executed")
@@ -32,8 +33,8 @@ COUNTED = ("messages_in", "wait_in_queue", "rules_executed")
 class Tally:
     """What one run's facts say. Facts of messages that were due before ``since`` belong to another run."""
 
-    def __init__(self, inbox_id: str, since: float) -> None:
-        self._inbox = inbox_id
+    def __init__(self, inbox_ids: Iterable[str], since: float) -> None:
+        self._inboxes = frozenset(inbox_ids)
         self._since = since
         self._seen: set[str] = set()
         self._latencies: list[float] = []
@@ -46,8 +47,7 @@ class Tally:
     def take(self, fact: dict[str, Any], arrived: float) -> None:
         """Take one fact of the stream, ``arrived`` in seconds since the epoch."""
         metric = fact["metric"]
-        # Facts of assignments name no inbox.
-        if metric not in self.counts or fact["dimensions"].get("inbox_id") not in (self._inbox, None):
+        if metric not in self.counts or fact["dimensions"].get("inbox_id") not in self._inboxes:
             return
         at = datetime.fromisoformat(fact["at"]).timestamp()
         if at < self._since:
@@ -82,87 +82,128 @@ class Tally:
         }
 
 
-class Watcher:
-    """Pulls an account's facts as they come."""
+class Tenant:
+    """Pulls one account's facts as they come, into whatever tally is set."""
 
-    def __init__(self, client: Client, account_id: str, credential: str, inbox_id: str) -> None:
-        self._client = client
-        self._subject = f"metrics.{account_id}.fact.*"
-        self._name = credential
-        self._inbox = inbox_id
-        self._replies = client.new_inbox()
+    def __init__(self, url: str, told: dict[str, str]) -> None:
+        self.inbox_id = told["inbox_id"]
+        self.tally = Tally([self.inbox_id], time.time())
+        self._name = told["credential"]
+        self._subject = f"metrics.{told['account_id']}.fact.*"
+        self._wire = Wire(url, self._name, told["credentials"], self._on)
         self._wanted = 0
-        self.tally = Tally(inbox_id, time.time())
+        self._heard = 0.0
+        self._connection = 0
+        self._last = 0
+        self._refusal = ""
+        self._made = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
-        """Forget what was counted; from now on another run counts."""
-        self.tally = Tally(self._inbox, time.time())
+    async def open(self) -> None:
+        """Connect, and follow from now on; goes on behind the last fact when the connection or the broker was lost.
 
-    async def start(self) -> None:
-        """Make the consumer, from now on, and begin to pull."""
-        await self._client.subscribe(self._replies, cb=self._on, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        Raises StackError when the broker refuses.
+        """
+        await self._wire.open()
+        self._keeping = asyncio.create_task(self._keep())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_MADE_SECONDS):
+                await self._made.wait()
+        if not self._made.is_set():
+            raise StackError(f"the metrics consumer was refused: {self._refusal or 'no answer'}", code=Exit.FAILED)
+
+    async def close(self) -> None:
+        """Stop following."""
+        if self._keeping:
+            self._keeping.cancel()
+        await self._wire.close()
+
+    async def _keep(self) -> None:
+        while True:
+            silent = time.monotonic() - self._heard > _SILENT_SECONDS
+            if self._wire.connected.is_set() and (silent or self._connection != self._wire.connections):
+                self._connection, self._heard = self._wire.connections, time.monotonic()
+                self._make()
+            await asyncio.sleep(_AGAIN_SECONDS)
+            if not self._made.is_set():
+                self._connection = 0  # nobody answered: ask again
+
+    def _make(self) -> None:
+        self._made.clear()
+        after = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1}
         config = {
             "name": self._name,
             "ack_policy": "none",
-            "deliver_policy": "new",
             "filter_subject": self._subject,
             "mem_storage": True,
             "inactive_threshold": _IDLE_SECONDS * 1_000_000_000,
+            **(after if self._last else {"deliver_policy": "new"}),
         }
-        await self._client.request(f"$JS.API.CONSUMER.DELETE.METRICS.{self._name}", b"", timeout=5)
-        reply = await self._client.request(
-            f"$JS.API.CONSUMER.CREATE.METRICS.{self._name}.{self._subject}",
-            json.dumps({"stream_name": "METRICS", "config": config, "action": "create"}).encode(),
-            timeout=5,
-        )
-        if error := json.loads(reply.data).get("error"):
-            raise StackError(f"the metrics consumer was refused: {error.get('description')}", code=Exit.FAILED)
-        await self._pull()
+        create = {"stream_name": "METRICS", "config": config, "action": "create"}
+        self._ask(f"CONSUMER.DELETE.METRICS.{self._name}", {}, "deleted")
+        self._ask(f"CONSUMER.CREATE.METRICS.{self._name}.{self._subject}", create, "made")
 
-    async def _pull(self) -> None:
+    def _ask(self, operation: str, request: dict[str, Any], answer: str) -> None:
+        self._wire.send(frame_of(f"$JS.API.{operation}", f"{self._wire.inbox}.{answer}", json.dumps(request).encode()))
+
+    def _pull(self) -> None:
         self._wanted = _BATCH
         request = {"batch": _BATCH, "expires": int(_EXPIRES_SECONDS * 1e9)}
-        await self._client.publish(
-            f"$JS.API.CONSUMER.MSG.NEXT.METRICS.{self._name}", json.dumps(request).encode(), reply=self._replies
-        )
+        self._ask(f"CONSUMER.MSG.NEXT.METRICS.{self._name}", request, "next")
 
-    async def _on(self, message: Msg) -> None:
-        if not message.reply:  # the request has ended: expired, or the consumer is away
-            await self._pull()
-            return
-        self.tally.take(json.loads(message.data), time.time())
-        self._wanted -= 1
-        if self._wanted == 0:
-            await self._pull()
+    def _on(self, subject: bytes, reply: bytes, headers: bytes, payload: bytes) -> None:
+        self._heard = time.monotonic()
+        if reply:
+            # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
+            sequence = int(reply.rsplit(b".", 4)[1])
+            if sequence <= self._last:
+                return  # of the consumer before this one
+            self._last = sequence
+            self.tally.take(json.loads(payload), time.time())
+            self._wanted -= 1
+            if self._wanted == 0:
+                self._pull()
+        elif subject.endswith(b".made"):
+            if payload and b'"error"' not in payload:
+                self._made.set()
+                self._pull()
+            else:
+                self._refusal = (payload or headers).decode(errors="replace")[:200]
+        elif subject.endswith(b".next"):
+            if b" 408 " in headers[:16]:  # expired with nothing, or not all, to give
+                self._pull()
+            else:
+                self._connection = 0  # the consumer is gone
 
 
 async def main() -> None:
     """Told first where to read, then when a run begins and when its sum is wanted."""
     told = worker.commands()
     where = await anext(told)
-    client = await nats.connect(
-        where["nats_url"],
-        user_credentials=where["credentials"],
-        inbox_prefix=inbox_prefix(where["credential"]),
-    )
-    watcher = Watcher(client, where["account_id"], where["credential"], where["inbox_id"])
-    await watcher.start()
+    tenants = [Tenant(where["nats_url"], tenant) for tenant in where["tenants"]]
+    for tenant in tenants:
+        await tenant.open()
+    tallies: list[Tally] = []
     worker.answer(pid=os.getpid())
-    reporting = asyncio.create_task(_report(watcher))
+    reporting = asyncio.create_task(_report(tallies))
     async for command in told:
         if command["do"] == "begin":
-            watcher.begin()
+            tallies[:] = [Tally((tenants[i].inbox_id for i in group), time.time()) for group in command["groups"]]
+            for tally, group in zip(tallies, command["groups"], strict=True):
+                for i in group:
+                    tenants[i].tally = tally
             worker.answer()
         else:
-            worker.answer(**watcher.tally.summary(), cpu=time.process_time())
+            worker.answer(groups=[tally.summary() for tally in tallies], cpu=time.process_time())
     reporting.cancel()
-    await client.close()
+    for tenant in tenants:
+        await tenant.close()
 
 
-async def _report(watcher: Watcher) -> None:
+async def _report(tallies: list[Tally]) -> None:
     while True:
         await asyncio.sleep(_REPORT_SECONDS)
-        worker.report(**watcher.tally.counts)
+        worker.report(counts=[tally.counts for tally in tallies])
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,13 +15,26 @@ from rich.console import Console
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
 
+if TYPE_CHECKING:
+    from relevo.stack.bench.results import Plan
+
 console = Console(highlight=False)
 
 
 def register(app: typer.Typer) -> None:
     app.command(
-        epilog="Examples:  relevo bench   ·   relevo bench --quick   ·   relevo bench --scale conversation=2 --json two.json"
+        epilog="Examples:  relevo bench   ·   relevo bench --quick   ·   relevo bench --all --docs docs"
+        "   ·   relevo bench --only accounts   ·   relevo bench --scale conversation=2 --json two.json"
     )(bench)
+
+
+class Part(StrEnum):
+    """What can be measured by itself."""
+
+    REPLICAS = "replicas"
+    ACCOUNTS = "accounts"
+    CONVERSATIONS = "conversations"
+    PROFILE = "profile"
 
 
 def bench(
@@ -31,6 +46,11 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Seconds instead of minutes; only shows that it works.")
     ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="S2 to S6, the sweeps and the profile as well: most of an hour.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--scenarios", help="S2 to S6 as well.")] = False,
+    only: Annotated[list[Part] | None, typer.Option(help="This sweep or profile alone; may be repeated.")] = None,
     scale: Annotated[
         list[str] | None, typer.Option(metavar="SERVICE=N", help="Run N replicas of a service; may be repeated.")
     ] = None,
@@ -38,37 +58,78 @@ def bench(
         Path | None,
         typer.Option("--json", metavar="FILE", help="Where the figures go. Default: bench.json in RELEVO_HOME."),
     ] = None,
+    docs: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write benchmarks.md and benchmarks.json there too.")
+    ] = None,
 ) -> None:
-    """Measure throughput, latency and cost of a whole stack, beside a floor measured in the same run.
+    """Measure throughput, latency and cost of a whole stack, beside a floor and a baseline measured in the same run.
 
     Starts a stack of its own in a temporary home. Messages are published over NATS with an adapter's credential, at a
     steady rate whether the stack keeps up or not, and followed to their metric. A rate is sustained when the last
     message's metric, assignment and rules are there within a second of its publishing. Exit code 1: something was
     lost, or no rate held.
     """
-    from relevo.stack.bench import machine, measure, place, report  # noqa: PLC0415  (the command line starts without it)
+    from relevo.stack.bench import (  # noqa: PLC0415  (the command line starts without it)
+        machine,
+        measure,
+        place,
+        report,
+        results,
+    )
 
     machine.check_platform()
     home = Home.from_environment()
-    if running and scale:
-        raise StackError("--scale is of the stack that the benchmark starts", "Leave out --running", Exit.REFUSED)
-    plan = measure.QUICK if quick else replace(measure.Plan(), seconds=seconds)
+    if running and (scale or only or everything):
+        raise StackError(
+            "--scale, --only and --all are of stacks that the benchmark starts", "Leave out --running", Exit.REFUSED
+        )
+    if docs and only:
+        raise StackError("--docs is of a whole measurement", "Leave out --only", Exit.REFUSED)
+    plan = results.QUICK if quick else replace(results.Plan(), seconds=seconds)
     file = file or home.path / "bench.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        console.status("starting") as status,
-        nullcontext(place.running(home)) if running else place.own(scale or ()) as found,
-    ):
-        taken = measure.Measurement(
-            found,
-            plan,
-            say=status.update,
-            note=lambda text: console.print(f"  {text}", markup=False),
-        )
-        result = asyncio.run(taken.take(leave=running))
-    file.write_text(json.dumps(result.document(), indent=1) + "\n")
-    report.show(result, console)
-    console.print(f"figures: {file}", markup=False)
-    print(result.line())
-    if result.problems:
+    with console.status("starting") as status:
+
+        def note(text: str) -> None:
+            console.print(f"  {text}", markup=False)
+
+        beside = asyncio.run(_beside(list(Part) if everything else only or [], plan, status.update, note, quick=quick))
+        if only:
+            _keep(file, beside)
+            report.show([*report.sweeps(beside["sweeps"]), *report.profile(beside["profile"])], console)
+            return
+        with nullcontext(place.running(home)) if running else place.own(scale or ()) as found:
+            result = asyncio.run(
+                measure.take(found, plan, leave=running, full=full or everything, say=status.update, note=note)
+            )
+    document = {**result.document(), **beside}
+    _keep(file, document)
+    if docs is not None:
+        report.write(document, docs)
+    report.show(report.sections(document), console)
+    console.print(f"\nfigures: {file}", markup=False)
+    print(results.line(document))
+    if document["problems"]:
         raise typer.Exit(Exit.FAILED)
+
+
+async def _beside(
+    parts: list[Part], plan: "Plan", say: Callable[[str], None], note: Callable[[str], None], *, quick: bool
+) -> dict[str, Any]:
+    """Sweeps and profile, each in stacks of its own."""
+    from relevo.stack.bench import profile, sweeps  # noqa: PLC0415
+
+    found: dict[str, Any] = {}
+    if Part.REPLICAS in parts:
+        found["replicas"] = await sweeps.replicas((1, 2) if quick else (1, 2, 3), plan, say=say, note=note)
+    if Part.ACCOUNTS in parts:
+        found["accounts"] = await sweeps.accounts((1, 3) if quick else (1, 10, 100), plan, say=say, note=note)
+    if Part.CONVERSATIONS in parts:
+        counts = (0, 1000) if quick else (0, 100_000, 1_000_000)
+        found["conversations"] = await sweeps.conversations(counts, plan, say=say, note=note)
+    sampled = await profile.take(plan, say=say, note=note) if Part.PROFILE in parts else {}
+    return {"sweeps": found, "profile": sampled}
+
+
+def _keep(file: Path, document: dict[str, Any]) -> None:
+    file.write_text(json.dumps(document, indent=1) + "\n")
