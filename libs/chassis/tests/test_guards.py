@@ -6,9 +6,14 @@ import subprocess
 import sys
 import textwrap
 
+import psycopg
 import pytest
 
+from relevo.chassis import Consumer, Service
 from relevo.chassis.bus import Bus
+from relevo.chassis.service import application
+from relevo.chassis.settings import ServiceSettings
+from relevo.contracts import streams
 
 
 def test_a_connection_that_the_client_library_closed_for_good_ends_the_process():
@@ -91,3 +96,19 @@ def test_a_running_process_dies_once_at_a_point_that_is_armed_meanwhile(tmp_path
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (137, "so far\n")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_start_that_fails_says_why(servers):
+    settings = ServiceSettings(
+        database_url="postgresql://nobody:x@127.0.0.1:1/none",
+        nats_url=servers.nats_url,
+        nats_credentials=servers.create_bus().admin_creds,
+    )
+    app = application(Service("presence", settings, "none", (Consumer(streams.CMD_PRESENCE, nothing),)))
+    with pytest.raises(psycopg.OperationalError):
+        async with app.router.lifespan_context(app):
+            pass
+
+
+async def nothing(batch, tx):
+    return

@@ -192,10 +192,12 @@ class Runtime:
         await asyncio.gather(*workers, return_exceptions=True)
         self.relay.stop()
         rest = [task for task in self._tasks if task not in workers]
-        relay = [task for task in rest if task.get_name() == "relay"]
-        await asyncio.wait(relay, timeout=5)
+        # None of them runs yet where the start failed: the database or the bus was away.
+        if relay := [task for task in rest if task.get_name() == "relay"]:
+            await asyncio.wait(relay, timeout=5)
         await self.leases.stop()
-        await asyncio.wait(rest, timeout=5)
+        if rest:
+            await asyncio.wait(rest, timeout=5)
         for task in rest:
             task.cancel()
         await self.bus.close()
