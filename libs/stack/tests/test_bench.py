@@ -517,7 +517,7 @@ def test_stored_conversations_fit_the_conversation_services_tables(servers: Test
 # -- the whole --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.deep
 def test_a_quick_measurement_of_a_whole_stack(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
@@ -528,7 +528,7 @@ def test_a_quick_measurement_of_a_whole_stack(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=500,
+        timeout=800,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr} after {time.monotonic() - began:.0f} s"
     figures = json.loads(file.read_text())
@@ -554,3 +554,26 @@ def test_a_quick_measurement_of_a_whole_stack(tmp_path: Path) -> None:
     }
     assert not any(figures["scenarios"]["S6"]["new_rows"].values())
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.deep
+def test_quick_sweeps_and_a_profile(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    parts = [word for part in ("accounts", "conversations", "profile") for word in ("--only", part)]
+    done = subprocess.run(
+        [sys.executable, "-m", "relevo.stack", "bench", "--quick", *parts, "--json", str(file)],
+        env={**os.environ, "RELEVO_HOME": str(tmp_path / "home"), "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=800,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    found = json.loads(file.read_text())
+    alone, flooded = found["sweeps"]["accounts"]
+    assert (alone["accounts"], alone["ratio"]) == (1, None)
+    assert flooded["ratio"] > 0
+    assert flooded["flooded"]["lost"] == flooded["flooder"]["lost"] == 0
+    assert [point["setting"] for point in found["sweeps"]["conversations"]] == [0, 1000]
+    assert "conversation" in found["profile"]["services"]

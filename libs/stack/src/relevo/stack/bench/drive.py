@@ -10,7 +10,7 @@ from relevo.stack.bench.worker import Worker
 
 BACKLOG_SECONDS = 1.0
 """A rate holds when the last fact of its run arrives within this time of the last message."""
-_HOPELESS_SECONDS = 3.0
+_HOPELESS_SECONDS = 2.5
 STALLED_SECONDS = 30.0
 _LOOK_SECONDS = 0.1
 

@@ -75,9 +75,16 @@ def sections(document: dict[str, Any]) -> list[Section]:
         _costs(document),
         _batches(document),
         _written(document),
-        *scenarios(document["scenarios"]),
-        *sweeps(document["sweeps"]),
-        *profile(document["profile"]),
+        *_scenarios(document["scenarios"]),
+        *beside(document),
+    ]
+
+
+def beside(document: dict[str, Any]) -> list[Section]:
+    """Sweeps and profile, those that there are, and what went wrong."""
+    return [
+        *_sweeps(document["sweeps"]),
+        *_profile(document["profile"]),
         *(
             [Section("Problems", "\n".join(f"✗ {problem}" for problem in document["problems"]))]
             if document["problems"]
@@ -102,7 +109,7 @@ def _about(document: dict[str, Any]) -> Iterator[Section]:
         f"Sustained is the highest rate of an open loop at which, after {plan['seconds']:.0f} s, the last message's metric,"
         " assignment and rule are there within one second of its publishing. It is sought by halving (probes of"
         f" {plan['probe_seconds']:.0f} s; a rate has failed when it failed twice, for noise only ever makes one fail), to"
-        f" {plan['precision']:.0%}, then confirmed for the full time and lowered by a tenth until it is. Latency counts"
+        f" {plan['precision']:.0%}, then confirmed for the full time and lowered until it is. Latency counts"
         " from the moment at which a message was due.",
     )
 
@@ -292,8 +299,7 @@ def _written(document: dict[str, Any]) -> Section:
     return Section("Written for one message", "", columns, tuple(rows))
 
 
-def scenarios(found: dict[str, Any]) -> Iterator[Section]:
-    """S2 to S6, when there are any."""
+def _scenarios(found: dict[str, Any]) -> Iterator[Section]:
     if not found:
         return
     s2 = found["S2"]
@@ -359,8 +365,7 @@ def _ms(latency: dict[str, Any] | None) -> str:
     return "–" if latency is None else f"{latency['p99'] * 1000:,.0f}"
 
 
-def sweeps(found: dict[str, Any]) -> Iterator[Section]:
-    """Replicas, stored conversations, accounts: those that there are."""
+def _sweeps(found: dict[str, Any]) -> Iterator[Section]:
     for name, title in (
         ("replicas", "Replicas of each hot service"),
         ("conversations", "Conversations stored beforehand"),
@@ -425,8 +430,7 @@ def sweeps(found: dict[str, Any]) -> Iterator[Section]:
         )
 
 
-def profile(found: dict[str, Any]) -> Iterator[Section]:
-    """The most expensive functions of each service, when they were sampled."""
+def _profile(found: dict[str, Any]) -> Iterator[Section]:
     for service, samples in found.get("services", {}).items():
         yield Section(
             f"Where the CPU goes: {service}",

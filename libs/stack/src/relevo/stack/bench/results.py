@@ -19,7 +19,7 @@ class Plan:
     rest_seconds: float = 20.0
     singles: int = 20
     floor_seconds: float = 8.0
-    baseline_seconds: float = 10.0
+    baseline_seconds: float = 8.0
     agents: int = 50
     contacts: int = 5000
     probes: int = 7

@@ -19,7 +19,10 @@ _FLOOD = 6000.0
 """A rate that no machine of this class carries: the time to the last fact tells what it does."""
 COUNTERS_LATE = 2.0
 _CAREFUL = 0.9
-_CONFIRMATIONS = 4
+_LOWER = (0.9, 0.9, 0.8, 0.7, 0.6)
+"""By how much the rate is lowered after each confirmation that fails."""
+_LONGER = 0.95
+"""A probe is short: a rate a little too high gathers its second of backlog only over the full time."""
 
 
 class Session:
@@ -100,7 +103,8 @@ class Session:
         """
         seconds = seconds or self.plan.seconds
         rate, probes = await self.search(scenario, carried * _CAREFUL)
-        for _ in range(_CONFIRMATIONS):
+        rate = rate and rate * _LONGER
+        for lower in (*_LOWER, 0.0):
             if rate is None:
                 break
             found, written = await self.confirm(scenario, rate, seconds)
@@ -109,7 +113,7 @@ class Session:
                 half = await self.driver.run(scenario, rate / 2, self.plan.half_load_seconds)
                 return replace(found, half=half, probes=probes), written
             probes.append(found.run)
-            rate *= _CAREFUL
+            rate *= lower
         raise StackError(
             f"no rate of {scenario} held", "The machine is too busy with something else, or too slow", Exit.FAILED
         )

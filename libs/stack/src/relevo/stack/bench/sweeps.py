@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -57,31 +57,28 @@ class Fairness:
 Report = Callable[[str], None]
 
 
-async def replicas(counts: Sequence[int], plan: Plan, *, say: Report, note: Report) -> list[dict[str, Any]]:
+async def replicas(counts: Sequence[int], plan: Plan, *, say: Report, note: Report) -> AsyncIterator[dict[str, Any]]:
     """So many replicas of each hot service, each in a stack of its own."""
-    found = []
     for count in counts:
         note(f"{count} of each hot service")
         with place.own([f"{service}={count}" for service in HOT]) as own:
             async with open_session(own, plan, say=say, note=note) as session:
-                found.append(asdict(await _point(session, count)))
-    return found
+                yield asdict(await _point(session, count))
 
 
-async def accounts(counts: Sequence[int], plan: Plan, *, say: Report, note: Report) -> list[dict[str, Any]]:
+async def accounts(counts: Sequence[int], plan: Plan, *, say: Report, note: Report) -> AsyncIterator[dict[str, Any]]:
     """So many accounts, each in a stack of its own."""
-    found = []
     for count in counts:
         with place.own() as own:
             async with open_session(own, plan, accounts=count, say=say, note=note) as session:
                 one = await _fairness(session, count)
-        found.append({**asdict(one), "ratio": one.ratio})
-    return found
+        yield {**asdict(one), "ratio": one.ratio}
 
 
-async def conversations(counts: Sequence[int], plan: Plan, *, say: Report, note: Report) -> list[dict[str, Any]]:
+async def conversations(
+    counts: Sequence[int], plan: Plan, *, say: Report, note: Report
+) -> AsyncIterator[dict[str, Any]]:
     """So many conversations stored beforehand, in one stack that fills up."""
-    found = []
     there = 0
     with place.own() as own:
         async with open_session(own, plan, say=say, note=note) as session:
@@ -91,8 +88,7 @@ async def conversations(counts: Sequence[int], plan: Plan, *, say: Report, note:
                     stored.seed(own.superuser_dsn(databases.name_of("conversation")), count - there)
                 there = count
                 note(f"{count:,} conversations stored")
-                found.append(asdict(await _point(session, count)))
-    return found
+                yield asdict(await _point(session, count))
 
 
 async def _point(session: Session, setting: int) -> Point:

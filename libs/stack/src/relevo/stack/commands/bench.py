@@ -47,7 +47,7 @@ def bench(
         bool, typer.Option("--quick", help="Seconds instead of minutes; only shows that it works.")
     ] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="S2 to S6, the sweeps and the profile as well: most of an hour.")
+        bool, typer.Option("--all", help="S2 to S6, the sweeps and the profile as well: more than an hour.")
     ] = False,
     full: Annotated[bool, typer.Option("--scenarios", help="S2 to S6 as well.")] = False,
     only: Annotated[list[Part] | None, typer.Option(help="This sweep or profile alone; may be repeated.")] = None,
@@ -93,42 +93,57 @@ def bench(
         def note(text: str) -> None:
             console.print(f"  {text}", markup=False)
 
-        beside = asyncio.run(_beside(list(Part) if everything else only or [], plan, status.update, note, quick=quick))
-        if only:
-            _keep(file, beside)
-            report.show([*report.sweeps(beside["sweeps"]), *report.profile(beside["profile"])], console)
-            return
-        with nullcontext(place.running(home)) if running else place.own(scale or ()) as found:
-            result = asyncio.run(
-                measure.take(found, plan, leave=running, full=full or everything, say=status.update, note=note)
-            )
-    document = {**result.document(), **beside}
-    _keep(file, document)
+        parts = list(Part) if everything else only or []
+        document: dict[str, Any] = {"sweeps": {}, "profile": {}, "problems": []}
+        if not only:
+            with nullcontext(place.running(home)) if running else place.own(scale or ()) as found:
+                taking = measure.take(found, plan, leave=running, full=full or everything, say=status.update, note=note)
+                document = asyncio.run(taking).document()
+            _keep(file, document)
+        for part in parts:
+            try:
+                asyncio.run(_beside(part, document, plan, status.update, note, quick=quick))
+            except StackError as error:  # an hour's other figures stay
+                document["problems"].append(f"{part}: {error}")
+            _keep(file, document)
     if docs is not None:
         report.write(document, docs)
-    report.show(report.sections(document), console)
+    if only:
+        report.show(report.beside(document), console)
+    else:
+        report.show(report.sections(document), console)
     console.print(f"\nfigures: {file}", markup=False)
-    print(results.line(document))
+    if not only:
+        print(results.line(document))
     if document["problems"]:
         raise typer.Exit(Exit.FAILED)
 
 
 async def _beside(
-    parts: list[Part], plan: "Plan", say: Callable[[str], None], note: Callable[[str], None], *, quick: bool
-) -> dict[str, Any]:
-    """Sweeps and profile, each in stacks of its own."""
+    part: Part,
+    document: dict[str, Any],
+    plan: "Plan",
+    say: Callable[[str], None],
+    note: Callable[[str], None],
+    *,
+    quick: bool,
+) -> None:
+    """A sweep or the profile, in stacks of its own, into the document."""
     from relevo.stack.bench import profile, sweeps  # noqa: PLC0415
 
-    found: dict[str, Any] = {}
-    if Part.REPLICAS in parts:
-        found["replicas"] = await sweeps.replicas((1, 2) if quick else (1, 2, 3), plan, say=say, note=note)
-    if Part.ACCOUNTS in parts:
-        found["accounts"] = await sweeps.accounts((1, 3) if quick else (1, 10, 100), plan, say=say, note=note)
-    if Part.CONVERSATIONS in parts:
-        counts = (0, 1000) if quick else (0, 100_000, 1_000_000)
-        found["conversations"] = await sweeps.conversations(counts, plan, say=say, note=note)
-    sampled = await profile.take(plan, say=say, note=note) if Part.PROFILE in parts else {}
-    return {"sweeps": found, "profile": sampled}
+    match part:
+        case Part.REPLICAS:
+            points = sweeps.replicas((1, 2) if quick else (1, 2, 3), plan, say=say, note=note)
+        case Part.ACCOUNTS:
+            points = sweeps.accounts((1, 3) if quick else (1, 10, 100), plan, say=say, note=note)
+        case Part.CONVERSATIONS:
+            counts = (0, 1000) if quick else (0, 100_000, 1_000_000)
+            points = sweeps.conversations(counts, plan, say=say, note=note)
+        case Part.PROFILE:
+            document["profile"] = await profile.take(plan, say=say, note=note)
+            return
+    async for point in points:
+        document["sweeps"].setdefault(part, []).append(point)
 
 
 def _keep(file: Path, document: dict[str, Any]) -> None:
