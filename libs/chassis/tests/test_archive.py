@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relevo.chassis.archive import Archive
 from relevo.chassis.database import Database, Pool
 from relevo.chassis.log import Log
-from relevo.chassis.migrations import create_chassis_tables, create_log_tables
+from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables
 from relevo.chassis.objects import Folder, open_store
 from relevo.chassis.segments import LogRow, SegmentDamaged, pack, unpack
 
@@ -39,6 +39,7 @@ def dsn(servers) -> str:
     with psycopg.connect(dsn) as connection:
         create_chassis_tables(Op(connection))
         create_log_tables(Op(connection))
+        create_handled_table(Op(connection))
     return dsn
 
 

@@ -19,7 +19,7 @@ from relevo.chassis.bus import Bus, until
 from relevo.chassis.database import Database, Pool
 from relevo.chassis.history import History, HistoryServer
 from relevo.chassis.log import Log
-from relevo.chassis.migrations import create_chassis_tables, create_log_tables
+from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables
 from relevo.chassis.objects import Folder
 from relevo.chassis.rebuild import Rebuild, RebuildFailed, RebuildRefused
 from relevo.chassis.service import Runtime
@@ -50,6 +50,7 @@ def new_database(servers) -> str:
     with psycopg.connect(dsn) as connection:
         create_chassis_tables(Op(connection))
         create_log_tables(Op(connection))
+        create_handled_table(Op(connection))
         connection.execute("create table heard (n bigint generated always as identity, agent text, sequence bigint)")
         connection.execute(
             "create table latest (agent text primary key, sequence bigint not null check (sequence > 0), state text)"

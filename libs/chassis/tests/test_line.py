@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from relevo.chassis import Consumer, Received, Service, Tx, topology
 from relevo.chassis.bus import until
-from relevo.chassis.migrations import create_chassis_tables
+from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import ServiceSettings
 from relevo.chassis.testing import Admin, admin_of
@@ -41,6 +41,8 @@ def dsn(servers) -> str:
     dsn = servers.create_database()
     with psycopg.connect(dsn) as connection:
         create_chassis_tables(Op(connection))
+        create_log_tables(Op(connection))
+        create_handled_table(Op(connection))
         connection.execute("create table beat (n bigint generated always as identity, agent text, device text)")
     return dsn
 
@@ -189,24 +191,25 @@ async def test_a_position_moved_by_another_replica_stops_the_batch(servers, dsn)
     """A late replica must do nothing: its batch is rolled back whole, effects and events."""
     async with prepared(servers) as (bus, admin), replica(servers, bus, dsn) as runtime:
         reader = next(r for r in runtime.readers if r.stream is streams.CMD_PRESENCE)
-        reader_move = reader._move
+        positions, own_move = reader.positions, reader.positions.move
 
-        async def stolen(tx, batch):
+        async def stolen(tx, runs, known=()):
             # Between the fetch and the transaction another replica has handled the very same events.
             with psycopg.connect(dsn) as connection:
-                for feed, events in batch:
+                for events in runs:
+                    last = events[-1]
                     connection.execute(
-                        "update position set seq = %s, message_id = %s where stream = 'CMD_PRESENCE' and p = %s",
-                        (events[-1].seq, events[-1].message_id, feed.p),
+                        "update position set seq = %s, message_id = %s, at = %s where stream = 'CMD_PRESENCE' and p = %s",
+                        (last.seq, last.message_id, last.time, last.partition),
                     )
-            reader._move = reader_move
-            await reader_move(tx, batch)
+            positions.move = own_move
+            await own_move(tx, runs, known)
 
-        reader._move = stolen
+        positions.move = stolen
         await beat(admin, "a", 0)
 
         async def lost() -> bool:
-            return reader._move is reader_move
+            return positions.move == own_move
 
         assert await until(lost, 10)
         await beat(admin, "a", 1)

@@ -39,6 +39,10 @@ class BusError(Exception):
         self.code = code
 
 
+class NoStream(BusError):
+    """The broker has no such stream."""
+
+
 class UnsafeBroker(Exception):
     """The broker runs with a configuration that could lose acknowledged messages."""
 
@@ -120,13 +124,17 @@ class Bus:
         reply = await self.nats.request(subject, json.dumps(payload).encode(), timeout=timeout)
         answer: dict[str, Any] = json.loads(reply.data)
         if error := answer.get("error"):
-            raise BusError(f"{subject}: {error.get('description', error)}", error.get("err_code", 0))
+            kind = NoStream if error.get("err_code") == _NO_STREAM else BusError
+            raise kind(f"{subject}: {error.get('description', error)}", error.get("err_code", 0))
         return answer
 
+    async def stream_info(self, stream: Stream) -> dict[str, Any]:
+        """The stream's ``config``, ``state`` and ``created``. Raises NoStream."""
+        return await self.request(f"$JS.API.STREAM.INFO.{stream.name}", {})
+
     async def stream_state(self, stream: Stream) -> dict[str, Any]:
-        """First and last sequence and the like. Raises BusError when there is no such stream."""
-        answer = await self.request(f"$JS.API.STREAM.INFO.{stream.name}", {})
-        state: dict[str, Any] = answer["state"]
+        """First and last sequence and the like. Raises NoStream."""
+        state: dict[str, Any] = (await self.stream_info(stream))["state"]
         return state
 
     async def message_at(self, stream: Stream, seq: int) -> StoredMessage | None:
@@ -165,8 +173,11 @@ class Bus:
         *,
         start_seq: int | None = None,
         start_time: datetime | None = None,
-    ) -> None:
-        """A short-lived consumer of our own: memory, no acks, from a place on; it vanishes when we do."""
+    ) -> int:
+        """A short-lived consumer of our own: memory, no acks, from a place on; it vanishes when we do.
+
+        Answers the stream's last sequence before that place.
+        """
         config: dict[str, Any] = {
             "name": name,
             "ack_policy": "none",
@@ -181,10 +192,11 @@ class Bus:
             config |= {"deliver_policy": "by_start_time", "opt_start_time": start_time.isoformat()}
         else:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start_seq or 1}
-        await self.request(
+        answer = await self.request(
             f"$JS.API.CONSUMER.CREATE.{stream.name}.{name}.{subject}",
             {"stream_name": stream.name, "config": config, "action": "create"},
         )
+        return int(answer["delivered"]["stream_seq"])
 
     async def delete_reader(self, stream: Stream, name: str) -> None:
         """Remove a reader's consumer; one that is gone already is fine."""
@@ -197,6 +209,7 @@ class Bus:
 
 
 _NO_MESSAGE = 10037
+_NO_STREAM = 10059
 
 
 def parse_time(text: str) -> datetime:

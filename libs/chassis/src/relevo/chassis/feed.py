@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import structlog
@@ -18,11 +18,13 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from relevo.chassis.bus import Bus, BusError
+from relevo.chassis import telemetry
+from relevo.chassis.bus import Bus, BusError, NoStream, StoredMessage
 from relevo.chassis.database import described
 from relevo.chassis.history import History, HistoryUnavailable
+from relevo.chassis.positions import Position, Positions
 from relevo.chassis.received import Received
-from relevo.contracts.base import new_id
+from relevo.contracts.base import new_id, now
 from relevo.contracts.catalogue import reader_filter
 from relevo.contracts.envelope import MESSAGE_ID
 from relevo.contracts.streams import Stream
@@ -35,8 +37,10 @@ HEARTBEAT = 3.0
 SILENCE = 2.5 * HEARTBEAT
 _ROOM_SECONDS = 0.05
 
-ReadPosition = Callable[[int], Awaitable[tuple[int, str]]]
-"""Answers the last sequence of a partition whose effects are committed, and the id of that message."""
+MARGIN = timedelta(minutes=5)
+"""How far before the last handled message a stream that went back is read again; the broker's clock may go back so far."""
+EPOCH = datetime.fromtimestamp(0, UTC)
+_SAME = timedelta(milliseconds=2)
 
 
 class StreamRefused(Exception):
@@ -52,16 +56,16 @@ class Feed:
         stream: Stream,
         p: int,
         *,
-        position: ReadPosition,
+        positions: Positions,
         arrived: asyncio.Event,
         refused: dict[int, str],
         history: History,
     ) -> None:
-        """``position`` reads what was handled last; ``arrived`` is set when something waits; ``refused`` tells why not."""
+        """``arrived`` is set when something waits; ``refused`` tells why not."""
         self.p = p
         self._bus = bus
         self._stream = stream
-        self._position = position
+        self._positions = positions
         self._arrival = arrived
         self._refused = refused
         self._history = history
@@ -73,6 +77,8 @@ class Feed:
         self._outstanding = 0
         self._expected = 1
         self._floor = 0
+        self._checked_until = EPOCH
+        self._rewinds = 0
         self._heard = 0.0
         self._name = ""
         self._inbox = ""
@@ -129,10 +135,18 @@ class Feed:
 
     async def _follow(self) -> None:
         bus, stream = self._bus, self._stream
-        position, message_id = await self._position(self.p)
-        await self._check_continuity(position, message_id)
+        try:
+            position = await self._continued(await self._positions.read(self.p))
+        except NoStream:
+            raise StreamRefused(
+                f"the broker has no stream {stream.name}: restore its store, or run `relevo topology heal`, after which "
+                "the owners publish again what it held"
+            ) from None
+        if position is None:
+            return
         self._refused.pop(self.p, None)
-        self._floor = position
+        self._floor = position.seq
+        self._checked_until, self._rewinds = position.checked_until, position.rewinds
         start = await self._fill()
         self._expected, self._outstanding = 1, 0
         self._generation += 1
@@ -183,37 +197,53 @@ class Feed:
                             await self._restart.wait()
                 if not self.live:
                     return start
-                self.waiting.extend(batch)
+                for received in batch:
+                    self._wait(received)
                 self._floor = batch[-1].seq
-                self._arrival.set()
                 filled += len(batch)
             if filled:
                 log.warning("feed_filled", stream=self._stream.name, partition=self.p, events=filled, through=start - 1)
             if int((await self._bus.stream_state(self._stream))["first_seq"]) <= start:
                 return start
 
-    async def _check_continuity(self, position: int, message_id: str) -> None:
-        """The message at our position must still be the one that we handled."""
-        if not position:
-            return
+    async def _continued(self, position: Position) -> Position | None:
+        """The position, when the stream still holds there what was handled; None after going back from it.
+
+        A stream that was restored from a copy ends before the position, or holds another message there. Then it is read
+        again from a little before the handled message's time, and what was handled is known by its id.
+        """
         bus, stream = self._bus, self._stream
         state = await bus.stream_state(stream)
-        if position < state["first_seq"]:
-            return  # aged out: what lies between is in the history
-        stored = await bus.message_at(stream, position)
-        if stored is None and position <= state["last_seq"]:
-            return  # removed on purpose (a purge by subject); the sequence goes on
-        if stored is None:
-            raise StreamRefused(
-                f"handled up to {position}, but the stream ends at {state['last_seq']}: its tail was lost; "
-                "republish it from the owners' outboxes before this service goes on"
+        if not position.seq or position.seq < state["first_seq"]:
+            return position  # what the stream let go of, or lost and holds again further on
+        stored = await bus.message_at(stream, position.seq)
+        if stored is not None and _is_same(stored, position):
+            return position
+        since = position.at - MARGIN
+        name, subject = f"{bus.service}-{self.p}-{new_id()[-12:]}", reader_filter(bus.service, stream, self.p)
+        start = await bus.create_reader(stream, name, subject, start_time=since)
+        await bus.delete_reader(stream, name)
+        first = await bus.message_at(stream, start) if start else None
+        done = await self._positions.rewind(
+            self.p,
+            position,
+            to=start,
+            message_id=_id_of(first) if first else "",
+            at=first.time if first else since,
+            until=max(now(), position.at) + MARGIN,
+        )
+        if done:
+            telemetry.REWINDS.labels(bus.service, stream.name).inc()
+            log.error(
+                "stream_went_back",
+                stream=stream.name,
+                partition=self.p,
+                handled=position.seq,
+                ends=state["last_seq"],
+                again_from=start + 1,
+                mend="none is needed: its owner publishes the rest again, and what was handled is known by its id",
             )
-        found = stored.headers.get(MESSAGE_ID, "") or f"@{int(stored.time.timestamp() * 1_000_000)}"
-        if found != message_id and not message_id.startswith("@"):
-            raise StreamRefused(
-                f"message {position} is {found}, but {message_id} was handled there: the stream was replaced or "
-                "restored; republish its tail from the owners' outboxes before this service goes on"
-            )
+        return None
 
     async def _pull(self) -> None:
         ask = PULL - self._outstanding
@@ -238,10 +268,15 @@ class Feed:
         previous, self._floor = self._floor, seq
         self._outstanding -= 1
         self.pending = pending
-        self.waiting.append(Received(self._stream, self.p, msg, seq, previous, nanoseconds))
-        self._arrival.set()
+        self._wait(Received(self._stream, self.p, msg, seq, previous, nanoseconds))
         if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
             await self._pull()
+
+    def _wait(self, received: Received) -> None:
+        received.rewinds = self._rewinds
+        received.doubtful = received.doubtful or received.time <= self._checked_until
+        self.waiting.append(received)
+        self._arrival.set()
 
     async def more(self) -> None:
         """Pull on when handling has made room."""
@@ -260,3 +295,13 @@ class Feed:
             return
         log.info("feed_status", stream=self._stream.name, partition=self.p, status=status)
         self.restart()
+
+
+def _id_of(stored: StoredMessage) -> str:
+    return stored.headers.get(MESSAGE_ID, "") or f"@{int(stored.time.timestamp() * 1_000_000)}"
+
+
+def _is_same(stored: StoredMessage, position: Position) -> bool:
+    """Whether the stream still holds the very message that was handled. Published again, it has another time."""
+    has_id = not position.message_id.startswith("@")
+    return (_id_of(stored) == position.message_id or not has_id) and abs(stored.time - position.at) <= _SAME

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 _LOCK: Final = 0x72656C65766F  # "relevo": the advisory lock of whoever migrates this database
 _LOCK_TIMEOUT: Final = "10s"
-_WITH_DDL: Final = ("outbox", "reader", "dead_letters", "directory", "idempotency", "timers")
+_WITH_DDL: Final = ("outbox", "positions", "dead_letters", "directory", "idempotency", "timers")
 
 
 def create_chassis_tables(op: Any) -> None:
@@ -28,6 +28,14 @@ def create_log_tables(op: Any) -> None:
         ddl: tuple[str, ...] = importlib.import_module(f"relevo.chassis.{name}").DDL_V2
         for statement in ddl:
             op.execute(statement)
+
+
+def create_handled_table(op: Any) -> None:
+    """Create what a consumer remembers of what it handled."""
+    from relevo.chassis import positions  # noqa: PLC0415
+
+    for statement in positions.DDL_V2:
+        op.execute(statement)
 
 
 def migrate(database_url: str, package: str, revision: str = "head") -> None:

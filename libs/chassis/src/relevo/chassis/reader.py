@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import text
 
 from relevo.chassis import dead_letters, telemetry
 from relevo.chassis.bus import Bus
@@ -22,6 +21,7 @@ from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described, is_transient
 from relevo.chassis.feed import Feed
 from relevo.chassis.history import History
+from relevo.chassis.positions import PositionMoved, Positions, memory_id
 from relevo.chassis.received import Received
 from relevo.contracts import streams
 from relevo.contracts.catalogue import read_by
@@ -33,38 +33,6 @@ log = structlog.get_logger("relevo.reader")
 MAX_BATCH = 500
 ATTEMPTS = 3
 """How often an event that fails alone is tried before it becomes a dead letter."""
-
-DDL_V1 = (
-    """
-    create table position (
-        stream text not null,
-        p smallint not null,
-        seq bigint not null default 0,
-        message_id text not null default '',
-        at timestamptz not null default 'epoch',
-        primary key (stream, p)
-    )
-    """,
-    "comment on table position is 'last stream sequence whose effects are committed, by partition; moved by compare-and-set'",
-)
-
-_READ = text("select seq, message_id, at from position where stream = :stream and p = :p")
-_MAKE = text(
-    "insert into position (stream, p) select :stream, p from generate_series(0, :count - 1) p on conflict do nothing"
-)
-_MOVE = text(
-    """
-    update position o set seq = n.seq, message_id = n.message_id, at = n.at
-    from unnest(cast(:ps as smallint[]), cast(:olds as bigint[]), cast(:seqs as bigint[]),
-                cast(:ids as text[]), cast(:ats as timestamptz[])) as n(p, old, seq, message_id, at)
-    where o.stream = :stream and o.p = n.p and o.seq = n.old
-    """
-)
-
-
-class PositionMoved(Exception):
-    """Somebody else handled these events: this replica's lease is gone, or it reads from an old place."""
-
 
 Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
 
@@ -88,6 +56,7 @@ class StreamReader:
         self.stream = stream
         self._history = history
         self.arrived = asyncio.Event()
+        self.positions = Positions(database, stream)
         self.refused: dict[int, str] = {}
         self._handlers = tuple(handlers)
         wanted = read_by(bus.service)[stream]
@@ -98,11 +67,7 @@ class StreamReader:
 
     async def prepare(self) -> None:
         """Make the position rows that are missing."""
-        await self.database.single(_MAKE, {"stream": self.stream.name, "count": self.stream.partitions})
-
-    async def read_position(self, p: int) -> tuple[int, str]:
-        row = (await self.database.single(_READ, {"stream": self.stream.name, "p": p})).one()
-        return row.seq, row.message_id
+        await self.positions.make()
 
     def take(self, p: int) -> None:
         """Begin to work a partition."""
@@ -111,7 +76,7 @@ class StreamReader:
                 self.bus,
                 self.stream,
                 p,
-                position=self.read_position,
+                positions=self.positions,
                 arrived=self.arrived,
                 refused=self.refused,
                 history=self._history,
@@ -206,34 +171,25 @@ class StreamReader:
     async def _transaction(self, batch: list[tuple[Feed, list[Received]]]) -> None:
         started = time.perf_counter()
         received = [event for _, events in batch for event in events]
-        wanted = received if self._wanted is None else [e for e in received if e.readable and e.type in self._wanted]
+        doubtful = [event for event in received if event.doubtful]
         crash_point("reader.before_transaction")
         async with self.database.begin() as tx:
-            await self._move(tx, batch)
+            # Read before the positions are compared: they say that nobody has handled anything since.
+            known = await self.positions.known(tx, doubtful) if doubtful else frozenset()
+            await self.positions.move(tx, [events for _, events in batch], known)
             crash_point("reader.after_position")
+            fresh = [e for e in received if memory_id(e) not in known] if known else received
+            wanted = fresh if self._wanted is None else [e for e in fresh if e.readable and e.type in self._wanted]
             if wanted:
                 for handler in self._handlers:
                     await handler(wanted, tx)
             crash_point("reader.after_handler")
         crash_point("reader.after_commit")
-        telemetry.EVENTS.labels(self.bus.service, self.stream.name, "handled").inc(len(received))
+        telemetry.EVENTS.labels(self.bus.service, self.stream.name, "handled").inc(len(fresh))
+        if known:
+            telemetry.EVENTS.labels(self.bus.service, self.stream.name, "known").inc(len(received) - len(fresh))
         telemetry.BATCH_SIZE.labels(self.bus.service, self.stream.name).observe(len(received))
         telemetry.HANDLE_SECONDS.labels(self.bus.service, self.stream.name).observe(time.perf_counter() - started)
-
-    async def _move(self, tx: Tx, batch: list[tuple[Feed, list[Received]]]) -> None:
-        result = await tx.execute(
-            _MOVE,
-            {
-                "stream": self.stream.name,
-                "ps": [feed.p for feed, _ in batch],
-                "olds": [events[0].previous for _, events in batch],
-                "seqs": [events[-1].seq for _, events in batch],
-                "ids": [events[-1].message_id for _, events in batch],
-                "ats": [events[-1].time for _, events in batch],
-            },
-        )
-        if result.rowcount != len(batch):
-            raise PositionMoved(self.stream.name)
 
     async def _give_up(self, feed: Feed, events: list[Received], error: Exception, attempts: int) -> None:
         """Put one event aside and move on. Tried again for as long as the database is away."""
@@ -269,7 +225,7 @@ class StreamReader:
         while feed.live and not self._stopping:
             try:
                 async with self.database.begin() as tx:
-                    await self._move(tx, [(feed, events)])
+                    await self.positions.move(tx, [events])
                     await set_aside(events, tx)
                 return
             except PositionMoved:

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import BY_NAME, Message, decode
-from relevo.contracts.envelope import MESSAGE_ID, Envelope
+from relevo.contracts.envelope import AGAIN, MESSAGE_ID, Envelope
 from relevo.contracts.streams import Stream
 
 
@@ -21,16 +21,22 @@ class Delivered(Protocol):
 
 
 class Received:
-    """One message of a batch. ``envelope`` and ``data`` are decoded at first access."""
+    """One message of a batch. ``envelope`` and ``data`` are decoded at first access.
+
+    ``previous`` is the sequence that the position must have for it, read after ``rewinds`` of them. A ``doubtful`` one may
+    have been handled before, at another place of the stream.
+    """
 
     __slots__ = (
         "_data",
         "_envelope",
         "body",
+        "doubtful",
         "headers",
         "message_id",
         "partition",
         "previous",
+        "rewinds",
         "seq",
         "stream",
         "subject",
@@ -52,8 +58,19 @@ class Received:
         self.time = datetime.fromtimestamp(nanoseconds / 1e9, UTC)
         self.type = headers.get("ce-type", "")
         self.message_id = headers.get(MESSAGE_ID, "") or f"@{nanoseconds // 1000}"
+        self.doubtful = AGAIN in headers
+        self.rewinds = 0
         self._envelope: Envelope | None = None
         self._data: Any = None
+
+    @property
+    def recorded(self) -> datetime:
+        """When its sender recorded it, by the sender's clock; never later than the stream stored it."""
+        try:
+            recorded = datetime.fromisoformat(self.headers["relevo-recorded"])
+        except (KeyError, ValueError):
+            return self.time
+        return min(recorded, self.time) if recorded.tzinfo else self.time
 
     @property
     def envelope(self) -> Envelope:

@@ -2,25 +2,30 @@
 
 What the broker acknowledged last to this service is a row per lane, its mark. A lane of the stream that ends beyond its
 mark holds rows that were published but not recorded; one that ends before it lost its tail, and the rows after
-its end wait again.
+its end wait again. They go out with a header that says so (AGAIN), by which readers know what may have been handled.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 from sqlalchemy import text
 
-from relevo.chassis.bus import Bus
+from relevo.chassis import telemetry, topology
+from relevo.chassis.bus import Bus, NoStream, StoredMessage, parse_time
+from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database
 from relevo.contracts.base import now
 from relevo.contracts.catalogue import lane_filter
-from relevo.contracts.envelope import MESSAGE_ID
+from relevo.contracts.envelope import AGAIN, MESSAGE_ID
 from relevo.contracts.streams import Stream
 
 log = structlog.get_logger("relevo.reconcile")
+
+Lane = tuple[str, int]
+"""A stream's name, and a partition."""
 
 MARK = text(
     """
@@ -40,12 +45,17 @@ _LANE = text("select seq, cast(event_id as text) as event_id, at from relay_mark
 _BY_EVENT = text(
     "select id, created_at, p, stream_seq from outbox where event_id = cast(:event_id as uuid) and stream = :stream"
 )
+_MARKED = text("select stream, p from relay_mark where p = any(cast(:held as smallint[])) order by stream, p")
 _REOPEN = text(
-    """
-    update outbox set stream_seq = null
-    where stream = :stream and p = :p and stream_seq is not null and id > :id
+    f"""
+    update outbox set stream_seq = null,
+        headers = case when headers like '%"{AGAIN}"%' then headers else '{{"{AGAIN}":"1",' || substr(headers, 2) end
+    where stream = :stream and p = :p and (stream_seq > :after or stream_seq is null) and created_at >= :since
     """
 )
+_UNMARK = text("update relay_mark set seq = 0 where stream = :stream and p = :p")
+_PATIENCE = text("set local statement_timeout = '15min'")
+_ALWAYS = datetime.fromtimestamp(0, UTC)
 
 
 class LaneRefused(Exception):
@@ -83,29 +93,61 @@ class Reconciler:
         self._bus = bus
         self._database = database
 
+    async def marked(self, held: Sequence[int]) -> list[Lane]:
+        """The lanes of these partitions in which something was published."""
+        return [(row.stream, row.p) for row in await self._database.single(_MARKED, {"held": list(held)})]
+
     async def reconcile(self, stream: Stream, p: int) -> int:
         """Make rows and stream agree; answers the last sequence of the lane in the stream.
 
         Ahead of what was recorded: rows that are stored already are marked. Behind it: the stream lost its tail, and the rows
         after its end wait again. Raises LaneRefused when the stream holds what is not ours, or nothing where it
-        should hold something.
+        should hold something and nobody has allowed to fill it again.
         """
         subject = lane_filter(self._bus.service, stream, p)
         mark = (await self._database.single(_LANE, {"stream": stream.name, "p": p})).one_or_none()
-        last = await self._bus.last_message(stream, subject)
-        if last is None:
-            if mark is not None and now() - mark.at < stream.max_age - timedelta(hours=1):
-                raise LaneRefused(
-                    f"{stream.name} holds nothing of {subject}, but {mark.seq} was stored on {mark.at:%Y-%m-%d %H:%M}; "
-                    "the stream was emptied or replaced: restore it, or run `relevo topology heal`"
-                )
-            return 0
         recorded = mark.seq if mark else 0
+        try:
+            last = await self._bus.last_message(stream, subject)
+            if last is None and recorded:
+                await self._refill(stream, p, subject, mark)
+        except NoStream:
+            raise LaneRefused(
+                f"the broker has no stream {stream.name}: restore its store, or run `relevo topology heal`, after which "
+                "this service publishes again what its outbox holds"
+            ) from None
+        if last is None:
+            return 0
         if last.seq > recorded:
             await self._adopt(stream, p, subject, recorded + 1)
-        elif last.seq < recorded or (mark and last.headers.get(MESSAGE_ID) != mark.event_id):
-            await self._reopen(stream, p, last.headers.get(MESSAGE_ID, ""), recorded, last.seq)
+        elif last.seq < recorded or last.headers.get(MESSAGE_ID) != mark.event_id:
+            await self._reopen_tail(stream, p, subject, recorded, last)
         return last.seq
+
+    async def _refill(self, stream: Stream, p: int, subject: str, mark: Any) -> None:
+        """The stream holds nothing of a lane in which something was stored: have it published again, if that may be.
+
+        It may when the stream as a whole went back to an earlier end, or when an operator has said so for everything up
+        to a sequence (`relevo topology heal`). What was let go of by age is no loss. Raises LaneRefused.
+        """
+        if now() - mark.at >= stream.max_age - timedelta(hours=1):
+            return
+        info = await self._bus.stream_info(stream)
+        state = info["state"]
+        if parse_time(info["created"]) <= mark.at and (
+            (state["messages"] > 0 and state["last_seq"] < mark.seq)
+            or await self._bus.message_at(stream, mark.seq) is not None  # another's, at a number that is given anew
+        ):
+            await self._reopen(stream, p, after=state["first_seq"] - 1, recorded=mark.seq, found=0)
+            return
+        allowed = topology.Healing.of(info["config"])
+        if mark.seq > allowed.through:
+            raise LaneRefused(
+                f"{stream.name} holds nothing of {subject}, but {mark.seq} was stored on {mark.at:%Y-%m-%d %H:%M}; the "
+                "stream was emptied or replaced: restore the broker's store, or run `relevo topology heal`, after which "
+                "this service publishes again what its outbox holds"
+            )
+        await self._reopen(stream, p, after=-1, since=allowed.since, recorded=mark.seq, found=0)
 
     async def _adopt(self, stream: Stream, p: int, subject: str, start: int) -> None:
         """Mark rows that the stream holds already: we died between publishing and recording."""
@@ -125,22 +167,53 @@ class Reconciler:
             )
             seq = message.seq + 1
 
-    async def _reopen(self, stream: Stream, p: int, last_event: str, recorded: int, last_seq: int) -> None:
-        """The stream lost its tail: publish it again, in order, before anything newer."""
-        row = await self._row_of(stream, last_event)
+    async def _reopen_tail(self, stream: Stream, p: int, subject: str, recorded: int, last: StoredMessage) -> None:
+        """Have what the lane held after ``last`` published again, in order, before anything newer."""
+        event_id = last.headers.get(MESSAGE_ID, "")
+        row = await self._row_of(stream, event_id)
         if row is None:
             raise LaneRefused(
-                f"the last message of {stream.name}/{p} ({last_event or 'no id'}) is not in the outbox of this service"
+                f"the last message of {stream.name}/{p} ({event_id or 'no id'}) is not in the outbox of this service"
             )
+        if row.stream_seq == last.seq:
+            end = End(stream, p, event_id, row.created_at)
+            await self._reopen(stream, p, after=last.seq, recorded=recorded, found=last.seq, end=end)
+        else:  # copied by other means than the broker's own, under other numbers: compare message by message
+            await self._reopen(stream, p, after=-1, recorded=recorded, found=last.seq)
+            await self._adopt(stream, p, subject, 1)
+
+    async def _reopen(
+        self,
+        stream: Stream,
+        p: int,
+        *,
+        after: int,
+        recorded: int,
+        found: int,
+        since: datetime = _ALWAYS,
+        end: End | None = None,
+    ) -> None:
+        """Let rows wait again that were stored beyond ``after``, and were written at or after ``since``.
+
+        All that waits then says so when it goes out: one that was stored and never recorded is among them.
+        """
         async with self._database.begin() as tx:
-            result = await tx.execute(_REOPEN, {"stream": stream.name, "p": p, "id": row.id})
-            await tx.execute(MARK, marks([], [(End(stream, p, last_event, row.created_at), last_seq)]))
+            await tx.execute(_PATIENCE)
+            result = await tx.execute(_REOPEN, {"stream": stream.name, "p": p, "after": after, "since": since})
+            if end:
+                await tx.execute(MARK, marks([], [(end, found)]))
+            else:
+                await tx.execute(_UNMARK, {"stream": stream.name, "p": p})
+            crash_point("reconcile.before_commit")
+        crash_point("reconcile.after_commit")
+        telemetry.REOPENED.labels(self._bus.service, stream.name).inc(result.rowcount)
         log.error(
-            "stream_lost_its_tail",
+            "stream_lost_messages",
             lane=f"{stream.name}/{p}",
             recorded=recorded,
-            found=last_seq,
+            found=found,
             again=result.rowcount,
+            mend="none is needed: this service publishes them again, in order, before anything newer",
         )
 
     async def _row_of(self, stream: Stream, event_id: str) -> Any:

@@ -20,10 +20,10 @@ from nats.errors import Error as NatsError
 from sqlalchemy import text
 
 from relevo.chassis import telemetry
-from relevo.chassis.bus import Bus, BusError
+from relevo.chassis.bus import Bus, BusError, NoStream
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, described
-from relevo.chassis.reconcile import MARK, End, LaneRefused, Reconciler, marks
+from relevo.chassis.reconcile import MARK, End, Lane, LaneRefused, Reconciler, marks
 from relevo.contracts.base import new_id
 from relevo.contracts.catalogue import lane_filter, published_by
 from relevo.contracts.grants import poke_subject
@@ -36,10 +36,10 @@ MAX_BYTES = 8 * 1024 * 1024
 POLL = 1.0
 """Seconds; only the safety net behind wake and poke."""
 ACK_TIMEOUT = 10.0
+WATCH = 10.0
+"""Seconds between two looks whether a stream is still the one that we know."""
 REST = 5.0
 """Seconds until a refused lane is looked at again."""
-
-Lane = tuple[str, int]
 
 _WAITING = text(
     """
@@ -81,6 +81,9 @@ class Relay:
         self._expected: dict[Lane, int] = {}
         self._refused: dict[Lane, tuple[str, float]] = {}
         self._reconciler = Reconciler(bus, database)
+        self._unchecked: set[Lane] = set()
+        self._seen: dict[str, tuple[str, int, int]] = {}
+        self._watched = -WATCH
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -99,6 +102,7 @@ class Relay:
     async def take(self, p: int) -> None:
         """Begin to publish the lanes of a partition."""
         self._held.add(p)
+        self._unchecked |= {(stream.name, p) for stream in self._streams}
         self._wake.set()
 
     async def put_down(self, p: int) -> None:
@@ -113,6 +117,7 @@ class Relay:
     def restart(self) -> None:
         """After a reconnection: trust nothing that was known of the streams."""
         self._expected.clear()
+        self._unchecked |= {(stream.name, p) for stream in self._streams for p in self._held}
         self._wake.set()
 
     def stop(self) -> None:
@@ -164,6 +169,7 @@ class Relay:
             held = sorted(self._held)
             if not held:
                 return True
+            await self._look_over(held)
             rows = await self._waiting(held)
             if not rows:
                 return True
@@ -196,6 +202,35 @@ class Relay:
             if failure:
                 raise failure
             return len(rows) < MAX_ROWS and not self._wake.is_set()
+
+    async def _look_over(self, held: list[int]) -> None:
+        """Reconcile lanes in which nothing waits: what a stream lost is published again although nothing follows it."""
+        if time.monotonic() - self._watched > WATCH:
+            self._watched = time.monotonic()
+            await self._watch()
+        rested = {lane for lane, (_, at) in self._refused.items() if time.monotonic() - at > REST}
+        unchecked = {lane for lane in self._unchecked | rested if lane[1] in held}
+        if not unchecked:
+            return
+        marked = set(await self._reconciler.marked(held))
+        await self._reconcile_all(unchecked & marked)
+        self._unchecked -= unchecked
+
+    async def _watch(self) -> None:
+        """Doubt every lane of a stream that went away, was made anew, ends earlier than it did, or begins after its end."""
+        for stream in self._streams:
+            try:
+                info = await self._bus.stream_info(stream)
+                seen = info["created"], info["state"]["first_seq"], info["state"]["last_seq"]
+            except NoStream:
+                seen = "", 0, 0
+            created, _, last = self._seen.get(stream.name, seen)
+            self._seen[stream.name] = seen
+            if seen[0] != created or seen[2] < last or seen[1] > last > 0:
+                lanes = {(stream.name, p) for p in self._held}
+                self._unchecked |= lanes
+                for lane in lanes:
+                    self._expected.pop(lane, None)
 
     async def _waiting(self, held: list[int]) -> list[_Row]:
         # A refused lane rests a while, so that its rows do not stand before those of the others.

@@ -32,6 +32,7 @@ from relevo.contracts.streams import Stream
 
 _MEASURE = 2.0
 _HOUR = 3600.0
+_MINUTE = 60.0
 
 Worker = Callable[["Runtime"], Awaitable[None]]
 
@@ -226,15 +227,19 @@ class Runtime:
         self._tasks.append(asyncio.create_task(live(), name=prefix + name))
 
     async def _maintain(self) -> None:
-        """Gauges every few seconds, outbox days every hour."""
+        """Gauges every few seconds, memory every minute, outbox days every hour."""
         loop = asyncio.get_running_loop()
-        next_days = loop.time() + _HOUR
+        next_days, next_prune = loop.time() + _HOUR, loop.time() + _MINUTE
         while True:
             await asyncio.sleep(_MEASURE)
             try:
                 for reader in self.readers:
                     reader.measure()
                 await self.relay.measure()
+                if loop.time() >= next_prune:
+                    for reader in self.readers:
+                        await reader.positions.prune()
+                    next_prune = loop.time() + _MINUTE
                 if loop.time() >= next_days:
                     async with self.database.begin() as tx:
                         await outbox.ensure_days(tx)

@@ -23,7 +23,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 EVENTS: Final = Counter(
     "relevo_events",
-    "Events that the service's readers finished; outcome: handled, dead, parked.",
+    "Events that the service's readers finished; outcome: handled, known (handled before the stream was lost), dead, parked.",
     ("service", "stream", "outcome"),
     registry=REGISTRY,
 )
@@ -53,6 +53,12 @@ CAS_LOST: Final = Counter(
     ("service", "stream"),
     registry=REGISTRY,
 )
+REWINDS: Final = Counter(
+    "relevo_rewinds",
+    "Partitions read again because the stream no longer held what was handled.",
+    ("service", "stream"),
+    registry=REGISTRY,
+)
 LEASES: Final = Gauge("relevo_leases", "Partition leases that this replica holds.", ("service",), registry=REGISTRY)
 OUTBOX_PENDING: Final = Gauge(
     "relevo_outbox_pending", "Outbox rows not yet published.", ("service",), registry=REGISTRY
@@ -66,6 +72,12 @@ RELAY_BATCH: Final = Histogram(
     "Outbox rows of one published batch.",
     ("service",),
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+    registry=REGISTRY,
+)
+REOPENED: Final = Counter(
+    "relevo_reopened",
+    "Outbox rows to be published again, since the stream lost them.",
+    ("service", "stream"),
     registry=REGISTRY,
 )
 RELAY_ERRORS: Final = Counter(

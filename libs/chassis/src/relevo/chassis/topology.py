@@ -4,8 +4,11 @@
 partitions, other subjects, shorter retention) are refused unless allowed. Durables of adapters are identity's.
 """
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from relevo.contracts.catalogue import DURABLES, Durable
@@ -13,6 +16,10 @@ from relevo.contracts.streams import STREAMS, Stream
 
 _SECOND = 1_000_000_000
 _NOT_FOUND = {10059, 10014}
+
+_THROUGH, _SINCE = "relevo-heal-through", "relevo-heal-since"
+_ALWAYS = datetime.fromtimestamp(0, UTC)
+_SHORT_WINDOW = _SECOND // 10
 
 Action = Literal["create", "update", "unknown"]
 
@@ -28,8 +35,41 @@ class Change:
     destructive: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """A stream that may be filled again up to a sequence, and how it was found: missing (made), emptied, or partly so."""
+
+    name: str
+    found: Literal["made", "emptied", "partly"]
+    through: int
+
+
 class DestructiveChange(Exception):
     """A change that could lose messages was asked for without allowing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Healing:
+    """An operator's word, kept with the stream: what it held up to ``through`` may be published into it again.
+
+    Only rows written at or after ``since``. What is stored from then on has higher sequences, so that the word is used up by
+    its use.
+    """
+
+    through: int = -1
+    since: datetime = _ALWAYS
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Healing":
+        """The word that a stream's configuration carries; none: nothing may."""
+        metadata = config.get("metadata") or {}
+        if _THROUGH not in metadata:
+            return cls()
+        return cls(int(metadata[_THROUGH]), datetime.fromisoformat(metadata[_SINCE]))
+
+    def metadata(self) -> dict[str, str]:
+        """As the configuration carries it."""
+        return {_THROUGH: str(self.through), _SINCE: self.since.isoformat()}
 
 
 class Requester(Protocol):
@@ -150,8 +190,11 @@ async def apply(
     durables = {f"{durable.stream.name}/{durable.name}": durable for durable in DURABLES}
     for change in changes:
         if change.kind == "stream" and change.action != "unknown":
-            verb = "CREATE" if change.action == "create" else "UPDATE"
-            await bus.request(f"$JS.API.STREAM.{verb}.{change.name}", stream_config(by_name[change.name], replicas))
+            wanted = stream_config(by_name[change.name], replicas)
+            if change.action == "create":
+                await bus.request(f"$JS.API.STREAM.CREATE.{change.name}", wanted)
+            else:
+                await _update(bus, change.name, wanted)
         elif change.kind == "consumer":
             durable = durables[change.name]
             await bus.request(
@@ -159,3 +202,65 @@ async def apply(
                 {"stream_name": durable.stream.name, "config": durable_config(durable)},
             )
     return changes
+
+
+async def heal(
+    bus: Requester,
+    names: Sequence[str],
+    *,
+    replicas: int = 1,
+    since: datetime | None = None,
+    streams: Sequence[Stream] = STREAMS,
+) -> list[Healed]:
+    """Make lost streams again, and let their owners publish into them what they held; answers what was done.
+
+    ``names`` are catalogue streams. One that is missing is made, and numbered on from beyond all that it ever had; of one
+    that was emptied, and of the emptied lanes of any other, the owners may fill up what was stored up to now, in so far as
+    its rows were written at or after ``since``. Idempotent; dying anywhere leaves what doing it again mends.
+    """
+    by_name = {stream.name: stream for stream in streams}
+    word = since or _ALWAYS
+    done = []
+    for name in names:
+        wanted = stream_config(by_name[name], replicas)
+        answer = await _ask(bus, f"$JS.API.STREAM.INFO.{name}")
+        # Milliseconds: more than any stream can have had messages, and more at each time.
+        beyond = int(time.time() * 1000)
+        if answer is None:
+            word_of = Healing(beyond - 1, word)
+            await bus.request(
+                f"$JS.API.STREAM.CREATE.{name}", wanted | {"first_seq": beyond, "metadata": word_of.metadata()}
+            )
+            done.append(Healed(name, "made", word_of.through))
+            continue
+        state = answer["state"]
+        if not state["messages"]:
+            # The broker still folds by ids that it no longer holds.
+            await _update(bus, name, {"duplicate_window": _SHORT_WINDOW})
+            if not state["last_seq"]:
+                await bus.request(f"$JS.API.STREAM.PURGE.{name}", {"seq": beyond})
+                state = (await bus.request(f"$JS.API.STREAM.INFO.{name}", {}))["state"]
+            await asyncio.sleep(3 * _SHORT_WINDOW / _SECOND)
+        word_of = Healing(state["last_seq"], word)
+        await _update(bus, name, wanted | {"metadata": word_of.metadata()})
+        done.append(Healed(name, "emptied" if not state["messages"] else "partly", word_of.through))
+    await apply(bus, replicas=replicas, streams=streams)
+    return done
+
+
+async def lost(bus: Requester, streams: Sequence[Stream] = STREAMS) -> list[str]:
+    """The catalogue's streams that are missing, or empty although they had messages or were made after the others."""
+    found = []
+    for stream in streams:
+        answer = await _ask(bus, f"$JS.API.STREAM.INFO.{stream.name}")
+        if answer is None or not answer["state"]["messages"]:
+            found.append(stream.name)
+    return found
+
+
+async def _update(bus: Requester, name: str, changes: dict[str, Any]) -> None:
+    """Change some of a stream's configuration; the rest stays, an operator's word among it."""
+    config = (await bus.request(f"$JS.API.STREAM.INFO.{name}", {}))["config"]
+    metadata = (config.get("metadata") or {}) | changes.get("metadata", {})
+    own = {key: value for key, value in metadata.items() if not key.startswith("_nats.")}
+    await bus.request(f"$JS.API.STREAM.UPDATE.{name}", config | changes | {"metadata": own})

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 SPEC_VERSION = "1.0"
 MESSAGE_ID = "Nats-Msg-Id"
+AGAIN = "relevo-again"
+"""On a message that is published once more, since the stream lost it: it may have been handled before."""
 
 
 class MalformedEnvelope(ValueError):
