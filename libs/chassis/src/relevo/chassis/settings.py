@@ -1,5 +1,6 @@
 """What a service process is told by its environment."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,7 +35,8 @@ def _archive(url: str | None) -> str | None:
 class ServiceSettings(BaseSettings):
     """The settings that every service has, from variables RELEVO_<NAME>; a service adds its own by subclassing.
 
-    Raises BadSettings. Durations are seconds.
+    What no variable says may stand in a file of the variable's name, in the folder that RELEVO_SECRETS names: there a
+    container finds its secrets. Raises BadSettings. Durations are seconds.
     """
 
     model_config = SettingsConfigDict(env_prefix="RELEVO_", frozen=True, extra="ignore", env_ignore_empty=True)
@@ -81,8 +83,11 @@ class ServiceSettings(BaseSettings):
         return Folder(self.files / "archive") if self.files is not None else None
 
     def __init__(self, **values: Any) -> None:
+        folder = os.environ.get("RELEVO_SECRETS") or None
+        if folder is not None and not Path(folder).is_dir():
+            raise BadSettings(f"RELEVO_SECRETS: {folder} is no folder")
         try:
-            super().__init__(**values)
+            super().__init__(**values, _secrets_dir=folder)
         except ValidationError as error:
             raise BadSettings(_explain(error)) from None
 

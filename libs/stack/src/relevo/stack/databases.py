@@ -1,11 +1,9 @@
 """A role and a database per service, each role with power over its own database only."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import psycopg
 from psycopg import sql
-
-from relevo.stack.postgres import PostgresServer
 
 EXTENSIONS: Mapping[str, tuple[str, ...]] = {"conversation": ("unaccent", "pg_trgm")}
 """Made by the superuser, so that no service needs to."""
@@ -15,9 +13,9 @@ def name_of(service: str) -> str:
     return f"relevo_{service}"
 
 
-def provision(server: PostgresServer, passwords: Mapping[str, str]) -> None:
-    """Make what is missing of the services' roles and databases; passwords follow the given ones."""
-    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+def provision(dsn: Callable[[str], str], passwords: Mapping[str, str]) -> None:
+    """Make what is missing of the services' roles and databases. `dsn`: the superuser's, by database."""
+    with psycopg.connect(dsn("postgres"), autocommit=True) as connection:
         for database in ("postgres", "template1"):
             connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
         roles = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
@@ -36,6 +34,6 @@ def provision(server: PostgresServer, passwords: Mapping[str, str]) -> None:
                 connection.execute(sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(identifier))
     for service in passwords:
         if service in EXTENSIONS:
-            with psycopg.connect(server.dsn(name_of(service)), autocommit=True) as connection:
+            with psycopg.connect(dsn(name_of(service)), autocommit=True) as connection:
                 for extension in EXTENSIONS[service]:
                     connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(extension)))

@@ -41,6 +41,30 @@ _DOCS_PAGE = """<!doctype html>
 _DOCS_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
 
 
+Pool = Mapping[str, Any]
+"""A service's replicas, as Caddy's reverse proxy is told of them."""
+
+
+def loopback(ports: Iterable[int]) -> Pool:
+    """Replicas on this machine."""
+    return {"upstreams": [{"dial": f"127.0.0.1:{port}"} for port in ports]}
+
+
+def named(host: str, port: int) -> Pool:
+    """Whatever replicas the name has just now."""
+    found = {"source": "a", "name": host, "port": str(port), "refresh": "1s", "versions": {"ipv4": True}}
+    return {"dynamic_upstreams": found}
+
+
+def pages() -> dict[str, str]:
+    """The browsable page of the API, by file name: Swagger UI over the merged document, all of it served from here."""
+    return {
+        "index.html": _DOCS_PAGE,
+        "openapi.json": (resources.files("relevo.stack") / "pages" / "openapi.json").read_text("utf-8"),
+        **{name: (Path(swagger_ui_path) / name).read_text("utf-8") for name in _DOCS_FILES},
+    }
+
+
 @dataclass(slots=True)
 class Edge:
     """One Caddy. `upstreams` are the loopback ports of each service's replicas."""
@@ -66,8 +90,12 @@ class Edge:
         end_leftover(self.pid_file)
         program = self.place.program(binary("caddy"))
         folder = self.place.folder("edge")
-        self._write_docs()
-        config = self.place.write(folder / "caddy.json", json.dumps(self._config(folder), indent=1))
+        self.place.folder("edge/docs")
+        for name, page in pages().items():
+            self.place.write(folder / "docs" / name, page)
+        pools = {service: loopback(ports) for service, ports in self.upstreams.items() if ports}
+        told = configuration(self.routes, pools, listen=f"{self.host}:{self.port}", docs=folder, storage=folder)
+        config = self.place.write(folder / "caddy.json", text(told))
         self.child = spawn(
             "edge",
             [str(program), "run", "--config", str(config)],
@@ -83,16 +111,6 @@ class Edge:
                 raise StackError(f"the edge (Caddy) did not start:\n{tail(self.log)}", code=Exit.FAILED)
             time.sleep(0.05)
 
-    def _write_docs(self) -> None:
-        """The browsable page of the API: Swagger UI over the merged document, all of it served from here."""
-        folder = self.place.folder("edge/docs")
-        self.place.write(folder / "index.html", _DOCS_PAGE)
-        self.place.write(
-            folder / "openapi.json", (resources.files("relevo.stack") / "pages" / "openapi.json").read_text("utf-8")
-        )
-        for name in _DOCS_FILES:
-            self.place.write(folder / name, (Path(swagger_ui_path) / name).read_text("utf-8"))
-
     def stop(self) -> None:
         if self.child is not None:
             self.child.stop(_STOP_SECONDS)
@@ -104,92 +122,97 @@ class Edge:
         except httpx.TransportError:
             return False
 
-    def _config(self, folder: Path) -> dict[str, Any]:
-        headers = {
-            "X-Content-Type-Options": ["nosniff"],
-            "X-Frame-Options": ["DENY"],
-            "Referrer-Policy": ["no-referrer"],
-        }
-        routes: list[dict[str, Any]] = [
-            {
-                "handle": [
-                    {"handler": "headers", "response": {"set": headers, "delete": ["Server", "Via"], "deferred": True}},
-                    {"handler": "request_body", "max_size": MAX_REQUEST_BYTES},
-                ]
-            },
-            *(
-                _proxy(route.pattern, self.upstreams[route.service])
-                for route in self.routes
-                if self.upstreams.get(route.service)
-            ),
-            {
-                "match": [{"path": [f"{API}/*", API]}],
-                "handle": [
-                    _answer(
-                        404,
-                        "application/problem+json",
-                        json.dumps(
-                            {
-                                "type": "about:blank",
-                                "title": "Not Found",
-                                "status": 404,
-                                "code": "no_such_route",
-                                "detail": "No hay nada en esta ruta. / Nothing is at this path.",
-                            }
-                        ),
-                    )
-                ],
-                "terminal": True,
-            },
-            {
-                "match": [{"path": ["/docs"]}],
-                "handle": [
-                    {"handler": "static_response", "status_code": 308, "headers": {"Location": ["/docs/"]}},
-                ],
-                "terminal": True,
-            },
-            {
-                "match": [{"path": ["/docs/*"]}],
-                "handle": [{"handler": "file_server", "root": str(folder)}],
-                "terminal": True,
-            },
-            {
-                "match": [{"path": ["/"]}],
-                "handle": [_answer(200, "text/html; charset=utf-8", _PAGE)],
-                "terminal": True,
-            },
-            {"handle": [_answer(404, "text/plain; charset=utf-8", "404\n")]},
-        ]
-        return {
-            "admin": {"disabled": True, "config": {"persist": False}},
-            "logging": {"logs": {"default": {"level": "WARN"}}},
-            "storage": {"module": "file_system", "root": str(folder)},
-            "apps": {
-                "http": {
-                    "grace_period": "10s",
-                    "servers": {
-                        "edge": {
-                            "listen": [f"{self.host}:{self.port}"],
-                            "automatic_https": {"disable": True},
-                            "protocols": ["h1", "h2c"],
-                            "read_header_timeout": "10s",
-                            "max_header_bytes": 32768,
-                            "routes": routes,
+
+def configuration(
+    routes: Sequence[Route], pools: Mapping[str, Pool], *, listen: str, docs: Path, storage: Path
+) -> dict[str, Any]:
+    """Caddy's configuration. `docs`: the folder that holds the folder docs; `storage`: where Caddy may write."""
+    headers = {
+        "X-Content-Type-Options": ["nosniff"],
+        "X-Frame-Options": ["DENY"],
+        "Referrer-Policy": ["no-referrer"],
+    }
+    handlers: list[dict[str, Any]] = [
+        {
+            "handle": [
+                {"handler": "headers", "response": {"set": headers, "delete": ["Server", "Via"], "deferred": True}},
+                {"handler": "request_body", "max_size": MAX_REQUEST_BYTES},
+            ]
+        },
+        *(_proxy(route.pattern, pools[route.service]) for route in routes if route.service in pools),
+        {
+            "match": [{"path": [f"{API}/*", API]}],
+            "handle": [
+                _answer(
+                    404,
+                    "application/problem+json",
+                    json.dumps(
+                        {
+                            "type": "about:blank",
+                            "title": "Not Found",
+                            "status": 404,
+                            "code": "no_such_route",
+                            "detail": "No hay nada en esta ruta. / Nothing is at this path.",
                         }
-                    },
-                }
-            },
-        }
+                    ),
+                )
+            ],
+            "terminal": True,
+        },
+        {
+            "match": [{"path": ["/docs"]}],
+            "handle": [
+                {"handler": "static_response", "status_code": 308, "headers": {"Location": ["/docs/"]}},
+            ],
+            "terminal": True,
+        },
+        {
+            "match": [{"path": ["/docs/*"]}],
+            "handle": [{"handler": "file_server", "root": str(docs)}],
+            "terminal": True,
+        },
+        {
+            "match": [{"path": ["/"]}],
+            "handle": [_answer(200, "text/html; charset=utf-8", _PAGE)],
+            "terminal": True,
+        },
+        {"handle": [_answer(404, "text/plain; charset=utf-8", "404\n")]},
+    ]
+    return {
+        "admin": {"disabled": True, "config": {"persist": False}},
+        "logging": {"logs": {"default": {"level": "WARN"}}},
+        "storage": {"module": "file_system", "root": str(storage)},
+        "apps": {
+            "http": {
+                "grace_period": "10s",
+                "servers": {
+                    "edge": {
+                        "listen": [listen],
+                        "automatic_https": {"disable": True},
+                        "protocols": ["h1", "h2c"],
+                        "read_header_timeout": "10s",
+                        "max_header_bytes": 32768,
+                        "routes": handlers,
+                    }
+                },
+            }
+        },
+    }
 
 
-def _proxy(pattern: str, ports: Iterable[int]) -> dict[str, Any]:
+def text(told: Mapping[str, Any]) -> str:
+    """A configuration as Caddy reads it."""
+    return json.dumps(told, indent=1)
+
+
+def _proxy(pattern: str, pool: Pool) -> dict[str, Any]:
     segments = "/".join("[^/]+" if segment == "*" else re.escape(segment) for segment in pattern.strip("/").split("/"))
     return {
         "match": [{"path_regexp": {"pattern": f"^{API}/{segments}(/|$)"}}],
         "handle": [
             {
                 "handler": "reverse_proxy",
-                "upstreams": [{"dial": f"127.0.0.1:{port}"} for port in ports],
+                **pool,
                 "flush_interval": -1,
                 # A service that answers before it has read the body (401, 403) else loses its answer now and then: the
                 # proxy drops a connection whose request it is still copying from the client.

@@ -45,7 +45,16 @@ class NatsServer:
         end_leftover(self.pid_file)
         program = self.place.program(binary("nats-server"))
         folder = self.place.folder("nats")
-        config = self.place.write(folder / "nats.conf", self._config(folder))
+        for name in ("jetstream", "accounts"):
+            self.place.folder(f"nats/{name}")
+        text = configuration(
+            self.keys,
+            self.max_file_store_bytes,
+            listen=f"127.0.0.1:{self.port}",
+            monitoring=f"127.0.0.1:{self.monitoring_port}",
+            store=folder,
+        )
+        config = self.place.write(folder / "nats.conf", text)
         self.child = spawn(
             "nats",
             [str(program), "--config", str(config)],
@@ -68,42 +77,6 @@ class NatsServer:
         document: dict[str, object] = answer.json()
         return document
 
-    def _config(self, folder: Path) -> str:
-        keys = self.keys
-        for name in ("jetstream", "accounts"):
-            self.place.folder(f"nats/{name}")
-        return f"""\
-server_name: relevo
-listen: "127.0.0.1:{self.port}"
-http: "127.0.0.1:{self.monitoring_port}"
-max_payload: {MAX_PAYLOAD_BYTES}
-max_control_line: 16384
-ping_interval: "20s"
-jetstream {{
-  store_dir: {json.dumps(str(folder / "jetstream"))}
-  max_file_store: {self.max_file_store_bytes}
-  max_memory_store: 268435456
-  # An acknowledged message is on disk: with the default interval a power cut was shown to lose acknowledged ones.
-  sync_interval: always
-}}
-# nats-py stops reading at an acknowledgement subject of the second form.
-feature_flags {{ js_ack_fc_v2: false }}
-operator: {keys.operator_jwt}
-system_account: {keys.system.public}
-# "full": the server keeps account JWTs by itself and takes new ones (revocations) while it runs; a newer one on disk
-# is not overwritten by those preloaded here.
-resolver {{
-  type: full
-  dir: {json.dumps(str(folder / "accounts"))}
-  allow_delete: false
-  interval: "2m"
-}}
-resolver_preload {{
-  {keys.system.public}: {keys.system_jwt}
-  {keys.account.public}: {keys.account_jwt}
-}}
-"""
-
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
         with httpx.Client(trust_env=False, timeout=2) as client:
@@ -120,3 +93,38 @@ resolver_preload {{
                     self.stop()
                     raise StackError(f"NATS is not ready:\n{tail(self.log)}", code=Exit.FAILED)
                 time.sleep(0.02)
+
+
+def configuration(keys: BusKeys, max_file_store_bytes: int, *, listen: str, monitoring: str, store: Path) -> str:
+    """The server's configuration file. It holds no private key, but whoever changes it decides whom the broker trusts."""
+    return f"""\
+server_name: relevo
+listen: "{listen}"
+http: "{monitoring}"
+max_payload: {MAX_PAYLOAD_BYTES}
+max_control_line: 16384
+ping_interval: "20s"
+jetstream {{
+  store_dir: {json.dumps(str(store / "jetstream"))}
+  max_file_store: {max_file_store_bytes}
+  max_memory_store: 268435456
+  # An acknowledged message is on disk: with the default interval a power cut was shown to lose acknowledged ones.
+  sync_interval: always
+}}
+# nats-py stops reading at an acknowledgement subject of the second form.
+feature_flags {{ js_ack_fc_v2: false }}
+operator: {keys.operator_jwt}
+system_account: {keys.system.public}
+# "full": the server keeps account JWTs by itself and takes new ones (revocations) while it runs; a newer one on disk
+# is not overwritten by those preloaded here.
+resolver {{
+  type: full
+  dir: {json.dumps(str(store / "accounts"))}
+  allow_delete: false
+  interval: "2m"
+}}
+resolver_preload {{
+  {keys.system.public}: {keys.system_jwt}
+  {keys.account.public}: {keys.account_jwt}
+}}
+"""

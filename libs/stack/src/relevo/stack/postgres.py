@@ -4,6 +4,7 @@ import importlib.util
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -56,6 +57,12 @@ def programs_folder() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
+def configuration(settings: Mapping[str, str]) -> str:
+    """The text of postgresql.conf: ours, with these settings on top."""
+    quoted = {name: value.replace("'", "''") for name, value in {**_SETTINGS, **settings}.items()}
+    return "".join(f"{name} = '{value}'\n" for name, value in quoted.items())
+
+
 @dataclass(slots=True)
 class PostgresServer:
     """One cluster: `start` makes it when missing, and answers only once it accepts connections."""
@@ -86,11 +93,7 @@ class PostgresServer:
         if fresh:
             self._initialise(programs)
         self._check_version(programs)
-        merged = {**_SETTINGS, **self.settings, "port": str(self.port)}
-        quoted = {name: value.replace("'", "''") for name, value in merged.items()}
-        self.place.write(
-            self.data / "postgresql.conf", "".join(f"{name} = '{value}'\n" for name, value in quoted.items())
-        )
+        self.place.write(self.data / "postgresql.conf", configuration({**self.settings, "port": str(self.port)}))
         (self.data / "postmaster.pid").unlink(missing_ok=True)  # ours is not running: end_leftover saw to it
         self.child = spawn(
             "postgres",
@@ -130,8 +133,9 @@ class PostgresServer:
                     f"--username={SUPERUSER}",
                     "--auth=scram-sha-256",
                     f"--pwfile={password_file}",
+                    # The same in docker-compose.yml. Collation by code point, case folding by Unicode: the same on
+                    # every machine, no locale needed.
                     "--encoding=UTF8",
-                    # Collation by code point, case folding by Unicode: the same on every machine, no locale needed.
                     "--locale=C",
                     "--locale-provider=builtin",
                     "--builtin-locale=C.UTF-8",

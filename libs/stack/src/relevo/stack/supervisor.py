@@ -159,7 +159,7 @@ class Stack:
         with self._step(f"NATS JetStream on 127.0.0.1:{ports['nats']}"):
             self.nats.start()
         passwords = {service: home.secret(f"postgres-{service}") for service in services}
-        databases.provision(self.postgres, passwords)
+        databases.provision(self.postgres.dsn, passwords)
         if self.prepare_bus is not None:
             with self._step("streams"):
                 self.prepare_bus(self.nats.url, files.topology)

@@ -112,20 +112,25 @@ def environment(
     }
     if crashes := os.environ.get("RELEVO_CRASH_FOLDER"):
         told["RELEVO_CRASH_FOLDER"] = f"{crashes}/{service}"
+    return told | own_secrets(service, home, revocation=files.revocation)
+
+
+def own_secrets(service: str, home: Home, *, revocation: Path) -> dict[str, str]:
+    """What only this service is told. `revocation`: where its process finds the .creds of that user."""
     if service == "identity":
         keys = home.bus_keys()
-        told |= {
+        return {
             "RELEVO_MASTER_KEY": home.secret("identity-master-key"),
             "RELEVO_SETUP_TOKEN": home.secret("setup-token"),
             "RELEVO_BUS_ACCOUNT": keys.account.public,
             "RELEVO_BUS_SIGNING_SEED": keys.issuing_signing.seed,
             "RELEVO_BUS_OPERATOR_SEED": keys.operator_signing.seed,
-            "RELEVO_BUS_SYSTEM_CREDENTIALS": str(files.revocation),
+            "RELEVO_BUS_SYSTEM_CREDENTIALS": str(revocation),
             "RELEVO_BUS_SIGNING_KEYS": json.dumps([keys.services_signing.public, keys.issuing_signing.public]),
         }
     if service == "channels":
-        told["RELEVO_MASTER_KEY"] = home.secret("channels-master-key")
-    return told
+        return {"RELEVO_MASTER_KEY": home.secret("channels-master-key")}
+    return {}
 
 
 def _package(name: str) -> Path | None:

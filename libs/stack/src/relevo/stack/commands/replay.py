@@ -1,6 +1,7 @@
 """`relevo replay`."""
 
 import asyncio
+import json
 import secrets
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,14 +31,15 @@ def replay(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N conversations.")] = None,
     speed: Annotated[str, typer.Option(metavar="X|max", help="Pauses are divided by X; max: none at all.")] = "max",
     agents: Annotated[int, typer.Option(min=1, max=200, help="How many agents answer.")] = 4,
+    connection: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The connection.json of another Relevo than this home's."),
+    ] = None,
 ) -> None:
     """Play conversations through the public interfaces, then count what became of them. Exit code 1: something differs."""
     from relevo.stack.replay.source import BadSource, read  # noqa: PLC0415  (the command line starts without it)
 
-    home = Home.from_environment()
-    found = read_connection(home)
-    if found is None or home.running_pid() is None:
-        raise StackError(f"nothing runs in {home.path}", "Start it with `relevo up`", Exit.NOT_RUNNING)
+    found = json.loads(connection.read_text()) if connection else _own()
     try:
         conversations = read(file, limit)
     except (BadSource, UnicodeDecodeError) as error:
@@ -48,6 +50,14 @@ def replay(
         raise StackError(f"{file.name} holds no conversation that a customer begins", "", Exit.REFUSED)
     if not asyncio.run(_replay(found, conversations, _pace(speed), agents)):
         raise typer.Exit(Exit.FAILED)
+
+
+def _own() -> dict[str, Any]:
+    home = Home.from_environment()
+    found = read_connection(home)
+    if found is None or home.running_pid() is None:
+        raise StackError(f"nothing runs in {home.path}", "Start it with `relevo up`", Exit.NOT_RUNNING)
+    return found
 
 
 def _pace(speed: str) -> float | None:

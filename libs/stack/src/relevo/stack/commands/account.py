@@ -1,0 +1,109 @@
+"""`relevo account create|demo`."""
+
+import asyncio
+import json
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from relevo.stack.api import Api
+from relevo.stack.commands.lifecycle import require_running
+from relevo.stack.errors import StackError
+from relevo.stack.home import Home
+from relevo.stack.seed import connection_file, seed
+
+console = Console(highlight=False, soft_wrap=True)
+_SHORTEST_PASSWORD = 12
+
+EdgeUrl = Annotated[
+    str | None, typer.Option(envvar="RELEVO_EDGE_URL", help="Another Relevo than the one that runs in this home.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, help="Accounts: each an organisation of its own.")
+    group.command(
+        "create",
+        epilog=(
+            "Examples:  relevo account create 'Tienda Sol' --admin 'Ana Ruiz' --email ana@example.com"
+            "   ·   … --password-file secret.txt --language en --json"
+        ),
+    )(create)
+    group.command("demo", epilog="Example:  relevo account demo")(demo)
+    app.add_typer(group, name="account")
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="The organisation.")],
+    *,
+    admin: Annotated[str, typer.Option(help="The first administrator's name.")],
+    email: Annotated[str, typer.Option(help="The first administrator signs in with it.")],
+    password_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Holds the password; without it one is made and shown."),
+    ] = None,
+    language: Annotated[str, typer.Option(help="es or en.")] = "es",
+    time_zone: Annotated[str, typer.Option(help="An IANA time zone.")] = "Europe/Madrid",
+    edge_url: EdgeUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines; holds the API token too.")] = False,
+) -> None:
+    """Make an account with its first administrator."""
+    home = Home.from_environment()
+    edge = edge_url or _edge(home)
+    password = password_file.read_text().strip() if password_file else secrets.token_urlsafe(18)
+    if len(password) < _SHORTEST_PASSWORD:
+        raise StackError(f"the password has {len(password)} characters", f"Take {_SHORTEST_PASSWORD} or more")
+    body = {
+        "account_name": name,
+        "language": language,
+        "time_zone": time_zone,
+        "admin": {"name": admin, "email": email, "password": password},
+    }
+
+    async def ask() -> dict[str, str]:
+        async with Api(edge, _setup_token(home)) as api:
+            made: dict[str, str] = await api.post("/setup", body)
+        return made
+
+    made = asyncio.run(ask())
+    if as_json:
+        print(json.dumps(made | {"email": email} | ({} if password_file else {"password": password})))
+        return
+    shown = "as given" if password_file else password
+    console.print(f"account {made['account_id']}\nsign in as {email}, password {shown}", markup=False)
+
+
+def demo(
+    *,
+    edge_url: EdgeUrl = None,
+    nats_url: Annotated[
+        str | None, typer.Option(envvar="RELEVO_NATS_URL", help="The broker, as adapters reach it.")
+    ] = None,
+) -> None:
+    """Make the demo account (people, teams, rules, an inbox with an adapter), unless it is there; for `replay`."""
+    home = Home.from_environment()
+    edge = edge_url or _edge(home)
+    bus = nats_url or f"nats://127.0.0.1:{_port(home, 'nats')}"
+    found = asyncio.run(seed(home, edge_url=edge, nats_url=bus, setup_token=_setup_token(home)))
+    console.print(
+        f"sign in as {found['admin']['email']}; password and keys: {connection_file(home)}",
+        markup=False,
+    )
+
+
+def _setup_token(home: Home) -> str:
+    if not (home.secrets / "setup-token").exists():
+        raise StackError(f"{home.path} has no setup token", "Start Relevo there first, or set RELEVO_HOME")
+    return home.secret("setup-token")
+
+
+def _edge(home: Home) -> str:
+    return f"http://127.0.0.1:{_port(home, 'edge')}"
+
+
+def _port(home: Home, name: str) -> int:
+    servers = require_running(home)["servers"]
+    return int(next(item["port"] for item in servers if item["name"] == name))
