@@ -18,7 +18,9 @@ RUN /build/tools/bin/uv venv -q --python python3 /opt/python \
 
 # -- what every image has -------------------------------------------------------------------------------------------------
 FROM ${BASE} AS runtime
-RUN groupadd --gid 10001 relevo && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin relevo
+# A new volume takes owner and mode from the folder that it is first mounted on.
+RUN groupadd --gid 10001 relevo && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin relevo \
+ && install -d -o 10001 -g 10001 -m 0700 /var/lib/relevo /var/lib/relevo/files
 COPY --from=dependencies /opt/python /opt/python
 ENV PATH=/opt/python/bin:/opt/relevo/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/opt/relevo \
@@ -40,10 +42,9 @@ FROM runtime AS relevo
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 COPY --from=relevo-build /opt/relevo /opt/relevo
-# A new volume takes owner and mode from the folder that it is mounted on here. PostgreSQL runs as 999 in its image.
+# PostgreSQL runs as 999 in its image.
 USER 0:0
-RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/relevo \
- && for name in identity ingest conversation presence assignment automation reporting channels realtime notification nats nats-data edge; do \
+RUN for name in identity ingest conversation presence assignment automation reporting channels realtime notification nats nats-data edge; do \
       install -d -o 10001 -g 10001 -m 0700 "/prepared/$name"; done \
  && install -d -o 10001 -g 999 -m 0750 /prepared/postgres
 USER 10001:10001

@@ -9,6 +9,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_every_container_has_the_least(project: Project) -> None:
     for service in SERVICES:
         (one,) = project.containers(service)
         mounts = {mount["Name"].removeprefix(f"{project.name}_"): mount["RW"] for mount in one["Mounts"]}
-        assert mounts == {f"secrets-{service}": False}
+        assert mounts == {f"secrets-{service}": False, f"files-{service}": True}
         assert not [entry for entry in one["Config"]["Env"] if "PASSWORD" in entry or "SEED" in entry or "KEY" in entry]
         labels = one["Config"]["Labels"]
         assert {f"org.opencontainers.image.{name}" for name in ("version", "revision", "licenses")} <= labels.keys()
@@ -81,18 +82,31 @@ async def test_one_conversations_whole_story(project: Project) -> None:
     await story(project, killing=False)
 
 
-def test_conversations_are_replayed_without_a_difference(project: Project) -> None:
-    """From the command line's container; without the shared data the shipped sample takes their place."""
-    data = shared() / "data" / "conversations.jsonl"
+def test_five_hundred_conversations_are_replayed_without_a_difference(project: Project) -> None:
+    """From the command line's container."""
     made = project.tool("account", "demo")
     assert made.returncode == 0, made.stdout + made.stderr
+    source, file = conversations(project.folder / "conversations.jsonl")
     done = project.tool(
         *("replay", "/data.jsonl", "--connection", "/var/lib/relevo/connection.json", "--limit", str(REPLAYED)),
-        volumes=[f"{(data if data.exists() else SAMPLE).absolute()}:/data.jsonl:ro"],
+        volumes=[f"{file}:/data.jsonl:ro"],
     )
-    print(done.stdout)
+    print(f"\nreplayed from {source}:\n{done.stdout}")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{REPLAYED} conversations" in done.stdout
     assert "no difference" in done.stdout
+
+
+def conversations(file: Path) -> tuple[str, Path]:
+    """The shared data (RELEVO_SHARED); where there is none, as many copies of the shipped sample under ids of their own."""
+    data = shared() / "data" / "conversations.jsonl"
+    if data.exists():
+        return "the shared data", data.absolute()
+    sample = [json.loads(line) for line in SAMPLE.read_text("utf-8").splitlines()]
+    copies = [sample[n % len(sample)] | {"id": f"{sample[n % len(sample)]['id']}-{n}"} for n in range(REPLAYED)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in copies))
+    file.chmod(0o644)
+    return "copies of the sample", file
 
 
 def test_an_account_is_made_from_the_command_line(project: Project) -> None:
