@@ -19,7 +19,7 @@ from relevo.stack.bench.figures import Scenario, due_by, is_first, is_matched, s
 from relevo.stack.bench.load import MATCHING, OTHER
 
 _CONNECTIONS = 24
-_TICK_SECONDS = 0.002
+_TICK_SECONDS = 0.005
 
 
 class HttpLoader:

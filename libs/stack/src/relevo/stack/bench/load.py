@@ -28,7 +28,7 @@ _WINDOW = 4096
 _ACK_SECONDS = 60.0
 _AGAIN_SECONDS = 3.0
 _REPORT_SECONDS = 0.2
-_TICK_SECONDS = 0.002
+_TICK_SECONDS = 0.005
 MATCHING = (
     "El pedido llegó con una avería, ¿pueden mirarlo? Es el número 48213, lo pagué con tarjeta ayer por la tarde."
 )

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from relevo.stack import databases
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
 from relevo.stack.postgres import PostgresServer
-from relevo.stack.process import free_port, running_pid, tail, wait_for
+from relevo.stack.process import free_port, running_pid, spawn, tail, wait_for
 
 _READY_SECONDS = 180.0
 _STOP_SECONDS = 90.0
@@ -145,35 +144,29 @@ def own(scale: Sequence[str] = (), environment: Mapping[str, str] | None = None)
         "RELEVO_DEMO": "0",
     }
     replicas = [part for option in scale for part in ("--scale", option)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "relevo.stack", "up", "--no-demo", *replicas],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=told,
-            start_new_session=True,
-        )
+    # It ends with this process, however that ends.
+    child = spawn(
+        "stack",
+        [sys.executable, "-m", "relevo.stack", "up", "--no-demo", *replicas],
+        log=log,
+        pid_file=home.path / "bench.pid",
+        environment=told,
+    )
     servers: Path | None = None
     well = False
     try:
 
         def settled() -> bool:
             status = _status(home)
-            return process.poll() is not None or (status is not None and status["phase"] == "ready")
+            return not child.alive() or (status is not None and status["phase"] == "ready")
 
-        if not wait_for(settled, _READY_SECONDS, every=0.2) or process.poll() is not None:
+        if not wait_for(settled, _READY_SECONDS, every=0.2) or not child.alive():
             raise StackError(f"the stack to be measured did not start:\n{tail(log)}", code=Exit.FAILED)
         servers = home.place.root
         yield running(home)
         well = True
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        child.stop(_STOP_SECONDS)
         if servers is not None:
             shutil.rmtree(servers, ignore_errors=True)
         if well:
