@@ -421,6 +421,29 @@ async def test_a_handler_that_emits_is_no_projection(world):
         assert dump(world.reader) == before
 
 
+async def test_a_stream_that_goes_back_meanwhile_spoils_a_rebuild(world):
+    """Its events have other numbers then: what was read up to a number is not what lies before it now."""
+
+    async def project_and_rewind(batch: Sequence[Received], tx: Tx) -> None:
+        write(world.reader, "update position set checked_until = now() + interval '1 minute', rewinds = rewinds + 1")
+        await project(batch, tx)
+
+    async with presence(world, world.owner), realtime(world, world.reader):
+        await world.beat(range(1, 3))
+        await world.heard(2)
+        before = dump(world.reader)
+        spoilt = Projection("latest", ("latest",), {streams.EVT_PRESENCE: project_and_rewind})
+        async with job(world, projection=spoilt) as rebuild:
+            with pytest.raises(RebuildFailed, match="begin anew with --restart"):
+                await rebuild.run()
+            with pytest.raises(RebuildRefused, match="went back to an earlier end and is published again"):
+                await rebuild.run(restart=True)
+        write(world.reader, "update position set checked_until = now()")
+        async with job(world) as rebuild:
+            await rebuild.run(restart=True)
+        assert dump(world.reader) == before
+
+
 async def test_one_rebuild_of_a_projection_at_a_time(world):
     async with job(world) as rebuild:
         with psycopg.connect(world.reader) as connection:

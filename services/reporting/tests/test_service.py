@@ -8,6 +8,8 @@ from datetime import timedelta
 import psycopg
 
 from relevo.chassis.auth import new_key
+from relevo.chassis.log import Log
+from relevo.chassis.rebuild import Rebuild
 from relevo.chassis.testing import running
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import AssigneeChanged, ConversationOpened, ConversationResolved
@@ -279,3 +281,49 @@ async def test_facts_of_any_month_find_their_partition(servers) -> None:
         await _tell(service, [(incoming(), at) for at in days])
         found = await _summary(service, headers, since="2025-01-01T00:00:00Z", until="2026-12-31T00:00:00Z")
         assert found["messages_in"]["count"] == len(days)
+
+
+async def test_the_reports_read_again_are_the_same_and_publish_nothing(servers) -> None:
+    tables = ("facts", "rollup_minute", "rollup_hour", "rollup_day")
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        await _tell(service, _story())
+        await _tell(service, [(data, at + timedelta(days=40)) for data, at in _story()])
+        before = [_dump(service, table) for table in tables]
+        shape = _shape(service, tables)
+        told = await _summary(service, headers)
+        published = await service.admin.stored("METRICS")
+        assert all(before)
+        with psycopg.connect(service.dsn) as connection:
+            connection.execute("truncate facts, rollup_minute, rollup_hour, rollup_day")
+        (reports,) = service.runtime.service.projections
+        rebuild = Rebuild(
+            reports,
+            bus=service.runtime.bus,
+            database=service.runtime.database,
+            owned=Log(service.runtime.database, None),
+        )
+        done = await rebuild.run()
+        assert done.phase == "done"
+        assert [_dump(service, table) for table in tables] == before
+        assert _shape(service, tables) == shape
+        assert await _summary(service, headers) == told
+        await _tell(service, [(incoming(), NOON + timedelta(days=80))])  # a month that the new tables lack as yet
+        assert len(await service.admin.stored("METRICS")) == len(published) + 2
+
+
+def _dump(service, table: str) -> list:
+    with psycopg.connect(service.dsn) as connection:
+        return connection.execute(f"select t::text from {table} t order by 1").fetchall()
+
+
+def _shape(service, tables) -> list:
+    with psycopg.connect(service.dsn) as connection:
+        return connection.execute(
+            "select tablename, indexname, indexdef from pg_indexes where tablename = any(%s)"
+            " union select c.relname, o.conname, pg_get_constraintdef(o.oid) from pg_constraint o"
+            " join pg_class c on c.oid = o.conrelid where c.relname = any(%s)"
+            " union select c.relname, obj_description(c.oid), pg_get_partkeydef(c.oid) from pg_class c"
+            " where c.relname = any(%s) order by 1, 2, 3",
+            [list(tables)] * 3,
+        ).fetchall()

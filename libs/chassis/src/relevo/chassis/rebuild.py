@@ -68,8 +68,17 @@ _GO = text(
 _FORGET = text("delete from rebuilds where projection = :projection")
 _POSITIONS = text("select stream, p, seq from position where stream = any(cast(:streams as text[])) order by stream, p")
 _LOCK_POSITIONS = text(
-    "select stream, p, seq from position where stream = any(cast(:streams as text[])) order by stream, p for update"
+    "select stream, p, seq, checked_until from position where stream = any(cast(:streams as text[])) "
+    "order by stream, p for update"
 )
+# After it went back, a stream holds the same events under other numbers, up to `checked_until`.
+_WENT_BACK = text(
+    """
+    select stream, p, checked_until from position
+    where stream = any(cast(:streams as text[])) and checked_until > now() order by stream, p limit 1
+    """
+)
+_STARTED = text("select min(started_at) from rebuilds where projection = :projection")
 _MARKS = text("select stream, p, seq from relay_mark where stream = any(cast(:streams as text[]))")
 _SKIPPED = text("select stream, stream_seq from dead_letters where stream = any(cast(:streams as text[]))")
 
@@ -163,12 +172,17 @@ class Rebuild:
             there = await shadow.exists(connection, self._schema)
             if there and not restart:
                 return
+            tx = Tx(self._bus.service, connection)
+            if back := (await tx.execute(_WENT_BACK, {"streams": sorted(self._streams)})).first():
+                raise RebuildRefused(
+                    f"{back.stream}/{back.p} went back to an earlier end and is published again: rebuild {self._name} "
+                    f"after {back.checked_until:%H:%M} UTC"
+                )
             await shadow.drop(connection, self._schema)
             try:
                 await shadow.make(connection, self._schema, self._projection.tables)
             except shadow.CannotBeRebuilt as error:
                 raise RebuildRefused(f"{self._name} cannot be rebuilt: {error}") from None
-            tx = Tx(self._bus.service, connection)
             await tx.execute(_FORGET, {"projection": self._name})
             for stream in self._streams.values():
                 values = {"projection": self._name, "stream": stream.name, "count": stream.partitions}
@@ -287,7 +301,13 @@ class Rebuild:
 
     async def _exchange_in(self, tx: _SilentTx) -> None:
         self._tell("exchanging", "")
-        rows = await tx.execute(_LOCK_POSITIONS, {"streams": sorted(self._streams)})
+        rows = (await tx.execute(_LOCK_POSITIONS, {"streams": sorted(self._streams)})).all()
+        started = (await tx.execute(_STARTED, {"projection": self._name})).scalar_one()
+        if back := next((row for row in rows if row.checked_until > started), None):
+            raise RebuildFailed(
+                f"{back.stream}/{back.p} went back to an earlier end while {self._name} was read, and holds its events "
+                f"under other numbers now; begin anew with --restart after {back.checked_until:%H:%M} UTC"
+            )
         ends = {(row.stream, row.p): row.seq for row in rows}
         lanes = await self._lanes()
         if self._own:

@@ -80,18 +80,21 @@ class BusFiles:
     """The system account's user with which identity publishes revocations."""
 
 
+def bus_files(home: Home, services: Iterable[str]) -> BusFiles:
+    """Where they lie, once they are written."""
+    paths = {name: home.secrets / f"{name}.creds" for name in services}
+    return BusFiles(paths, home.secrets / "topology.creds", home.secrets / "identity-system.creds")
+
+
 def write_bus_files(home: Home, keys: BusKeys, services: Iterable[str]) -> BusFiles:
     """Mint everyone's credentials from the catalogue's grants: a new version's grants hold from its first start."""
     grants_of = {**{name: service_grants(name) for name in services}, "topology": topology_grants()}
-    paths = {
-        name: write_secret(
-            home.secrets / f"{name}.creds", keys.service_credentials(name, grants.publish, grants.subscribe)
-        )
-        for name, grants in grants_of.items()
-    }
-    revocation = write_secret(home.secrets / "identity-system.creds", keys.revocation_credentials())
+    files = bus_files(home, grants_of)
+    for name, grants in grants_of.items():
+        write_secret(files.services[name], keys.service_credentials(name, grants.publish, grants.subscribe))
+    write_secret(files.revocation, keys.revocation_credentials())
     home.save_bus_keys(keys)
-    return BusFiles(paths, paths["topology"], revocation)
+    return files
 
 
 def environment(
