@@ -249,7 +249,7 @@ async def heal(
 
 
 async def lost(bus: Requester, streams: Sequence[Stream] = STREAMS) -> list[str]:
-    """The catalogue's streams that are missing, or empty although they had messages or were made after the others."""
+    """The catalogue's streams that are missing or hold nothing; one that was never used is among them, and no harm."""
     found = []
     for stream in streams:
         answer = await _ask(bus, f"$JS.API.STREAM.INFO.{stream.name}")

@@ -1,12 +1,13 @@
 """Carries the chassis's reconciler of streams and durables to a broker, as the user that may change them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from relevo.chassis import topology
-from relevo.chassis.topology import Change, DestructiveChange
+from relevo.chassis.topology import Change, DestructiveChange, Healed
 from relevo.stack.errors import StackError
 
 if TYPE_CHECKING:
@@ -28,6 +29,18 @@ def apply(nats_url: str, creds: Path, *, replicas: int = 1, allow_destructive: b
         )
     except DestructiveChange as error:
         raise StackError(str(error)) from error
+
+
+def lost(nats_url: str, creds: Path) -> list[str]:
+    """The catalogue's streams that are missing or hold nothing."""
+    return _with_bus(nats_url, creds, topology.lost)
+
+
+def heal(
+    nats_url: str, creds: Path, names: Sequence[str], *, replicas: int = 1, since: datetime | None = None
+) -> list[Healed]:
+    """Make these streams again where they are missing, and let their owners fill them; see chassis.topology.heal."""
+    return _with_bus(nats_url, creds, lambda bus: topology.heal(bus, names, replicas=replicas, since=since))
 
 
 def _with_bus(nats_url: str, creds: Path, work: Callable[["Bus"], Awaitable[_T]]) -> _T:
