@@ -103,6 +103,7 @@ async def test_a_start_that_fails_says_why(servers):
         database_url="postgresql://nobody:x@127.0.0.1:1/none",
         nats_url=servers.nats_url,
         nats_credentials=servers.create_bus().admin_creds,
+        allow_unsafe_broker=True,
     )
     app = application(Service("presence", settings, "none", (Consumer(streams.CMD_PRESENCE, nothing),)))
     with pytest.raises(psycopg.OperationalError):

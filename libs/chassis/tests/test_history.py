@@ -124,6 +124,7 @@ async def running(bus, name: str, dsn: str, consumers, files: Path) -> AsyncIter
         nats_credentials=bus.user(name, publish=grants.publish, subscribe=grants.subscribe),
         partition_lease_seconds=1.0,
         files=files,
+        allow_unsafe_broker=True,
     )
     runtime = Runtime(Service(name, settings, "none", consumers))
     await runtime.start()

@@ -72,7 +72,11 @@ async def replica(servers, bus, dsn, lease: float = 1.0, handler=record) -> Asyn
     grants = service_grants("presence")
     credentials = bus.user("presence", publish=list(grants.publish), subscribe=list(grants.subscribe))
     settings = ServiceSettings(
-        database_url=dsn, nats_url=bus.nats_url, nats_credentials=credentials, partition_lease_seconds=lease
+        database_url=dsn,
+        nats_url=bus.nats_url,
+        nats_credentials=credentials,
+        partition_lease_seconds=lease,
+        allow_unsafe_broker=True,
     )
     runtime = Runtime(Service("presence", settings, "none", (Consumer(streams.CMD_PRESENCE, handler),)))
     await runtime.start()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import uvicorn
 
-from relevo.chassis import jobs, logging, migrations
+from relevo.chassis import broker, jobs, logging, migrations
 from relevo.chassis.service import Service, application
 from relevo.chassis.settings import BadSettings
 
@@ -41,10 +41,14 @@ def main(build: Callable[[], Service]) -> None:
 
 
 def serve(service: Service) -> None:
-    """Run until SIGTERM or SIGINT, drain, and come back."""
+    """Run until SIGTERM or SIGINT, drain, and come back.
+
+    Exits 3 when the start fails, 78 when the broker is one that could lose messages.
+    """
     settings = service.settings
+    app = application(service)
     config = uvicorn.Config(
-        application(service),
+        app,
         host=settings.http_host,
         port=settings.http_port,
         loop="uvloop",
@@ -62,7 +66,12 @@ def serve(service: Service) -> None:
     # uvicorn raises the signal again once it has drained; a drained process has ended well.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(server.serve())
+    try:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(server.serve())
+    except SystemExit:
+        if getattr(app.state, "refused", None):
+            sys.exit(broker.EXIT_CODE)
+        raise
     if not server.started:
         sys.exit(3)

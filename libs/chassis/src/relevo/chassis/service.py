@@ -14,9 +14,9 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from relevo.chassis import directory, health, http, idempotency, outbox
+from relevo.chassis import broker, directory, health, http, idempotency, outbox
 from relevo.chassis.archive import Archive
-from relevo.chassis.bus import Bus, until
+from relevo.chassis.bus import Bus, UnsafeBroker, until
 from relevo.chassis.database import Database, Pool, described
 from relevo.chassis.history import History, HistoryServer
 from relevo.chassis.lease import Leases
@@ -126,6 +126,10 @@ class Runtime:
             )
         return found
 
+    def _streams(self) -> list[Stream]:
+        """All streams that this service reads or writes."""
+        return list(dict.fromkeys([*catalogue.read_by(self.name), *catalogue.published_by(self.name)]))
+
     def _committed(self, partitions: set[int]) -> None:
         self.relay.wake(partitions)
 
@@ -155,6 +159,7 @@ class Runtime:
     async def start(self) -> None:
         """Bring everything up: database, bus, then readers, relay and workers."""
         await self.bus.connect()
+        await broker.check(self.bus, self.settings, self._streams())
         async with self.database.begin() as tx:
             await outbox.ensure_days(tx)
         await self._teller.start()
@@ -289,6 +294,10 @@ def application(service: Service) -> FastAPI:
         try:
             await runtime.start()
             yield
+        except UnsafeBroker as refusal:
+            runtime.log.critical("broker_refused", reason=str(refusal))
+            app.state.refused = refusal
+            raise
         finally:
             await runtime.stop()
             watchdog.stop()

@@ -32,6 +32,12 @@ def _archive(url: str | None) -> str | None:
     return url
 
 
+def _http(url: str | None) -> str | None:
+    if url is not None and not all(one.strip().startswith(("http://", "https://")) for one in url.split(",")):
+        raise ValueError("must look like http://host:8222 (several with commas between)")
+    return url
+
+
 class ServiceSettings(BaseSettings):
     """The settings that every service has, from variables RELEVO_<NAME>; a service adds its own by subclassing.
 
@@ -46,8 +52,11 @@ class ServiceSettings(BaseSettings):
     nats_url: Annotated[str, AfterValidator(_nats)] = Field("nats://127.0.0.1:4222", repr=False)
     nats_credentials: Path | None = None
     """The .creds file of the service's bus user."""
+    nats_monitor_url: Annotated[str | None, AfterValidator(_http)] = None
+    """The broker's monitoring address, as http://nats:8222 (of a cluster all, with commas): it alone tells how the server
+    is configured."""
     allow_unsafe_broker: bool = False
-    """Start although the broker does not write to disk before it acknowledges (sync_interval is not `always`)."""
+    """Start although the broker may lose what it acknowledged (sync_interval is not `always`), or does not tell."""
     partition_lease_seconds: float = Field(4.0, ge=0.5, le=60)
     """How long a stopped process keeps its partitions."""
 

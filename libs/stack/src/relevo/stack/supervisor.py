@@ -175,6 +175,7 @@ class Stack:
                     databases.name_of(service), databases.name_of(service), passwords[service]
                 ),
                 nats_url=self.nats.url,
+                nats_monitor_url=self.nats.monitoring_url,
                 files=files,
                 http_port=private[name],
                 public_url=os.environ.get("RELEVO_PUBLIC_URL") or f"http://{host}:{ports['edge']}",

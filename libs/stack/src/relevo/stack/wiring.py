@@ -98,7 +98,15 @@ def write_bus_files(home: Home, keys: BusKeys, services: Iterable[str]) -> BusFi
 
 
 def environment(
-    service: str, home: Home, *, database_url: str, nats_url: str, files: BusFiles, http_port: int, public_url: str
+    service: str,
+    home: Home,
+    *,
+    database_url: str,
+    nats_url: str,
+    nats_monitor_url: str,
+    files: BusFiles,
+    http_port: int,
+    public_url: str,
 ) -> dict[str, str]:
     """What a service's process is told, beside what our own environment says (log level, crash points)."""
     folder = home.path / "files" / service
@@ -106,6 +114,7 @@ def environment(
     told = {
         "RELEVO_DATABASE_URL": database_url,
         "RELEVO_NATS_URL": nats_url,
+        "RELEVO_NATS_MONITOR_URL": nats_monitor_url,
         "RELEVO_NATS_CREDENTIALS": str(files.services[service]),
         "RELEVO_HTTP_HOST": "127.0.0.1",
         "RELEVO_HTTP_PORT": str(http_port),
