@@ -27,9 +27,12 @@ def missing() -> str | None:
     """Why no containers can be run here; None when they can."""
     if shutil.which("docker") is None:
         return "no container engine: the program docker is not installed"
-    asked = subprocess.run(["docker", "version"], capture_output=True, text=True, check=False)
+    try:
+        asked = subprocess.run(["docker", "version"], capture_output=True, text=True, check=False, timeout=10)
+    except subprocess.TimeoutExpired:
+        return "the container engine does not answer within 10 s"
     if asked.returncode != 0:
-        return f"no container engine answers: {asked.stderr.strip().splitlines()[-1:]}"
+        return f"no container engine answers: {asked.stderr.strip().splitlines()[-1]}"
     return None if _compose() else "neither `docker compose` nor docker-compose is installed"
 
 
