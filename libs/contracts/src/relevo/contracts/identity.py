@@ -1,14 +1,18 @@
 """The identity service: the directory, as events with full state."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer
 
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.permissions import ConversationScope, Permission
 
 PLATFORM = "platform"
 """The account token of what belongs to no account (signing keys)."""
+
+
+Permissions = Annotated[frozenset[Permission], PlainSerializer(sorted, return_type=list[Permission], when_used="json")]
+"""A set, always written in the same order: the same state is the same text in every process."""
 
 
 class AccountState(Model):
@@ -26,7 +30,7 @@ class RoleState(Model):
     id: Id
     account_id: Id
     name: str
-    permissions: frozenset[Permission] = frozenset()
+    permissions: Permissions = frozenset()
     scope: ConversationScope
     predefined: bool = False
 
@@ -67,7 +71,7 @@ class KeyState(Model):
     kind: Literal["api", "adapter"]
     name: str
     sha256: str
-    permissions: frozenset[Permission] = frozenset()
+    permissions: Permissions = frozenset()
     scope: ConversationScope = ConversationScope.NONE
     inbox_id: Id | None = None
     agent_id: Id | None = None
