@@ -75,6 +75,7 @@ def _job(service: str, arguments: list[str]) -> int:
         home,
         database_url=f"postgresql://{name}:{home.secret(f'postgres-{service}')}@127.0.0.1:{ports['postgres']}/{name}",
         nats_url=f"nats://127.0.0.1:{ports['nats']}",
+        nats_monitor_url=f"http://127.0.0.1:{home.state()['ports']['nats-monitoring']}",
         files=wiring.bus_files(home, wiring.installed()),
         http_port=0,
         public_url="",
