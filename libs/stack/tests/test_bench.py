@@ -25,7 +25,7 @@ from relevo.contracts.base import new_id
 from relevo.contracts.inbound import InboundMessage
 from relevo.contracts.streams import INBOUND
 from relevo.kernel.identity import sender_key
-from relevo.stack.bench import baseline, floor, load, machine, profile, report, results, stored
+from relevo.stack.bench import baseline, floor, load, machine, profile, report, results, scenarios, stored
 from relevo.stack.bench.drive import Run
 from relevo.stack.bench.figures import Latency, Search, due_by, is_first, is_matched, percentile, summarise
 from relevo.stack.bench.floor import Share, counts
@@ -449,6 +449,62 @@ def test_the_page_is_made_of_the_document_and_says_the_same(tmp_path: Path) -> N
         if line.startswith("| "):
             cells = line.count("|")
         assert not line.startswith("|---") or cells == width
+
+
+def test_everything_that_was_asked_for_is_on_the_page() -> None:
+    s2 = {**a_document()["mix"], "scenario": "S2", "rate": 1700.0}
+    two = Latency(**latency(0.05))
+    killed = scenarios.Killed("nats", None, Run(**{**a_run(8, unacknowledged=2), "measured": None}))
+    found = {
+        "S2": s2,
+        "S3": [{"offered": 4800.0, "run": a_run(4800), "drain_rate": 1500.0}],
+        "S4": [asdict(killed)],
+        "S5": {
+            "without": a_run(8),
+            "run": a_run(8),
+            "at_full": a_run(8),
+            "at_full_held": True,
+            "reads": {"summary": asdict(two)},
+            "facts": 12345,
+        },
+        "S6": asdict(scenarios.Again(400, 0.1, 4000.0, 0, {"messages": 1, "facts": 0})),
+    }
+    point = {"setting": 3, "rates": {"mix": 900.0, "S1": 300.0}, "half_p99": {"mix": 0.2, "S1": 0.3}}
+    flooded = {
+        "accounts": 10,
+        "rate": 800.0,
+        "ratio": 7.25,
+        "calm": a_run(8),
+        "flooded": a_run(8),
+        "flooder": a_run(1600),
+        "waiting": {"ingest ← INBOUND": 9000},
+    }
+    alone = {"accounts": 1, "rate": 800.0, "ratio": None, "calm": None, "flooded": None, "flooder": None, "waiting": {}}
+    sampled = {
+        "rate": 500.0,
+        "services": {"ingest": {"samples": 100, "self": [["a.py:f", 0.5]], "with_callees": [["b.py:g", 0.75]]}},
+    }
+    sweeps = {"replicas": [point], "conversations": [point], "accounts": [alone, flooded]}
+    page = report.markdown(a_document(scenarios=found, sweeps=sweeps, profile=sampled))
+    for row in (
+        "1,700 messages/s for 2 s",
+        "| mix | 4,800 | 2 s | 100 | 0.5 s | 1,500 | 1.0 s | 0 | 0 |",
+        "| nats | never |  | 100 | 2 | 0 |",
+        "| summary | 100 | 12 | 25 | 50 | 100 |",
+        "400 messages sent a second time were recognised at 4,000/s; new facts: 0; new rows: messages 1, facts 0.",
+        "| 3 | 900 | 300 | 200 | 300 |",
+        "| 10 | 800 | 500 | 500 | 7.2 | 50 | 0 |",
+        "10 accounts: ingest ← INBOUND 9,000",
+        "| a.py:f | 50.0% |",
+        "| b.py:g | 75.0% |",
+        "| 10 accounts, one floods: p99 of the others, times | ≤ 2 | 7.2 | ✗ |",
+    ):
+        assert row in page
+    assert scenarios.problems(found) == [
+        "S4, nats killed: 2 messages were never acknowledged",
+        "S4: nats did not recover",
+        "S6: sent again, {'messages': 1} were new",
+    ]
 
 
 def test_the_committed_page_is_what_its_figures_say() -> None:
