@@ -17,6 +17,7 @@ from relevo.stack.seed import connection_file, seed
 
 console = Console(highlight=False, soft_wrap=True)
 _SHORTEST_PASSWORD = 12
+_START_SECONDS = 120.0  # it may be the first thing asked of services that still start
 
 EdgeUrl = Annotated[
     str | None, typer.Option(envvar="RELEVO_EDGE_URL", help="Another Relevo than the one that runs in this home.")
@@ -64,7 +65,7 @@ def create(
     }
 
     async def ask() -> dict[str, str]:
-        async with Api(edge, _setup_token(home)) as api:
+        async with Api(edge, _setup_token(home), patience_seconds=_START_SECONDS) as api:
             made: dict[str, str] = await api.post("/setup", body)
         return made
 
