@@ -71,6 +71,10 @@ bench-full: install  ## the same with overload, kills, reports, repetition, swee
 chaos: install  ## kill, stop and corrupt under load, then check that nothing is lost or doubled
 	$(BIN)/pytest -q -m "not deep" tests/chaos --session-timeout=900
 
+.PHONY: chaos-deep
+chaos-deep: install  ## the whole of it: 100,000 messages, 60 kills, every crash point; in parts, good ones are not repeated
+	RELEVO_CHAOS_REPORT=$${RELEVO_CHAOS_REPORT:-chaos-report} $(BIN)/pytest -q -s tests/chaos/test_deep.py --session-timeout=7200
+
 .PHONY: soak
 soak: install  ## chaos for as long as told: make soak SOAK_MINUTES=60
 	RELEVO_CHAOS_SECONDS=$$(($(SOAK_MINUTES) * 60)) RELEVO_CHAOS_KILLS=$$(($(SOAK_MINUTES) * 4)) \

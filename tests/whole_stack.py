@@ -171,9 +171,9 @@ class WholeStack:
             text=True,
         )
 
-    def up(self) -> None:
-        """Start it, unless it runs; the demo account is there then."""
-        done = self.relevo("up", "--detach") if not (self.home / "run" / "status.json").exists() else None
+    def up(self, *options: str) -> None:
+        """Start it (options of `relevo up`), unless it runs; the demo account is there then."""
+        done = self.relevo("up", "--detach", *options) if not (self.home / "run" / "status.json").exists() else None
         assert done is None or done.returncode == 0, done.stdout + done.stderr
         self.connection = asyncio.run(
             seed(

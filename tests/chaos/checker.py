@@ -8,6 +8,7 @@ streams through consumers that acknowledge nothing.
 import asyncio
 import json
 import time
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -44,16 +45,50 @@ class Where:
 
 
 @dataclass
+class Promised:
+    """Markers of what was sent, noted before, and of what was acknowledged."""
+
+    tried: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
+
+
+@dataclass
 class Ledger:
     """What was promised. An external id is noted as tried before it is sent, and as taken when it was acknowledged."""
 
     tried: dict[str, tuple[str, int]] = field(default_factory=dict)
     """External id → sender, number within the sender, from 1."""
     taken: set[str] = field(default_factory=set)
+    acknowledged_at: list[float] = field(default_factory=list)
+    """When each was acknowledged, by the monotonic clock; ascending."""
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    """Senders of another inbox than the judged account's first one → that inbox."""
+    triggering: set[str] = field(default_factory=set)
+    """External ids of the messages that a rule must act on, once."""
     replies: set[str] = field(default_factory=set)
     """Ids of agents' messages that HTTP answered with success."""
+    hooked_replies: set[str] = field(default_factory=set)
+    """Those of `replies` that leave by a webhook instead of the adapter."""
     handed: Counter[str] = field(default_factory=Counter)
     """Message id → how often the adapter was handed it."""
+    hooked: Counter[str] = field(default_factory=Counter)
+    """Message id → how often the webhook was called with it."""
+    mailed: Counter[str] = field(default_factory=Counter)
+    """Message-ID (the part before the @) → how often the mail server took it."""
+    faulty: Promised = field(default_factory=Promised)
+    """Bodies that no event can have: each belongs in quarantine once."""
+    poison: Promised = field(default_factory=Promised)
+    """Ids of commands that no handler can take: each belongs in the dead letters once."""
+
+    def took(self, external: str) -> None:
+        """It was acknowledged, just now."""
+        self.taken.add(external)
+        self.acknowledged_at.append(time.monotonic())
+
+    def rate(self, since: float, until: float) -> float:
+        """Messages acknowledged in a second, between two moments of the monotonic clock."""
+        times = self.acknowledged_at
+        return (bisect_left(times, until) - bisect_left(times, since)) / (until - since)
 
 
 @dataclass
@@ -176,21 +211,28 @@ async def quiet(where: Where, ledger: Ledger, seconds: float) -> float:
         try:
             async with streams(where) as bus:
                 ends = await bus.ends()
-            waiting = sum(
-                rows(where, service, "select count(*) from outbox where stream_seq is null")[0][0]
-                for service in where.databases
-            )
-            journal = rows(where, "assignment", "select count(*) from journal where done_at is null")[0][0]
+            waiting = sum(rows(where, service, statement)[0][0] for service, statement in _waiting(where))
             stored = rows(where, "conversation", "select count(*) from messages where account_id = %s", where.account)
         except (psycopg.Error, OSError, TimeoutError, RuntimeError, nats.errors.Error):
             still = 0
             continue
         now = (ends, stored)
         complete = stored[0][0] >= len(ledger.taken) + len(ledger.replies)
-        calm = now == before and not waiting and not journal and complete and _all_ready(where)
+        calm = now == before and not waiting and complete and _all_ready(where)
         still = still + 1 if calm else 0
         before = now
     return time.monotonic() - began
+
+
+def _waiting(where: Where) -> list[tuple[str, str]]:
+    """Service and the statement that counts what it still has to do."""
+    return [
+        *((service, "select count(*) from outbox where stream_seq is null") for service in where.databases),
+        ("assignment", "select count(*) from journal where done_at is null"),
+        ("channels", "select count(*) from deliveries where state = 'waiting'"),
+        ("channels", "select count(*) from reports"),
+        ("notification", "select count(*) from mails where state = 'waiting'"),
+    ]
 
 
 def _all_ready(where: Where) -> bool:
@@ -204,7 +246,10 @@ async def judge(where: Where, ledger: Ledger, *, read_back: int | None = None) -
     verdict.figures |= {"tried": len(ledger.tried), "acknowledged": len(ledger.taken), "replies": len(ledger.replies)}
     _messages(where, ledger, verdict)
     _decisions(where, verdict)
-    _aside(where, verdict)
+    _rules(where, ledger, verdict)
+    _presence(where, verdict)
+    _told(where, ledger, verdict)
+    _aside(where, ledger, verdict)
     async with streams(where) as bus:
         await _streams(where, ledger, bus, verdict)
     await _over_http(where, ledger, verdict, read_back)
@@ -355,13 +400,131 @@ def _decisions(where: Where, verdict: Verdict) -> None:
     verdict.blame("assignee not as decided", [c for c, assignee in unresolved if c in now and now[c] != assignee])
 
 
-def _aside(where: Where, verdict: Verdict) -> None:
-    """Nothing was given up on."""
+def _rules(where: Where, ledger: Ledger, verdict: Verdict) -> None:
+    """The rule acted once on every message that it is for, and on no other."""
+    triggered = Counter(
+        row[0]
+        for row in rows(
+            where, "automation", "select event_id::text from executions where account_id = %s", where.account
+        )
+    )
+    outcomes = rows(
+        where,
+        "automation",
+        "select outcome, count(*) from executions where account_id = %s group by 1",
+        where.account,
+    )
+    stored = {
+        row[0]
+        for row in rows(
+            where,
+            "conversation",
+            "select external_id from messages where account_id = %s and kind = 'incoming'",
+            where.account,
+        )
+    }
+    due = len(ledger.triggering & stored)
+    verdict.figures["rules executed"] = triggered.total()
+    verdict.blame("rules executed twice", [event for event, n in triggered.items() if n > 1])
+    verdict.blame(
+        "rules that differ", [f"{triggered.total()} of {due}: {outcomes}"] if triggered.total() != due else []
+    )
+    labelled = rows(
+        where,
+        "conversation",
+        """
+        select distinct c.source_id from conversations c join messages m on m.conversation_id = c.id
+        where c.account_id = %s and m.external_id = any(%s) and c.labels = '{}'
+        """,
+        where.account,
+        sorted(ledger.triggering),
+    )
+    verdict.blame("labels that a rule should have put on", [row[0] for row in labelled])
+
+
+def _presence(where: Where, verdict: Verdict) -> None:
+    """The intervals of every agent follow each other without a gap, and one is open: the present state."""
+    history = rows(
+        where,
+        "presence",
+        """
+        select agent_id::text, from_at, to_at, state from status_history where account_id = %s
+        order by agent_id, from_at
+        """,
+        where.account,
+    )
+    now = dict(
+        rows(where, "presence", "select agent_id::text, state from agent_status where account_id = %s", where.account)
+    )
+    broken = []
+    ended: dict[str, Any] = {}
+    last: dict[str, str] = {}
+    for agent, begun, end, state in history:
+        if agent in ended and ended[agent] != begun:
+            broken.append(f"{agent}: an interval ends at {ended[agent]}, the next begins at {begun}")
+        ended[agent], last[agent] = end, state
+    broken += [f"{agent}: the last interval ended at {end}" for agent, end in ended.items() if end is not None]
+    broken += [
+        f"{agent} is {state}, the history says {last.get(agent)}"
+        for agent, state in now.items()
+        if agent in last and last[agent] != state
+    ]
+    verdict.figures["presence intervals"] = len(history)
+    verdict.blame("intervals with gaps", broken)
+    known = dict(
+        rows(where, "assignment", "select agent_id::text, state from agents where account_id = %s", where.account)
+    )
+    verdict.blame(
+        "presence that assignment sees otherwise",
+        [f"{agent}: {state}, not {known[agent]}" for agent, state in now.items() if known.get(agent, state) != state],
+    )
+
+
+def _told(where: Where, ledger: Ledger, verdict: Verdict) -> None:
+    """E-mails and webhooks went out, each at least once; in the list of notifications each stands once."""
+    mails = rows(where, "notification", "select id::text, state from mails where account_id = %s", where.account)
+    verdict.figures["e-mails"] = len(mails)
+    verdict.blame("e-mails not sent", [f"{mail}: {state}" for mail, state in mails if state != "sent"])
+    verdict.blame("e-mails no server got", [mail for mail, _ in mails if mail not in ledger.mailed])
+    verdict.figures["e-mails sent again"] = sum(n - 1 for n in ledger.mailed.values())
+    verdict.figures["webhooks"] = len(ledger.hooked)
+    verdict.figures["webhooks called again"] = sum(n - 1 for n in ledger.hooked.values())
+    verdict.blame("replies no webhook got", sorted(ledger.hooked_replies - ledger.hooked.keys()))
+
+
+def _aside(where: Where, ledger: Ledger, verdict: Verdict) -> None:
+    """What cannot be handled was put aside, once, and nothing else was given up on."""
+    dead: Counter[str] = Counter()
+    letters = set()
     for service in where.databases:
-        dead = rows(where, service, "select stream, stream_seq, error from dead_letters")
-        verdict.blame("dead letters", [f"{service}: {row}" for row in dead])
-    kept = rows(where, "ingest", "select reason, subject from quarantine where account_id = %s", where.account)
-    verdict.blame("quarantined", kept)
+        for letter, message, error in rows(
+            where, service, "select id::text, headers->>'ce-id', error from dead_letters"
+        ):
+            if message in ledger.poison.tried:
+                dead[message] += 1
+                letters.add(letter)
+            else:
+                verdict.blame("dead letters", [f"{service}: {error}"])
+    verdict.figures["dead letters wanted"] = len(ledger.poison.taken)
+    verdict.blame("dead letters", [])
+    verdict.blame("poison not put aside", sorted(ledger.poison.taken - dead.keys()))
+    verdict.blame("poison put aside twice", [message for message, n in dead.items() if n > 1])
+    listed = {row[0] for row in rows(where, "ingest", "select id::text from dead_letters_seen")}
+    verdict.blame("dead letters not listed", sorted(letters - listed))
+    kept = Counter(
+        (reason, body)
+        for reason, body in rows(
+            where,
+            "ingest",
+            "select reason, convert_from(body, 'utf-8') from quarantine where account_id = %s",
+            where.account,
+        )
+    )
+    bodies = Counter(body for _, body in kept.elements())
+    verdict.figures["quarantined as wanted"] = len(ledger.faulty.taken)
+    verdict.blame("quarantined", [(reason, body) for reason, body in kept if body not in ledger.faulty.tried])
+    verdict.blame("faulty and not in quarantine", sorted(ledger.faulty.taken - bodies.keys()))
+    verdict.blame("quarantined twice", [body for body, n in bodies.items() if n > 1])
 
 
 class Listener:
@@ -481,7 +644,8 @@ class Outbound(Listener):
     def conclude(self, verdict: Verdict) -> None:
         verdict.blame("replies not sent out", sorted(self.ledger.replies - self.times.keys()))
         verdict.blame("replies sent out twice", [m for m, n in self.times.items() if n > 1])
-        verdict.blame("replies not handed over", sorted(self.ledger.replies - self.ledger.handed.keys()))
+        by_adapter = self.ledger.replies - self.ledger.hooked_replies
+        verdict.blame("replies not handed over", sorted(by_adapter - self.ledger.handed.keys()))
         verdict.figures["handed over again"] = sum(n - 1 for n in self.ledger.handed.values())
 
 
@@ -511,6 +675,10 @@ LISTENERS: Mapping[str, type[Listener]] = {
 }
 
 
+WITHOUT_OUTBOX = {"INBOUND", "CMD_PRESENCE"}
+"""Adapters publish there, and sockets their heartbeats, which may be lost: the next one follows."""
+
+
 async def _streams(where: Where, ledger: Ledger, bus: Streams, verdict: Verdict) -> None:
     """What the services committed to say is what the streams hold, each once; and what each stream tells is right."""
     said: dict[str, Counter[str]] = defaultdict(Counter)
@@ -523,7 +691,7 @@ async def _streams(where: Where, ledger: Ledger, bus: Streams, verdict: Verdict)
     verdict.blame("never published", waiting)
     total = 0
     for stream in await bus.names():
-        if stream == "INBOUND":
+        if stream in WITHOUT_OUTBOX:
             continue
         listener = LISTENERS.get(stream, Listener)(where, ledger)
         held: Counter[str] = Counter()
@@ -562,7 +730,11 @@ async def _over_http(where: Where, ledger: Ledger, verdict: Verdict, read_back: 
         )
         for sender in senders:
             found = (
-                (await client.get("/conversations", params={"inbox": where.inbox, "source": sender}))
+                (
+                    await client.get(
+                        "/conversations", params={"inbox": ledger.elsewhere.get(sender, where.inbox), "source": sender}
+                    )
+                )
                 .raise_for_status()
                 .json()["items"]
             )

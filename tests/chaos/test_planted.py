@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chaos.test_chaos import Size, chaos
-from whole_stack import WholeStack
+from chaos.run import ChaosStack, Size, chaos, chaos_stack
 
 ROOT = Path(__file__).parents[2]
 PLANTED = ROOT / "tests" / "planted"
@@ -32,17 +31,13 @@ def test_every_planted_defect_is_tried_and_still_fits_the_sources(tmp_path: Path
 
 
 @pytest.fixture
-def faulty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WholeStack]:
+def faulty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChaosStack]:
     sources = copy(tmp_path / "sources", request.param)
+    path = os.pathsep.join(str(path) for path in sorted(sources.glob("*/*/src")))
     folder = tmp_path / "stack"
     folder.mkdir()
-    stack = WholeStack(folder)
-    stack.environment["PYTHONPATH"] = os.pathsep.join(str(path) for path in sorted(sources.glob("*/*/src")))
-    try:
-        stack.up()
-        yield stack
-    finally:
-        stack.down()
+    with chaos_stack(folder, PYTHONPATH=path) as running:
+        yield running
 
 
 def copy(target: Path, patch: str) -> Path:
@@ -64,7 +59,10 @@ def copy(target: Path, patch: str) -> Path:
 @pytest.mark.deep
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("faulty", "name"), [(name, name) for name in DEFECTS], indirect=["faulty"], ids=list(DEFECTS))
-async def test_a_planted_defect_is_found(faulty: WholeStack, name: str) -> None:
+async def test_a_planted_defect_is_found(faulty: ChaosStack, name: str) -> None:
     points, telling = DEFECTS[name]
-    verdict = await chaos(faulty, Size(seconds=15, kills=0, points=points, read_back=20, settle=20))
+    size = Size(
+        messages=0, kills=0, points=points, seconds=12, limit=20, rate=200, read_back=20, settle=15, variety=False
+    )
+    verdict = await chaos(faulty, size, f"planted {name}")
     assert telling & verdict.faults.keys(), verdict.text()

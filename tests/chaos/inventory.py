@@ -1,0 +1,62 @@
+"""The crash points that the sources have, and which service can die at which."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_CALL = re.compile(r"""crash_point\(\s*["']([^"']+)["']""")
+
+Pair = tuple[str, str]
+"""Service and crash point."""
+
+_NO_TIMERS = "it schedules no timers"
+_TIMERS = ("timers.before_commit", "timers.after_commit")
+_NO_OUTBOX = "it writes outbox rows only for its own dead letters: what it says goes to the bus directly"
+_RELAY = ("relay.before_publish", "relay.mid_batch", "relay.after_publish", "relay.after_mark")
+
+IMPOSSIBLE: Mapping[Pair, str] = {
+    **{
+        (service, point): _NO_TIMERS
+        for service in (
+            "assignment",
+            "automation",
+            "channels",
+            "conversation",
+            "identity",
+            "ingest",
+            "notification",
+            "realtime",
+            "reporting",
+        )
+        for point in _TIMERS
+    },
+    **{(service, point): _NO_OUTBOX for service in ("channels", "realtime") for point in _RELAY},
+}
+"""What cannot happen, and why. A sweep arms these too at its end: one that is passed after all is a fault."""
+
+
+def services() -> list[str]:
+    """Every service of the repository."""
+    return sorted(path.parent.name for path in ROOT.glob("services/*/src/relevo/*/__main__.py"))
+
+
+def points_in(folder: Path) -> set[str]:
+    """The names that the code below a folder gives to `crash_point`."""
+    return {name for file in folder.rglob("*.py") for name in _CALL.findall(file.read_text())}
+
+
+def found() -> set[Pair]:
+    """Every point of the chassis in every service, and every service's own."""
+    common = points_in(ROOT / "libs" / "chassis" / "src")
+    own = {
+        (service, point)
+        for service in services()
+        for point in points_in(ROOT / "services" / service / "src" / "relevo")
+    }
+    return {(service, point) for service in services() for point in common} | own
+
+
+def plan() -> list[Pair]:
+    """What a whole sweep must hit."""
+    return sorted(found() - IMPOSSIBLE.keys())
