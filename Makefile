@@ -44,7 +44,7 @@ test: install  ## the whole suite on embedded servers, under ten minutes
 
 .PHONY: test-deep
 test-deep: install  ## the same with full sizes, under ninety minutes
-	$(BIN)/pytest -q --session-timeout=5400
+	$(BIN)/pytest -q --hypothesis-profile=deep --session-timeout=5400
 
 .PHONY: fmt
 fmt: install  ## format the code and mend what ruff can mend

@@ -10,24 +10,24 @@ import pytest
 # With import-mode=importlib the test modules cannot see what they share otherwise.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from whole_stack import WholeStack
+from whole_stack import WholeStack, shared_folder
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
+def stack() -> Iterator[WholeStack]:
     """One running stack in a home of its own; tests keep apart by account (`stack.account()`).
 
     RELEVO_TEST_HOME names a home where one runs already, which is left running.
     """
-    folder = tmp_path_factory.mktemp("whole-stack")
-    if home := os.environ.get("RELEVO_TEST_HOME"):
-        running = WholeStack(folder, Path(home))
-        running.up()
-        yield running
-        return
-    running = WholeStack(folder)
-    try:
-        running.up()
-        yield running
-    finally:
-        running.down()
+    with shared_folder() as folder:
+        if home := os.environ.get("RELEVO_TEST_HOME"):
+            running = WholeStack(folder, Path(home))
+            running.up()
+            yield running
+            return
+        running = WholeStack(folder)
+        try:
+            running.up()
+            yield running
+        finally:
+            running.down()

@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +41,21 @@ def message(external_id: str, sender: str, text: str = "hola", **more: Any) -> I
             **more,
         }
     )
+
+
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """A folder that the servers' own user may enter, removed at the end; RELEVO_TEST_KEEP=1 leaves it.
+
+    pytest's own temporary folders will not do: the next run of the same user closes them to everybody else.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="relevo-whole-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        if not os.environ.get("RELEVO_TEST_KEEP"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 async def until(look: Callable[[], Awaitable[_T]], what: str, seconds: float = 20) -> _T:
@@ -130,9 +147,7 @@ class WholeStack:
     """One home and the stack that runs in it."""
 
     def __init__(self, folder: Path, home: Path | None = None) -> None:
-        """`home`: one in which a stack runs already."""
-        for closed in (folder, *list(folder.parents)[:2]):  # root's servers run as another user
-            closed.chmod(closed.stat().st_mode | 0o011)
+        """`home`: one in which a stack runs already. `folder`: a shared_folder(), or one below it."""
         self.folder = folder
         self.home = home or folder / "home"
         ports = _ports(home) if home else {name: free_port() for name in ("edge", "nats", "postgres")}

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from chaos.run import ChaosStack, chaos_stack
+from whole_stack import shared_folder
 
 
 @pytest.fixture
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosStack]:
+def running(request: pytest.FixtureRequest) -> Iterator[ChaosStack]:
     """`@pytest.mark.parametrize("running", [("--scale", …)], indirect=True)` gives it options of `relevo up`."""
-    with chaos_stack(tmp_path_factory.mktemp("chaos"), *getattr(request, "param", ())) as running:
+    with shared_folder() as folder, chaos_stack(folder, *getattr(request, "param", ())) as running:
         yield running

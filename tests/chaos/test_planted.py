@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from chaos.run import ChaosStack, Size, chaos, chaos_stack
+from whole_stack import shared_folder
 
 ROOT = Path(__file__).parents[2]
 PLANTED = ROOT / "tests" / "planted"
@@ -34,9 +35,7 @@ def test_every_planted_defect_is_tried_and_still_fits_the_sources(tmp_path: Path
 def faulty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChaosStack]:
     sources = copy(tmp_path / "sources", request.param)
     path = os.pathsep.join(str(path) for path in sorted(sources.glob("*/*/src")))
-    folder = tmp_path / "stack"
-    folder.mkdir()
-    with chaos_stack(folder, PYTHONPATH=path) as running:
+    with shared_folder() as folder, chaos_stack(folder, PYTHONPATH=path) as running:
         yield running
 
 
