@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 from chaos import checker
-from chaos.inventory import IMPOSSIBLE, ROOT, found, plan, points_in, services
+from chaos.inventory import ELSEWHERE, IMPOSSIBLE, ROOT, found, plan, points_in, services
 
 from relevo.contracts.catalogue import SERVICES
 
@@ -15,7 +15,12 @@ def test_every_crash_point_of_every_service_is_planned_or_explained() -> None:
     assert set(plan()).isdisjoint(IMPOSSIBLE)
     assert all(IMPOSSIBLE.values())
     assert {service for service, _ in plan()} == set(SERVICES)
-    assert {point for _, point in plan()} >= points_in(ROOT / "services") | points_in(ROOT / "libs" / "chassis" / "src")
+    everywhere = {
+        point for part in ("libs", "services") for src in ROOT.glob(f"{part}/*/src") for point in points_in(src)
+    }
+    assert {point for _, point in plan()} | ELSEWHERE.keys() == everywhere
+    for point, test in ELSEWHERE.items():
+        assert f'"{point}' in (ROOT / test).read_text(), f"{test} dies no more at {point}"
 
 
 def test_a_crash_point_is_found_however_it_is_written(tmp_path: Path) -> None:

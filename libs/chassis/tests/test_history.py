@@ -388,7 +388,8 @@ async def test_a_rebuild_that_died_goes_on(world):
         before = dump(world.reader)
         write(world.reader, "update latest set state = 'wrong'")
         wrong = dump(world.reader)
-        for point in ("rebuild.before_commit:2", "rebuild.before_exchange", "rebuild.before_exchange_commit"):
+
+        async def die(point: str) -> None:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-c",
@@ -400,9 +401,14 @@ async def test_a_rebuild_that_died_goes_on(world):
                 env=os.environ | {"RELEVO_CRASH": point},
             )
             assert await process.wait() == 137
+
+        for point in ("rebuild.before_commit:2", "rebuild.before_exchange", "rebuild.before_exchange_commit"):
+            await die(point)
             assert dump(world.reader) == wrong
         read = rows(world.reader, "select sum(events) from rebuilds")
         assert read == [(AGENTS * EACH,)], "what was read before the last death was kept"
+        await die("rebuild.after_exchange")
+        assert dump(world.reader) == before
         async with job(world) as rebuild:
             await rebuild.run()
         assert dump(world.reader) == before
