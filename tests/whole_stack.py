@@ -165,7 +165,7 @@ class WholeStack:
         self.connection: dict[str, Any] = {}
         self._told: dict[str, dict[str, str]] = {}
 
-    def relevo(self, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+    def relevo(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """A command of the command line, in this home."""
         return subprocess.run(
             [sys.executable, "-m", "relevo.stack", *arguments],

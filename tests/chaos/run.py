@@ -148,6 +148,7 @@ async def under_load(
         look = where(stack, account)
         scene = Scene(account, look, load, others, Handled(look))
         enough, enough_variety = asyncio.Event(), asyncio.Event()
+        _before_others(-10)
         sending = group.create_task(load.run(enough))
         watching = group.create_task(scene.handled.watch())
         varying = group.create_task(others.run(enough_variety) if variety else asyncio.sleep(0))
@@ -156,6 +157,7 @@ async def under_load(
         await varying
         enough.set()
         await sending
+        _before_others(0)
         backlog = len(ledger.taken) - scene.handled.stored
         async with load.listening():
             settled = await checker.quiet(look, ledger, settle)
@@ -236,6 +238,12 @@ async def chaos(running: ChaosStack, size: Size, name: str = "chaos") -> checker
     if REPORTS:
         report(Path(REPORTS), name, havoc, verdict)
     return verdict
+
+
+def _before_others(niceness: int) -> None:
+    """The customers are on no machine of ours: where we may, they do not wait for a processor."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 async def _acknowledged(ledger: checker.Ledger, messages: int) -> None:
