@@ -63,6 +63,7 @@ async def test_a_part_of_the_whole(part: int, running: ChaosStack) -> None:
         seconds=messages / run.RATE,
         limit=LONGEST,
         least_rate=LEAST_RATE,
+        read_back=80,
         settle=240,
     )
     verdict = await chaos(running, size, name(part))

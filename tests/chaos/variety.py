@@ -109,6 +109,7 @@ class Variety:
             (self._statuses, 1.5),
             (self._sockets, 0.5),
             (self._by_hand, 0.7),
+            (self._by_webhook, 0.7),
             (self._faulty, 0.5),
             (self._poison, 1.0),
             (self._rotate, 2.0),
@@ -205,6 +206,15 @@ class Variety:
             note = {"text": "¿Lo miras?", "private": True, "mentions": [f"agent:{other}"]}
             await person.api.post(f"{where}/messages", note)
             await person.api.post(f"{where}/assignment", {"assignee_id": other})
+
+    async def _by_webhook(self) -> None:
+        """An agent answers where replies leave by the webhook."""
+        person = self.random.choice(self.answering)
+        page = await person.api.get("/conversations", inbox=self.inbox, limit=10)
+        for conversation in self.random.sample(page["items"], min(1, len(page["items"]))):
+            reply = await person.api.post(f"/conversations/{conversation['id']}/messages", {"text": "Por webhook"})
+            self.ledger.replies.add(reply["id"])
+            self.ledger.hooked_replies.add(reply["id"])
 
     @asynccontextmanager
     async def _client(self, creds: Any, name: str) -> AsyncIterator[Client]:
