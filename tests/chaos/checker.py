@@ -135,7 +135,7 @@ class Streams:
         self._client = client
 
     async def _ask(self, subject: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        reply = await self._client.request(subject, json.dumps(request).encode(), timeout=10)
+        reply = await self._client.request(subject, json.dumps(request).encode(), timeout=30)
         answer: dict[str, Any] = json.loads(reply.data)
         if error := answer.get("error"):
             raise RuntimeError(f"{subject}: {error}")
@@ -172,7 +172,7 @@ class Streams:
                     f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{made['name']}", json.dumps(request).encode(), reply=inbox
                 )
                 for _ in range(wanted):
-                    got = await subscription.next_msg(timeout=10)
+                    got = await subscription.next_msg(timeout=30)
                     if not got.reply:
                         raise RuntimeError(f"{stream}: {got.headers}")
                     left -= 1
@@ -716,7 +716,7 @@ async def _over_http(where: Where, ledger: Ledger, verdict: Verdict, read_back: 
     headers = {"Authorization": f"Bearer {where.api_token}"}
     differ = []
     async with httpx.AsyncClient(
-        base_url=f"{where.edge_url}/api/v1", headers=headers, timeout=20, trust_env=False
+        base_url=f"{where.edge_url}/api/v1", headers=headers, timeout=60, trust_env=False
     ) as client:
         report = await client.get(
             "/reports/summary", params={"since": "2000-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}

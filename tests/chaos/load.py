@@ -34,6 +34,8 @@ class Load:
     rate: float
     random: random.Random
     ledger: Ledger = field(default_factory=Ledger)
+    triggering: bool = False
+    """Whether the account has RULE, so that some messages ask for it."""
     hooked_inbox: str = ""
     """The inbox whose replies leave by webhook."""
     latencies: list[float] = field(default_factory=list)
@@ -76,7 +78,9 @@ class Load:
             while sent < due and len(under_way) < MOST_UNDER_WAY:
                 sender = f"{self.prefix}{self.random.randrange(self.senders)}"
                 number = numbers[sender] = numbers.get(sender, 0) + 1
-                task = asyncio.create_task(self._one(adapter, sender, number, triggering=sent % TRIGGERING == 0))
+                task = asyncio.create_task(
+                    self._one(adapter, sender, number, triggering=self.triggering and sent % TRIGGERING == 0)
+                )
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
                 sent += 1

@@ -142,7 +142,7 @@ async def under_load(
         for person in account.people:
             await person.be("available")
         idle, account.people[:] = account.people[4:], account.people[:4]
-        load = Load(account, SENDERS, rate, luck, hooked_inbox=inbox["id"])
+        load = Load(account, SENDERS, rate, luck, triggering=True, hooked_inbox=inbox["id"])
         ledger = running.receivers.ledger = load.ledger
         others = Variety(stack, account, ledger, luck, inbox["id"], adapter["key"], idle=idle, answering=account.people)
         look = where(stack, account)

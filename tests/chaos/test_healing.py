@@ -19,7 +19,7 @@ import nats
 import pytest
 from chaos import checker
 from chaos.load import Load
-from chaos.test_chaos import where
+from chaos.run import where
 from whole_stack import WholeStack, until
 
 RATE = float(os.environ.get("RELEVO_HEALING_RATE", "100"))
