@@ -10,9 +10,9 @@ import pytest
 from chaos.inventory import plan
 from chaos.run import SEED, ChaosStack, Size, chaos
 
-SECONDS = float(os.environ.get("RELEVO_CHAOS_SECONDS", "50"))
-KILLS = int(os.environ.get("RELEVO_CHAOS_KILLS", "6"))
-POINTS = int(os.environ.get("RELEVO_CHAOS_POINTS", "20"))
+SECONDS = float(os.environ.get("RELEVO_CHAOS_SECONDS", "40"))
+KILLS = int(os.environ.get("RELEVO_CHAOS_KILLS", "5"))
+POINTS = int(os.environ.get("RELEVO_CHAOS_POINTS", "16"))
 
 
 @pytest.mark.timeout(300)
@@ -20,7 +20,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order(running: ChaosStack) -> N
     points = plan()
     random.Random(SEED).shuffle(points)
     size = Size(
-        messages=0, kills=KILLS, points=points[:POINTS], seconds=SECONDS, limit=SECONDS * 1.2, rate=200, read_back=40
+        messages=0, kills=KILLS, points=points[:POINTS], seconds=SECONDS, limit=SECONDS * 1.2, rate=150, read_back=40
     )
     verdict = await chaos(running, size)
     assert verdict.faults == {}
