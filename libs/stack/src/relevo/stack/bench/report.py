@@ -329,7 +329,7 @@ def _scenarios(found: dict[str, Any]) -> Iterator[Section]:
     )
     yield Section(
         "S4: every process killed under half the load",
-        "SIGKILL. Recovered: from the kill until the process answers again and less than a second of load waits.",
+        "SIGKILL. Recovered: from the kill until the process answers again, facts come and less than a second of load waits.",
         ("process", "recovered in", "longest wait of a message", "sent", "lost", "twice"),
         tuple(
             (

@@ -50,7 +50,10 @@ class Killed:
 
     process: str
     recovered: float | None
-    """From the kill until the process was back and less than a second of load waited; None: not within the time."""
+    """From the kill until the process was back, facts came again and less than a second of load waited.
+
+    None: not within the time.
+    """
     run: Run
 
 
@@ -124,10 +127,13 @@ async def kill(session: Session, rate: float, name: str) -> Killed:
     await asyncio.sleep(plan.fault_seconds / 4)
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
-    recovered = None
+    recovered = facts_before = None
     while time.monotonic() - killed < _RECOVERED_WITHIN:
         await asyncio.sleep(_LOOK_SECONDS)
-        if driver.progress()[1] < rate and place.back(name, pid):
+        sent, behind = driver.progress()
+        if facts_before is None:
+            facts_before = sent - behind if place.back(name, pid) else None
+        elif run.done() or (behind < rate and sent - behind > facts_before):
             recovered = time.monotonic() - killed
             break
     return Killed(name, recovered, await run)
