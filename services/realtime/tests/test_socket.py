@@ -7,6 +7,7 @@ from websockets.asyncio.client import connect
 
 from relevo.chassis.bus import until
 from relevo.contracts.base import new_id, now
+from relevo.contracts.envelope import AGAIN, MESSAGE_ID
 from relevo.contracts.identity import SessionRevoked
 from relevo.contracts.notification import NotificationCreated
 from relevo.contracts.presence import AgentStatus, StatusChanged
@@ -250,3 +251,25 @@ async def test_followers_go_on_after_their_consumers_vanish(world):
         got = [await socket.next() for _ in range(5)]
         assert [one["data"]["message"]["text"] for one in got] == [f"n{number}" for number in range(5)]
         assert hub.following
+
+
+async def test_a_stream_that_is_filled_again_tells_nothing_twice(world):
+    """Browsers read anew instead: they would take what is old for news."""
+    org, admin = world.org, world.run.admin
+    ana = await org.hire("Ana", "administrator")
+    await world.run.settle()
+    async with world.socket(ana) as socket:
+        await socket.next()
+        talk = await org.open()
+        await org.say(talk, "old")
+        assert [(await socket.next())["type"] for _ in range(2)] == ["conversation_opened", "message_created"]
+        stored = await admin.stored("EVT_CONVERSATION")
+        await admin.request("$JS.API.STREAM.PURGE.EVT_CONVERSATION", {})
+        for subject, headers, body in stored:
+            tokens = subject.split(".")
+            del tokens[2]
+            again = {key: value for key, value in headers.items() if key != MESSAGE_ID} | {AGAIN: "1"}
+            await admin.nats.jetstream().publish(".".join(tokens), body, headers=again)
+        assert (await socket.next())["type"] == "resync"
+        await org.say(talk, "new")
+        assert (await socket.next())["data"]["message"]["text"] == "new"

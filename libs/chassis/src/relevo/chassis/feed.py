@@ -27,7 +27,7 @@ from relevo.chassis.received import Received
 from relevo.contracts.base import new_id, now
 from relevo.contracts.catalogue import reader_filter
 from relevo.contracts.envelope import MESSAGE_ID
-from relevo.contracts.streams import Stream
+from relevo.contracts.streams import INBOUND, Stream
 
 log = structlog.get_logger("relevo.feed")
 
@@ -241,7 +241,9 @@ class Feed:
                 handled=position.seq,
                 ends=state["last_seq"],
                 again_from=start + 1,
-                mend="none is needed: its owner publishes the rest again, and what was handled is known by its id",
+                mend="have providers send again: what was acknowledged and not handled is gone"
+                if stream is INBOUND
+                else "none is needed: its owner publishes the rest again, and what was handled is known by its id",
             )
         return None
 

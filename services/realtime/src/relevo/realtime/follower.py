@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 from relevo.chassis.bus import Bus, BusError
 from relevo.chassis.database import described
 from relevo.contracts.base import new_id
+from relevo.contracts.envelope import AGAIN
 from relevo.contracts.streams import Stream
 
 log = structlog.get_logger("relevo.realtime")
@@ -26,6 +27,7 @@ _EXPIRES = 30.0
 _BEAT = 3.0
 _SILENCE = 2.5 * _BEAT
 _ANSWER = 5.0
+_REFILL_SECONDS = 10.0
 _GRACE = 1.5
 
 
@@ -40,6 +42,7 @@ class Follower:
         self._bus = bus
         self._on_message = on_message
         self._on_break = on_break
+        self._refilled = 0.0
         self._again = asyncio.Event()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -133,7 +136,13 @@ class Follower:
         self._expected += 1
         self._outstanding -= 1
         self.seq = seq
-        self._on_message(msg, seq)
+        if AGAIN in (msg.headers or {}):
+            # The stream was lost and is filled again. All of it was committed before it began: one look at that is enough.
+            if self._heard - self._refilled > _REFILL_SECONDS:
+                self._on_break()
+            self._refilled = self._heard
+        else:
+            self._on_message(msg, seq)
         if self._outstanding < _PULL // 2:
             await self._pull()
 

@@ -23,7 +23,7 @@ from relevo.chassis.database import described
 from relevo.chassis.problems import Problem
 from relevo.contracts import streams
 from relevo.contracts.base import new_id
-from relevo.contracts.envelope import Envelope
+from relevo.contracts.envelope import AGAIN, Envelope
 from relevo.contracts.streams import Stream
 from relevo.kernel.access import Viewer
 from relevo.realtime import store
@@ -207,7 +207,7 @@ class Hub:
                 subject = stream.stored(account=socket.holder.account_id)
                 async for msg, seq in read_range(self._runtime.bus, stream, subject, first, last):
                     count += 1
-                    if count > self.settings.socket_catch_up:
+                    if count > self.settings.socket_catch_up or AGAIN in (msg.headers or {}):
                         return [resync("position_too_old")]
                     at = replace(at, **{name: seq})
                     event = _read(msg)
