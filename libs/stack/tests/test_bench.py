@@ -17,10 +17,11 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import start_http_server
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from relevo.chassis import credentials
+from relevo.chassis import credentials, telemetry
 from relevo.contracts.base import new_id
 from relevo.contracts.inbound import InboundMessage
 from relevo.contracts.streams import INBOUND
@@ -209,6 +210,22 @@ def test_usage_counts_what_a_process_and_its_children_take() -> None:
         process.communicate(b"\n")
     assert 0.2 <= used.cpu < 5
     assert 2 * 1024**2 < used.rss < 200 * 1024**2
+
+
+def test_queues_and_batches_are_read_as_services_expose_them() -> None:
+    telemetry.LAG.labels("bench-a", "EVT_B", "0").set(3)
+    telemetry.LAG.labels("bench-a", "EVT_B", "1").set(4)
+    telemetry.BATCH_SIZE.labels("bench-a", "EVT_B").observe(7)
+    telemetry.BATCH_SIZE.labels("bench-a", "EVT_B").observe(2)
+    telemetry.HANDLE_SECONDS.labels("bench-a", "EVT_B").observe(0.5)
+    server, thread = start_http_server(0, "127.0.0.1", telemetry.REGISTRY)
+    try:
+        assert machine.lags([server.server_port])["bench-a ← EVT_B"] == 7
+        assert machine.batched([server.server_port])["bench-a", "EVT_B"] == machine.Batched(2, 9, 0.5)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_without_durability_there_is_no_figure(servers: TestServers) -> None:

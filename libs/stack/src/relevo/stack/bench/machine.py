@@ -165,7 +165,7 @@ def batched(ports: Iterable[int]) -> dict[tuple[str, str], Batched]:
 
 
 _LAG_LINE = re.compile(
-    r'^relevo_lag_events\{service="([^"]+)",stream="([^"]+)",partition="[^"]+"\} (\S+)$', re.MULTILINE
+    r'^relevo_lag_events\{partition="[^"]+",service="([^"]+)",stream="([^"]+)"\} (\S+)$', re.MULTILINE
 )
 
 
