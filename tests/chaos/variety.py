@@ -208,11 +208,11 @@ class Variety:
             await person.api.post(f"{where}/assignment", {"assignee_id": other})
 
     async def _by_webhook(self) -> None:
-        """An agent answers where replies leave by the webhook."""
-        person = self.random.choice(self.answering)
-        page = await person.api.get("/conversations", inbox=self.inbox, limit=10)
+        """Somebody answers where replies leave by the webhook; with a key, who sees what waits for an agent too."""
+        admin = self.account.admin
+        page = await admin.get("/conversations", inbox=self.inbox, limit=10)
         for conversation in self.random.sample(page["items"], min(1, len(page["items"]))):
-            reply = await person.api.post(f"/conversations/{conversation['id']}/messages", {"text": "Por webhook"})
+            reply = await admin.post(f"/conversations/{conversation['id']}/messages", {"text": "Por webhook"})
             self.ledger.replies.add(reply["id"])
             self.ledger.hooked_replies.add(reply["id"])
 
