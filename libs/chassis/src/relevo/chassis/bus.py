@@ -21,6 +21,7 @@ from faststream.nats.security import NatsCredentials
 from nats.aio.client import Client
 
 from relevo.chassis import telemetry
+from relevo.chassis.wire import Wire, header_lines
 from relevo.contracts.grants import inbox_prefix
 from relevo.contracts.streams import Stream
 
@@ -84,10 +85,12 @@ class Bus:
             security=NatsCredentials(credentials) if credentials else None,
         )
         self.nats: Client
+        self.wire: Wire
 
     async def connect(self) -> None:
         """Connect, and check that the broker can do what the relay relies on. Raises UnsafeBroker."""
         self.nats = await self.broker.connect()
+        self.wire = Wire(self.nats)
         account = await self.request("$JS.API.INFO", {})
         if account.get("api", {}).get("level", 0) < MINIMUM_API_LEVEL:
             raise UnsafeBroker("nats-server is too old: atomic batches need 2.12 or later; upgrade the broker")
@@ -222,12 +225,7 @@ def parse_time(text: str) -> datetime:
 
 
 def _headers(raw: bytes) -> dict[str, str]:
-    found = {}
-    for line in raw.decode("utf-8", "replace").split("\r\n")[1:]:
-        name, colon, value = line.partition(":")
-        if colon:
-            found[name.strip()] = value.strip()
-    return found
+    return header_lines(raw.partition(b"\r\n")[2])
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float, every: float = 0.05) -> bool:

@@ -14,8 +14,6 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import structlog
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from relevo.chassis import telemetry
@@ -24,6 +22,7 @@ from relevo.chassis.database import described
 from relevo.chassis.history import History, HistoryUnavailable
 from relevo.chassis.positions import Position, Positions
 from relevo.chassis.received import Received
+from relevo.chassis.wire import Delivery
 from relevo.contracts.base import new_id, now
 from relevo.contracts.catalogue import reader_filter
 from relevo.contracts.envelope import MESSAGE_ID
@@ -154,11 +153,11 @@ class Feed:
         self._name = f"{bus.service}-{self.p}-{new_id()[-12:]}"
         self._inbox = bus.nats.new_inbox()
 
-        async def arrived(msg: Msg) -> None:
+        async def arrived(msg: Delivery) -> None:
             if generation == self._generation:  # a late message of an earlier consumer is nobody's
                 await self._arrived(msg)
 
-        subscription: Subscription = await bus.nats.subscribe(self._inbox, cb=arrived)
+        subscription = await bus.wire.subscribe(self._inbox, arrived)
         try:
             subject = reader_filter(bus.service, stream, self.p)
             await bus.create_reader(stream, self._name, subject, start_seq=start)
@@ -175,7 +174,7 @@ class Feed:
                     return
         finally:
             with contextlib.suppress(NatsError, OSError):
-                await subscription.unsubscribe()
+                await bus.wire.unsubscribe(subscription)
             if not bus.stopping:
                 await bus.delete_reader(stream, self._name)
 
@@ -254,7 +253,7 @@ class Feed:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream.name}.{self._name}"
         await self._bus.nats.publish(subject, json.dumps(request).encode(), reply=self._inbox)
 
-    async def _arrived(self, msg: Msg) -> None:
+    async def _arrived(self, msg: Delivery) -> None:
         self._heard = time.monotonic()
         if not msg.reply:
             await self._status(msg)
@@ -285,8 +284,8 @@ class Feed:
         if self._outstanding < PULL // 2 and self.live:
             await self._pull()
 
-    async def _status(self, msg: Msg) -> None:
-        headers = msg.headers or {}
+    async def _status(self, msg: Delivery) -> None:
+        headers = msg.headers
         status = headers.get("Status", "")
         if status == "100":
             return

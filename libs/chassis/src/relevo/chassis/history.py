@@ -23,6 +23,7 @@ from relevo.chassis.database import described
 from relevo.chassis.log import Log, Page
 from relevo.chassis.received import Received
 from relevo.chassis.segments import LogRow, SegmentDamaged, pack, unpack
+from relevo.chassis.wire import Delivery
 from relevo.contracts import streams
 from relevo.contracts.base import new_id
 from relevo.contracts.catalogue import published_by, read_by, reader_filter
@@ -235,7 +236,8 @@ class History:
                     if seq > through:
                         ended = True
                         break
-                    found.append(Received(stream, p, msg, seq, after, nanoseconds))
+                    delivery = Delivery(msg.subject, msg.reply, msg.data, msg.headers or {})
+                    found.append(Received(stream, p, delivery, seq, after, nanoseconds))
                     after = seq
                 if found:
                     yield found

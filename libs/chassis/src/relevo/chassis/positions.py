@@ -240,6 +240,21 @@ class Positions:
         return tokens[3] if len(tokens) > 3 else ""
 
 
+def unhandled(events: Sequence[Received], known: Collection[str]) -> list[Received]:
+    """The events whose effects are still to come: none that is known, and none twice.
+
+    One batch may hold an event from its owner's log and once more from the stream that was filled again.
+    """
+    found = []
+    here: set[str] = set()
+    for event in events:
+        id_ = memory_id(event)
+        if id_ not in known and not (event.doubtful and id_ in here):
+            found.append(event)
+        here.add(id_)
+    return found
+
+
 def memory_id(event: Received) -> str:
     """The message's id as the memory has it: a UUID; of an id that is none, a digest."""
     id_ = event.message_id

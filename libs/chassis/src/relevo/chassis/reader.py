@@ -21,7 +21,8 @@ from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described, is_transient
 from relevo.chassis.feed import Feed
 from relevo.chassis.history import History
-from relevo.chassis.positions import PositionMoved, Positions, memory_id
+from relevo.chassis.pacing import pause
+from relevo.chassis.positions import PositionMoved, Positions, unhandled
 from relevo.chassis.received import Received
 from relevo.contracts import streams
 from relevo.contracts.catalogue import read_by
@@ -33,6 +34,7 @@ log = structlog.get_logger("relevo.reader")
 MAX_BATCH = 500
 ATTEMPTS = 3
 """How often an event that fails alone is tried before it becomes a dead letter."""
+
 
 Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
 
@@ -118,10 +120,13 @@ class StreamReader:
             await self.arrived.wait()
             self.arrived.clear()
             while not self._stopping and (batch := self._gather()):
+                began = time.perf_counter()
                 async with self._turn:
                     await self._handle(batch)
                 for feed, _ in batch:
                     await feed.more()
+                size = sum(len(events) for _, events in batch)
+                await asyncio.sleep(pause(size, MAX_BATCH, time.perf_counter() - began))
 
     def _gather(self) -> list[tuple[Feed, list[Received]]]:
         """A fair share of what waits in every held partition, MAX_BATCH at most."""
@@ -178,15 +183,19 @@ class StreamReader:
             known = await self.positions.known(tx, doubtful) if doubtful else frozenset()
             await self.positions.move(tx, [events for _, events in batch], known)
             crash_point("reader.after_position")
-            fresh = [e for e in received if memory_id(e) not in known] if known else received
-            wanted = fresh if self._wanted is None else [e for e in fresh if e.readable and e.type in self._wanted]
+            fresh = unhandled(received, known) if doubtful else received
+            wanted = (
+                fresh
+                if self._wanted is None
+                else [e for e in fresh if e.type in self._wanted or (not e.type and e.readable)]
+            )
             if wanted:
                 for handler in self._handlers:
                     await handler(wanted, tx)
             crash_point("reader.after_handler")
         crash_point("reader.after_commit")
         telemetry.EVENTS.labels(self.bus.service, self.stream.name, "handled").inc(len(fresh))
-        if known:
+        if doubtful:
             telemetry.EVENTS.labels(self.bus.service, self.stream.name, "known").inc(len(received) - len(fresh))
         telemetry.BATCH_SIZE.labels(self.bus.service, self.stream.name).observe(len(received))
         telemetry.HANDLE_SECONDS.labels(self.bus.service, self.stream.name).observe(time.perf_counter() - started)

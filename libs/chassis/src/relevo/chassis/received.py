@@ -15,7 +15,7 @@ class Delivered(Protocol):
     @property
     def subject(self) -> str: ...
     @property
-    def headers(self) -> dict[str, str] | None: ...
+    def headers(self) -> dict[str, str]: ...
     @property
     def data(self) -> bytes: ...
 
@@ -47,7 +47,7 @@ class Received:
     def __init__(  # noqa: PLR0917  (made once a message, by one caller)
         self, stream: Stream, partition: int, msg: Delivered, seq: int, previous: int, nanoseconds: int
     ) -> None:
-        headers: dict[str, str] = msg.headers or {}
+        headers = msg.headers
         self.stream = stream
         self.partition = partition
         self.subject = msg.subject

@@ -23,7 +23,9 @@ from relevo.chassis import telemetry
 from relevo.chassis.bus import Bus, BusError, NoStream
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, described
+from relevo.chassis.pacing import pause
 from relevo.chassis.reconcile import MARK, End, Lane, LaneRefused, Reconciler, marks
+from relevo.chassis.wire import lines_of
 from relevo.contracts.base import new_id
 from relevo.contracts.catalogue import lane_filter, published_by
 from relevo.contracts.grants import poke_subject
@@ -54,7 +56,7 @@ _PENDING = text(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Row:
     id: int
     created_at: datetime
@@ -62,7 +64,7 @@ class _Row:
     p: int
     event_id: str
     subject: str
-    headers: dict[str, str]
+    headers: str
     body: bytes
 
     @property
@@ -129,6 +131,7 @@ class Relay:
         await self._bus.nats.subscribe(poke_subject(self._bus.service), cb=self._poked)
         delay = 0.05
         while True:
+            began = time.perf_counter()
             try:
                 drained = await self._once()
                 delay = 0.05
@@ -149,6 +152,7 @@ class Relay:
             if self._stopping and (drained or not self._held):
                 return
             if drained:
+                await asyncio.sleep(pause(0, MAX_ROWS, time.perf_counter() - began))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(POLL):
                         await self._wake.wait()
@@ -201,7 +205,7 @@ class Relay:
             crash_point("relay.after_mark")
             if failure:
                 raise failure
-            return len(rows) < MAX_ROWS and not self._wake.is_set()
+            return len(rows) < MAX_ROWS
 
     async def _look_over(self, held: list[int]) -> None:
         """Reconcile lanes in which nothing waits: what a stream lost is published again although nothing follows it."""
@@ -250,7 +254,7 @@ class Relay:
                     row.p,
                     row.event_id,
                     row.subject,
-                    json.loads(row.headers),
+                    row.headers,
                     row.body,
                 )
             )
@@ -261,25 +265,28 @@ class Relay:
         first_of_lane: set[Lane] = set()
         batch_id = new_id()
         size = len(rows)
+        fences: list[dict[str, str]] = []
         for number, row in enumerate(rows, start=1):
-            headers = row.headers
+            fence: dict[str, str] = {}
             if row.lane not in first_of_lane:
                 first_of_lane.add(row.lane)
-                headers["Nats-Expected-Last-Subject-Sequence"] = str(self._expected[row.lane])
-                headers["Nats-Expected-Last-Subject-Sequence-Subject"] = lane_filter(
-                    self._bus.service, row.stream, row.p
-                )
+                fence["Nats-Expected-Last-Subject-Sequence"] = str(self._expected[row.lane])
+                fence["Nats-Expected-Last-Subject-Sequence-Subject"] = lane_filter(self._bus.service, row.stream, row.p)
             if size > 1:
-                headers["Nats-Batch-Id"] = batch_id
-                headers["Nats-Batch-Sequence"] = str(number)
-            if number < size:
-                await self._bus.nats.publish(row.subject, row.body, headers=headers)
-                if number == size // 2:
-                    crash_point("relay.mid_batch")
-        last = rows[-1]
+                fence["Nats-Batch-Id"] = batch_id
+                fence["Nats-Batch-Sequence"] = str(number)
+            fences.append(fence)
         if size > 1:
-            last.headers["Nats-Batch-Commit"] = "1"
-        reply = await self._bus.nats.request(last.subject, last.body, timeout=ACK_TIMEOUT, headers=last.headers)
+            fences[-1]["Nats-Batch-Commit"] = "1"
+            pieces = [
+                (row.subject, lines_of(row.headers, fence), row.body) for row, fence in zip(rows, fences, strict=True)
+            ]
+            await self._bus.wire.publish(pieces[: size // 2])
+            crash_point("relay.mid_batch")
+            await self._bus.wire.publish(pieces[size // 2 : -1])
+        last = rows[-1]
+        headers = {**json.loads(last.headers), **fences[-1]}
+        reply = await self._bus.nats.request(last.subject, last.body, timeout=ACK_TIMEOUT, headers=headers)
         ack = json.loads(reply.data)
         if error := ack.get("error"):
             raise BusError(f"{last.stream.name}: {error.get('description')}", error.get("err_code", 0))

@@ -1,6 +1,7 @@
 """A running service: what it is made of, and the order in which it starts and drains."""
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ from relevo.contracts.streams import Stream
 _MEASURE = 2.0
 _HOUR = 3600.0
 _MINUTE = 60.0
+_COLLECT_AFTER = 20_000
+"""Objects; a batch of hundreds of events makes as many, and Python's 700 would look through them again and again."""
 
 Worker = Callable[["Runtime"], Awaitable[None]]
 
@@ -282,6 +285,13 @@ class Runtime:
         return await until(quiet, seconds)
 
 
+def settle_memory() -> None:
+    """What the start made lives as long as the process: the collector looks at it no more, and less often at the rest."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 50)
+
+
 def application(service: Service) -> FastAPI:
     """The service as one FastAPI application; its lifespan starts and drains the runtime."""
 
@@ -293,6 +303,7 @@ def application(service: Service) -> FastAPI:
         watchdog.start()
         try:
             await runtime.start()
+            settle_memory()
             yield
         except UnsafeBroker as refusal:
             runtime.log.critical("broker_refused", reason=str(refusal))

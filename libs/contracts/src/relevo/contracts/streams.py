@@ -16,7 +16,8 @@ PARTITIONS = 16
 QUIET_PARTITIONS = 4
 """Partitions of a stream with little traffic."""
 
-_TOKEN = re.compile(r"^[^\s.*>\x00-\x1f]+$")
+_TOKEN = re.compile(r"[^\s.*>\x00-\x1f]+\Z")
+_SUBJECT = re.compile(r"(?:[^\s.*>\x00-\x1f]+\.)*[^\s.*>\x00-\x1f]+\Z")
 _PLACE = re.compile(r"^\{(\w+)\}$")
 
 
@@ -36,29 +37,29 @@ class Stream:
     partition_by: tuple[str, ...] = ()
     max_age: timedelta = timedelta(days=7)
     max_bytes: int = 4 * 1024**3
-    tokens: tuple[str, ...] = field(init=False, default=())
+    tokens: tuple[str, ...] = field(init=False, default=(), compare=False)
+    _fields: tuple[str, ...] = field(init=False, default=(), compare=False, repr=False)
+    _form: str = field(init=False, default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         tokens = tuple(self.pattern.split("."))
         object.__setattr__(self, "tokens", tokens)
+        object.__setattr__(self, "_fields", tuple(match[1] for token in tokens if (match := _PLACE.match(token))))
+        object.__setattr__(self, "_form", ".".join("%s" if _PLACE.match(token) else token for token in tokens))
 
     def fields(self) -> tuple[str, ...]:
         """The names of the tokens that a publisher fills."""
-        return tuple(match[1] for token in self.tokens if (match := _PLACE.match(token)))
+        return self._fields
 
     def subject(self, **values: str) -> str:
         """The subject to publish on. Raises BadToken when a value is no single token."""
-        parts = []
-        for token in self.tokens:
-            match = _PLACE.match(token)
-            if not match:
-                parts.append(token)
-                continue
-            value = values[match[1]]
-            if not _TOKEN.match(value):
-                raise BadToken(f"{match[1]}={value!r} cannot be a subject token: no spaces, dots, * or >")
-            parts.append(value)
-        return ".".join(parts)
+        given = tuple([values[name] for name in self._fields])
+        subject = self._form % given
+        # One look at the whole; only when it fails, at each.
+        if _SUBJECT.match(subject) and subject.count(".") == len(self.tokens) - 1:
+            return subject
+        name, value = next((n, v) for n, v in zip(self._fields, given, strict=True) if not _TOKEN.match(v))
+        raise BadToken(f"{name}={value!r} cannot be a subject token: no spaces, dots, * or >")
 
     def published(self, **fixed: str) -> str:
         """The subscription pattern over published subjects, ``*`` for every token that is not fixed."""
