@@ -22,7 +22,7 @@ log = structlog.get_logger("relevo.lease")
 
 _LEASE = 77
 _MEMBER = 78
-_BEAT = 0.5
+_BEAT = 1.0
 
 _LOCKS = """
     select classid::int, objid::int, pid = pg_backend_pid() from pg_locks

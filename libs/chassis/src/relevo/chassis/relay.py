@@ -35,7 +35,7 @@ log = structlog.get_logger("relevo.relay")
 
 MAX_ROWS = 500
 MAX_BYTES = 8 * 1024 * 1024
-POLL = 1.0
+POLL = 2.0
 """Seconds; only the safety net behind wake and poke."""
 ACK_TIMEOUT = 10.0
 WATCH = 10.0
@@ -90,6 +90,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._stopping = False
         self._foreign: set[int] = set()
+        self._published = 0
 
     @property
     def refused(self) -> dict[str, str]:
@@ -133,6 +134,7 @@ class Relay:
         while True:
             began = time.perf_counter()
             try:
+                self._published = 0
                 drained = await self._once()
                 delay = 0.05
             except (BusError, NatsError, TimeoutError, OSError) as error:
@@ -152,7 +154,7 @@ class Relay:
             if self._stopping and (drained or not self._held):
                 return
             if drained:
-                await asyncio.sleep(pause(0, MAX_ROWS, time.perf_counter() - began))
+                await asyncio.sleep(pause(self._published, MAX_ROWS, time.perf_counter() - began))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(POLL):
                         await self._wake.wait()
@@ -198,6 +200,7 @@ class Relay:
                     published += outcome
             crash_point("relay.after_publish")
             if published:
+                self._published = len(published)
                 await self._record(published)
                 for group in groups.values():
                     telemetry.RELAYED.labels(self._bus.service, group[0].stream.name).inc(len(group))

@@ -35,7 +35,7 @@ _SETTINGS = {
     "min_wal_size": "512MB",
     "max_wal_size": "4GB",  # few checkpoints while inbound is heavy
     "checkpoint_timeout": "15min",
-    "autovacuum_naptime": "15s",  # outbox and positions churn
+    "autovacuum_naptime": "30s",  # outbox and positions churn
     "autovacuum_vacuum_scale_factor": "0.05",
     "timezone": "UTC",
     "log_timezone": "UTC",
