@@ -163,6 +163,7 @@ async def answers(account: Account, began: Any, ended: Any) -> list[Any]:
     return [await account.admin.get("/reports/summary", **period), series, facts]
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(240)
 async def test_projections_read_again_from_the_archive_are_the_same_byte_for_byte(stack: WholeStack) -> None:
     log = Log(stack)

@@ -212,7 +212,6 @@ _SAVE_FACTS = text("""
     on conflict (conversation_id) do update set participant_ids = excluded.participant_ids,
         owner_id = excluded.owner_id, sequence = excluded.sequence
         where f.account_id = excluded.account_id and f.sequence < excluded.sequence
-          and (f.participant_ids, f.owner_id) is distinct from (excluded.participant_ids, excluded.owner_id)
 """)
 
 _WRONG_LOADS = text("""
