@@ -23,6 +23,7 @@ log = structlog.get_logger("relevo.lease")
 _LEASE = 77
 _MEMBER = 78
 _BEAT = 1.0
+"""Seconds between two looks, or a quarter of a lease that is shorter than four of them."""
 
 _LOCKS = """
     select classid::int, objid::int, pid = pg_backend_pid() from pg_locks
@@ -49,6 +50,7 @@ class Leases:
     ) -> None:
         self._dsn = dsn
         self._seconds = seconds
+        self._beat = min(_BEAT, seconds / 4)
         self._take = take
         self._put_down = put_down
         self._service = service
@@ -66,7 +68,7 @@ class Leases:
             except (psycopg.Error, OSError, TimeoutError) as error:
                 log.warning("leases_lost", error=str(error).strip(), held=len(self.held))
                 await self._put_down_all()
-                await asyncio.sleep(_BEAT)
+                await asyncio.sleep(self._beat)
 
     async def stop(self) -> None:
         """Hand everything over, and end ``run``."""
@@ -95,7 +97,7 @@ class Leases:
                 if self._stopping:
                     return
                 try:
-                    async with asyncio.timeout(_BEAT):
+                    async with asyncio.timeout(self._beat):
                         await self._wake.wait()
                 except TimeoutError:
                     continue

@@ -7,6 +7,7 @@ was given the same number.
 
 import ctypes
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -18,9 +19,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relevo.stack.errors import StackError
+from relevo.stack.errors import Exit, StackError
 
 _PR_SET_PDEATHSIG = 1
+_PORTS = range(10_240, 32_768)
+_TRIES = 100
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -162,11 +165,15 @@ def binary(name: str) -> Path:
 
 
 def free_port() -> int:
-    """A loopback TCP port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback TCP port that nobody listens on right now.
+
+    Below those that the system gives to connections by itself: of these any may be taken before a service listens on it.
+    """
+    for _ in range(_TRIES):
+        port = secrets.randbelow(_PORTS.stop - _PORTS.start) + _PORTS.start
+        if port_is_free(port):
+            return port
+    raise StackError(f"no free port was found between {_PORTS.start} and {_PORTS.stop}", code=Exit.FAILED)
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
