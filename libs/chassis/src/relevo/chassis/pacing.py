@@ -1,7 +1,7 @@
 """How long a loop that works in rounds lets more gather before the next."""
 
-_SHARE = 3.0
-_AT_MOST = 0.12
+_SHARE = 1.0
+_AT_MOST = 0.04
 _FEW = 16
 
 
