@@ -136,6 +136,7 @@ async def test_a_careless_broker_is_refused_by_the_process_and_taken_when_told(c
     lines = [json.loads(line) for line in (done.stdout + done.stderr).splitlines() if line.startswith("{")]
     reason = next(line["reason"] for line in lines if line["event"] == "broker_refused")
     assert "sync_interval: always" in reason
+    assert "Traceback" not in done.stdout + done.stderr
     with structlog.testing.capture_logs() as logs:
         await start(ServiceSettings(**settings, allow_unsafe_broker=True))
     assert any(line["event"] == "unsafe_broker" and "sync_interval" in line["reason"] for line in logs)

@@ -146,7 +146,7 @@ class Archive:
             # The parent first, and only for moments: whoever writes into the outbox locks it in this order, too.
             await connection.execute("lock table outbox in access exclusive mode")
             if {lane: last for lane, (_, last) in lanes.items()} != await self._ends(connection, table, lanes):
-                raise DayChanged(f"{table}: rows were opened again or published again meanwhile")
+                raise DayChanged(f"{table}: rows were published again meanwhile")
             for segment in segments:
                 await connection.execute(
                     _ENTER,
@@ -184,10 +184,10 @@ class Archive:
     async def _ends(
         self, connection: _Connection, table: str, lanes: Mapping[tuple[str, int], object]
     ) -> dict[tuple[str, int], int]:
-        """The last sequence of these lanes, by index only; empty when a row waits again."""
+        """The last sequence of these lanes, by index only. Raises DayChanged when a row waits again."""
         waiting = await self._one(connection, f"select exists (select 1 from {table} where stream_seq is null)")
         if waiting[0]:
-            return {(table, -1): 0}
+            raise DayChanged(f"{table}: rows were opened again meanwhile")
         found = {}
         for stream, p in lanes:
             row = await self._one(

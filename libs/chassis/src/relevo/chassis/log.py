@@ -38,9 +38,10 @@ _WAITING = text(
     """
 )
 _SEGMENTS = text(
-    """
+    f"""
     select day, previous_seq, first_seq, name, blocks from segments
-    where stream = :stream and p = :p and last_seq > :after and first_seq < :before order by first_seq limit 4
+    where stream = :stream and p = :p and last_seq > :after and first_seq < :before order by first_seq
+    limit {_AT_ONCE}
     """
 )
 _BROKEN = text(

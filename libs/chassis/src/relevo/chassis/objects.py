@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 
@@ -48,7 +48,7 @@ class Folder:
         with await asyncio.to_thread(unfinished.open, "wb") as file:
             async for chunk in chunks:
                 await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(_sync, file.fileno(), file.flush)
+            await asyncio.to_thread(_sync, file)
         await asyncio.to_thread(_rename, unfinished, path, self._root)
 
     async def get(self, name: str, offset: int, length: int) -> bytes:
@@ -66,10 +66,9 @@ def open_store(url: str) -> ObjectStore:
     return Folder(Path(unquote(parts.path)))
 
 
-def _sync(descriptor: int, flush: object) -> None:
-    if callable(flush):
-        flush()
-    os.fsync(descriptor)
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _rename(unfinished: Path, path: Path, root: Path) -> None:

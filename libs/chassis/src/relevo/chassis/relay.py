@@ -282,11 +282,12 @@ class Relay:
         if size > 1:
             fences[-1]["Nats-Batch-Commit"] = "1"
             pieces = [
-                (row.subject, lines_of(row.headers, fence), row.body) for row, fence in zip(rows, fences, strict=True)
+                (row.subject, lines_of(row.headers, fence), row.body)
+                for row, fence in zip(rows[:-1], fences[:-1], strict=True)
             ]
             await self._bus.wire.publish(pieces[: size // 2])
             crash_point("relay.mid_batch")
-            await self._bus.wire.publish(pieces[size // 2 : -1])
+            await self._bus.wire.publish(pieces[size // 2 :])
         last = rows[-1]
         headers = {**json.loads(last.headers), **fences[-1]}
         reply = await self._bus.nats.request(last.subject, last.body, timeout=ACK_TIMEOUT, headers=headers)

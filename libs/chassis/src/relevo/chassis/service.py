@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -308,6 +309,8 @@ def application(service: Service) -> FastAPI:
         except UnsafeBroker as refusal:
             runtime.log.critical("broker_refused", reason=str(refusal))
             app.state.refused = refusal
+            # The server's traceback would bury the one line that tells what to do.
+            logging.getLogger("uvicorn.error").disabled = True
             raise
         finally:
             await runtime.stop()
