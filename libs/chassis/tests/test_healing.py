@@ -268,6 +268,18 @@ async def test_an_operators_word_is_used_up(servers):
         await chain.judge()
 
 
+async def test_a_stream_that_is_not_quite_empty_is_filled_without_delay(servers):
+    """Other lanes go on after the purge; the broker must not fold by the ids that it lost for two minutes more."""
+    async with chain_on(servers) as chain, chain.running():
+        await chain.send(5)
+        assert await chain.reached("assignment", 5)
+        for p in (1, 2, 3):
+            await chain.admin.request("$JS.API.STREAM.PURGE.EVT_PRESENCE", {"filter": f"evt.presence.{p}.>"})
+        await chain.send(1)
+        await topology.heal(chain.admin, ["EVT_PRESENCE"])
+        await chain.judge()
+
+
 async def test_only_rows_written_since_a_time_are_published_again_when_the_operator_says_so(servers):
     async with chain_on(servers) as chain, chain.running():
         await chain.send(5)

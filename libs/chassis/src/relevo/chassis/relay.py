@@ -136,7 +136,8 @@ class Relay:
             try:
                 self._published = 0
                 drained = await self._once()
-                delay = 0.05
+                if drained or self._published:  # a round that only reconciled says nothing of the next
+                    delay = 0.05
             except (BusError, NatsError, TimeoutError, OSError) as error:
                 telemetry.RELAY_ERRORS.labels(self._bus.service, "").inc()
                 log.warning("relay_again", error=described(error))

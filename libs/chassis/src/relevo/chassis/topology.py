@@ -234,13 +234,12 @@ async def heal(
             done.append(Healed(name, "made", word_of.through))
             continue
         state = answer["state"]
-        if not state["messages"]:
-            # The broker still folds by ids that it no longer holds.
-            await _update(bus, name, {"duplicate_window": _SHORT_WINDOW})
-            if not state["last_seq"]:
-                await bus.request(f"$JS.API.STREAM.PURGE.{name}", {"seq": beyond})
-                state = (await bus.request(f"$JS.API.STREAM.INFO.{name}", {}))["state"]
-            await asyncio.sleep(3 * _SHORT_WINDOW / _SECOND)
+        # The broker still folds by ids that it no longer holds.
+        await _update(bus, name, {"duplicate_window": _SHORT_WINDOW})
+        if not state["last_seq"]:
+            await bus.request(f"$JS.API.STREAM.PURGE.{name}", {"seq": beyond})
+            state = (await bus.request(f"$JS.API.STREAM.INFO.{name}", {}))["state"]
+        await asyncio.sleep(3 * _SHORT_WINDOW / _SECOND)
         word_of = Healing(state["last_seq"], word)
         await _update(bus, name, wanted | {"metadata": word_of.metadata()})
         done.append(Healed(name, "emptied" if not state["messages"] else "partly", word_of.through))

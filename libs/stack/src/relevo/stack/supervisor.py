@@ -22,7 +22,7 @@ import httpx
 import psycopg
 
 from relevo.contracts.routes import ROUTES
-from relevo.stack import databases, wiring
+from relevo.stack import databases, readiness, wiring
 from relevo.stack.edge import Edge
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home, disk_full_is_said
@@ -388,4 +388,9 @@ def _ask_ready(client: httpx.Client, port: int) -> tuple[bool, str]:
         answer = client.get(f"http://127.0.0.1:{port}/readyz")
     except httpx.TransportError as error:
         return False, f"does not answer ({type(error).__name__})"
-    return answer.status_code == 200, answer.text[:500]
+    if answer.status_code == 200:
+        return True, ""
+    try:
+        return False, readiness.told(answer.json()["missing"])
+    except (ValueError, KeyError, TypeError, AttributeError):  # whatever took that port, it is none of ours
+        return False, f"answered {answer.status_code}, which is no readiness of a service"

@@ -296,7 +296,7 @@ def _print_status(document: dict[str, Any]) -> None:
         f"Relevo {document['version']}: {document['phase']} since {document['started']}  {document['url'] or ''}",
         markup=False,
     )
-    names = ("name", "pid", "port", "ready", "restarts", "handled", "lag", "dead letters", "what is missing")
+    names = ("name", "pid", "port", "ready", "restarts", "handled", "lag", "dead letters")
     table = Table(*names, box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     table.columns[0].min_width = max(len(item["name"]) for item in (*document["servers"], *document["services"]))
@@ -307,6 +307,9 @@ def _print_status(document: dict[str, Any]) -> None:
             str(item["port"]),
             "yes" if item["ready"] else "[red]no[/red]",
             *(str(item.get(name, "")) for name in ("restarts", "handled", "lag", "dead_letters")),
-            item.get("missing", ""),
         )
     console.print(table)
+    # Below the table, as long as they are: these lines tell what to do.
+    for item in document["services"]:
+        if item["missing"]:
+            console.print(f"{item['name']} is not ready: {item['missing']}", markup=False)

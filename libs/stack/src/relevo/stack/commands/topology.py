@@ -30,6 +30,8 @@ Replicas = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 
+_FOUND = {"made": "was missing", "emptied": "was empty", "partly": "was emptied in part"}
+
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Compare streams and durables with the catalogue, and make them so.")
@@ -111,7 +113,7 @@ def heal(
         print(json.dumps([asdict(one) for one in healed], indent=1))
         return
     for one in healed:
-        console.print(f"{one.found} {one.name}: may be filled again up to {one.through}", markup=False)
+        console.print(f"{one.name} {_FOUND[one.found]}: its owner may fill it again, up to {one.through}", markup=False)
     if not healed:
         console.print("no stream is missing or empty")
 
