@@ -194,8 +194,8 @@ async def test_replicas_share_partitions_and_a_stopped_one_hands_over(servers, d
 async def test_a_position_moved_by_another_replica_stops_the_batch(servers, dsn):
     """A late replica must do nothing: its batch is rolled back whole, effects and events."""
     async with prepared(servers) as (bus, admin), replica(servers, bus, dsn) as runtime:
-        reader = next(r for r in runtime.readers if r.stream is streams.CMD_PRESENCE)
-        positions, own_move = reader.positions, reader.positions.move
+        positions = runtime.reader.positions
+        own_move = positions.move
 
         async def stolen(tx, runs, known=()):
             # Between the fetch and the transaction another replica has handled the very same events.

@@ -215,13 +215,17 @@ def test_usage_counts_what_a_process_and_its_children_take() -> None:
 def test_queues_and_batches_are_read_as_services_expose_them() -> None:
     telemetry.LAG.labels("bench-a", "EVT_B", "0").set(3)
     telemetry.LAG.labels("bench-a", "EVT_B", "1").set(4)
-    telemetry.BATCH_SIZE.labels("bench-a", "EVT_B").observe(7)
-    telemetry.BATCH_SIZE.labels("bench-a", "EVT_B").observe(2)
-    telemetry.HANDLE_SECONDS.labels("bench-a", "EVT_B").observe(0.5)
+    telemetry.BATCH_SIZE.labels("bench-a").observe(7)
+    telemetry.BATCH_SIZE.labels("bench-a").observe(2)
+    telemetry.HANDLE_SECONDS.labels("bench-a").observe(0.5)
+    telemetry.EVENTS.labels("bench-a", "EVT_B", "handled").inc(9)
+    telemetry.EVENTS.labels("bench-a", "EVT_C", "handled").inc(2)
+    telemetry.EVENTS.labels("bench-a", "EVT_B", "known").inc(4)
     server, thread = start_http_server(0, "127.0.0.1", telemetry.REGISTRY)
     try:
         assert machine.lags([server.server_port])["bench-a ← EVT_B"] == 7
-        assert machine.batched([server.server_port])["bench-a", "EVT_B"] == machine.Batched(2, 9, 0.5)
+        assert machine.handled([server.server_port], "bench-a", "EVT_B") == 9
+        assert machine.batched([server.server_port])["bench-a"] == machine.Batched(2, 9, 0.5)
     finally:
         server.shutdown()
         server.server_close()
@@ -384,9 +388,7 @@ def a_document(**changed: Any) -> dict[str, Any]:
                 {"name": "postgres", "cpu_per_message": 0.001, "cores": 0.5, "rss": 400 * 1024**2, "pss": 90 * 1024**2},
                 {"name": "ingest", "cpu_per_message": 0.001, "cores": 0.5, "rss": 140 * 1024**2, "pss": 90 * 1024**2},
             ],
-            "batches": [
-                {"service": "ingest", "stream": "INBOUND", "count": 9, "mean_events": 40.0, "mean_seconds": 0.02}
-            ],
+            "batches": [{"service": "ingest", "count": 9, "mean_events": 40.0, "mean_seconds": 0.02}],
             "bench_cores": 0.1,
             "other_cores": 0.0,
         }

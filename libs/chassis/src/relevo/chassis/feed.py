@@ -57,13 +57,13 @@ class Feed:
         *,
         positions: Positions,
         arrived: asyncio.Event,
-        refused: dict[int, str],
+        refused: dict[str, str],
         history: History,
     ) -> None:
-        """``arrived`` is set when something waits; ``refused`` tells why not."""
+        """``arrived`` is set when something waits; ``refused`` tells why not, by name."""
+        self.stream = stream
         self.p = p
         self._bus = bus
-        self._stream = stream
         self._positions = positions
         self._arrival = arrived
         self._refused = refused
@@ -79,12 +79,17 @@ class Feed:
         self._checked_until = EPOCH
         self._rewinds = 0
         self._heard = 0.0
-        self._name = ""
+        self._consumer = ""
         self._inbox = ""
         self._generation = 0
 
     def open(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=f"feed-{self._stream.name}-{self.p}")
+        self._task = asyncio.create_task(self._run(), name=f"feed-{self.stream.name}-{self.p}")
+
+    @property
+    def name(self) -> str:
+        """Stream and partition, for people."""
+        return f"{self.stream.name}/{self.p}"
 
     @property
     def live(self) -> bool:
@@ -112,17 +117,17 @@ class Feed:
                 await self._follow()
             except HistoryUnavailable as refusal:
                 log.error(  # noqa: TRY400  (the reason says it all)
-                    "history_unavailable", stream=self._stream.name, partition=self.p, reason=str(refusal)
+                    "history_unavailable", stream=self.stream.name, partition=self.p, reason=str(refusal)
                 )
-                self._refused[self.p] = str(refusal)
+                self._refused[self.name] = str(refusal)
             except StreamRefused as refusal:
                 log.error(  # noqa: TRY400  (the reason says it all)
-                    "partition_refused", stream=self._stream.name, partition=self.p, reason=str(refusal)
+                    "partition_refused", stream=self.stream.name, partition=self.p, reason=str(refusal)
                 )
-                self._refused[self.p] = str(refusal)
+                self._refused[self.name] = str(refusal)
                 delay = 5.0
             except (BusError, NatsError, TimeoutError, OSError, psycopg.Error) as error:
-                log.warning("feed_again", stream=self._stream.name, partition=self.p, error=described(error))
+                log.warning("feed_again", stream=self.stream.name, partition=self.p, error=described(error))
             finally:
                 self.waiting.clear()
             if self._closing.is_set():
@@ -133,9 +138,9 @@ class Feed:
                     await self._closing.wait()
 
     async def _follow(self) -> None:
-        bus, stream = self._bus, self._stream
+        bus, stream = self._bus, self.stream
         try:
-            position = await self._continued(await self._positions.read(self.p))
+            position = await self._continued(await self._positions.read(stream, self.p))
         except NoStream:
             raise StreamRefused(
                 f"the broker has no stream {stream.name}: restore its store, or run `relevo topology heal`, after which "
@@ -143,14 +148,14 @@ class Feed:
             ) from None
         if position is None:
             return
-        self._refused.pop(self.p, None)
+        self._refused.pop(self.name, None)
         self._floor = position.seq
         self._checked_until, self._rewinds = position.checked_until, position.rewinds
         start = await self._fill()
         self._expected, self._outstanding = 1, 0
         self._generation += 1
         generation = self._generation
-        self._name = f"{bus.service}-{self.p}-{new_id()[-12:]}"
+        self._consumer = f"{bus.service}-{self.p}-{new_id()[-12:]}"
         self._inbox = bus.nats.new_inbox()
 
         async def arrived(msg: Delivery) -> None:
@@ -160,7 +165,7 @@ class Feed:
         subscription = await bus.wire.subscribe(self._inbox, arrived)
         try:
             subject = reader_filter(bus.service, stream, self.p)
-            await bus.create_reader(stream, self._name, subject, start_seq=start)
+            await bus.create_reader(stream, self._consumer, subject, start_seq=start)
             if (await bus.stream_state(stream))["first_seq"] > start:
                 return  # it let go of messages meanwhile: they are in the history
             self._heard = time.monotonic()
@@ -176,7 +181,7 @@ class Feed:
             with contextlib.suppress(NatsError, OSError):
                 await bus.wire.unsubscribe(subscription)
             if not bus.stopping:
-                await bus.delete_reader(stream, self._name)
+                await bus.delete_reader(stream, self._consumer)
 
     async def _fill(self) -> int:
         """Have what the stream no longer holds from its owners' logs; answers where in the stream to go on.
@@ -184,12 +189,12 @@ class Feed:
         Raises HistoryUnavailable: without it, nothing after it may be handled.
         """
         while True:
-            first = int((await self._bus.stream_state(self._stream))["first_seq"])
+            first = int((await self._bus.stream_state(self.stream))["first_seq"])
             start = max(self._floor + 1, first)
             if start == self._floor + 1:
                 return start
             filled = 0
-            async for batch in self._history.missing(self._stream, self.p, after=self._floor, before=start):
+            async for batch in self._history.missing(self.stream, self.p, after=self._floor, before=start):
                 while len(self.waiting) >= PULL and self.live:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_ROOM_SECONDS):
@@ -201,8 +206,8 @@ class Feed:
                 self._floor = batch[-1].seq
                 filled += len(batch)
             if filled:
-                log.warning("feed_filled", stream=self._stream.name, partition=self.p, events=filled, through=start - 1)
-            if int((await self._bus.stream_state(self._stream))["first_seq"]) <= start:
+                log.warning("feed_filled", stream=self.stream.name, partition=self.p, events=filled, through=start - 1)
+            if int((await self._bus.stream_state(self.stream))["first_seq"]) <= start:
                 return start
 
     async def _continued(self, position: Position) -> Position | None:
@@ -211,7 +216,7 @@ class Feed:
         A stream that was restored from a copy ends before the position, or holds another message there. Then it is read
         again from a little before the handled message's time, and what was handled is known by its id.
         """
-        bus, stream = self._bus, self._stream
+        bus, stream = self._bus, self.stream
         state = await bus.stream_state(stream)
         if not position.seq or position.seq < state["first_seq"]:
             return position  # what the stream let go of, or lost and holds again further on
@@ -224,6 +229,7 @@ class Feed:
         await bus.delete_reader(stream, name)
         first = await bus.message_at(stream, start) if start else None
         done = await self._positions.rewind(
+            stream,
             self.p,
             position,
             to=start,
@@ -250,7 +256,7 @@ class Feed:
         ask = PULL - self._outstanding
         self._outstanding = PULL
         request = {"batch": ask, "expires": int(EXPIRES * 1e9), "idle_heartbeat": int(HEARTBEAT * 1e9)}
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream.name}.{self._name}"
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream.name}.{self._consumer}"
         await self._bus.nats.publish(subject, json.dumps(request).encode(), reply=self._inbox)
 
     async def _arrived(self, msg: Delivery) -> None:
@@ -262,14 +268,14 @@ class Feed:
         tokens = msg.reply.rsplit(".", 4)
         seq, number, nanoseconds, pending = int(tokens[1]), int(tokens[2]), int(tokens[3]), int(tokens[4])
         if number != self._expected or seq <= self._floor:
-            log.warning("feed_gap", stream=self._stream.name, partition=self.p, expected=self._expected, got=number)
+            log.warning("feed_gap", stream=self.stream.name, partition=self.p, expected=self._expected, got=number)
             self.restart()
             return
         self._expected += 1
         previous, self._floor = self._floor, seq
         self._outstanding -= 1
         self.pending = pending
-        self._wait(Received(self._stream, self.p, msg, seq, previous, nanoseconds))
+        self._wait(Received(self.stream, self.p, msg, seq, previous, nanoseconds))
         if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
             await self._pull()
 
@@ -294,7 +300,7 @@ class Feed:
             if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
                 await self._pull()
             return
-        log.info("feed_status", stream=self._stream.name, partition=self.p, status=status)
+        log.info("feed_status", stream=self.stream.name, partition=self.p, status=status)
         self.restart()
 
 

@@ -72,17 +72,19 @@ _MOVE = text(
     """
     with moved as (
         update position o set seq = n.seq, message_id = n.message_id, at = n.at
-        from unnest(cast(:ps as smallint[]), cast(:olds as bigint[]), cast(:rewinds as int[]), cast(:seqs as bigint[]),
-                    cast(:ids as text[]), cast(:ats as timestamptz[])) as n(p, old, rewinds, seq, message_id, at)
-        where o.stream = :stream and o.p = n.p and o.seq = n.old and o.rewinds = n.rewinds
-        returning o.p
+        from unnest(cast(:streams as text[]), cast(:ps as smallint[]), cast(:olds as bigint[]), cast(:rewinds as int[]),
+                    cast(:seqs as bigint[]), cast(:ids as text[]), cast(:ats as timestamptz[]))
+             as n(stream, p, old, rewinds, seq, message_id, at)
+        where o.stream = n.stream and o.p = n.p and o.seq = n.old and o.rewinds = n.rewinds
+        returning o.stream, o.p
     ), remembered as (
         insert into handled (stream, p, sender, recorded, ids)
-        select :stream, n.p, n.sender, n.recorded, cast(n.ids as uuid[])
-        from unnest(cast(:lane_ps as smallint[]), cast(:lane_senders as text[]), cast(:lane_recorded as timestamptz[]),
-                    cast(:lane_ids as text[])) as n(p, sender, recorded, ids)
+        select n.stream, n.p, n.sender, n.recorded, cast(n.ids as uuid[])
+        from unnest(cast(:lane_streams as text[]), cast(:lane_ps as smallint[]), cast(:lane_senders as text[]),
+                    cast(:lane_recorded as timestamptz[]), cast(:lane_ids as text[]))
+             as n(stream, p, sender, recorded, ids)
     )
-    select p from moved
+    select stream, p from moved
     """
 )
 _REWIND = text(
@@ -95,23 +97,26 @@ _REWIND = text(
 )
 _NEWEST = text(
     """
-    select p, sender, max(recorded) as newest from handled
-    where stream = :stream and p = any(cast(:ps as smallint[])) group by p, sender
+    select h.stream, h.p, h.sender, max(h.recorded) as newest
+    from unnest(cast(:streams as text[]), cast(:ps as smallint[])) as n(stream, p)
+    join handled h on h.stream = n.stream and h.p = n.p group by h.stream, h.p, h.sender
     """
 )
 _KEPT = text(
     """
-    select cast(i.id as text) as id from handled h, unnest(h.ids) as i(id)
-    where h.stream = :stream and h.p = any(cast(:ps as smallint[])) and i.id = any(cast(:ids as uuid[]))
+    select h.stream, cast(i.id as text) as id
+    from unnest(cast(:streams as text[]), cast(:ps as smallint[])) as n(stream, p)
+    join handled h on h.stream = n.stream and h.p = n.p, unnest(h.ids) as i(id)
+    where i.id = any(cast(:ids as uuid[]))
     """
 )
 _PRUNE = text(
     """
     with lane as (
-        select p, sender, max(recorded) as newest from handled where stream = :stream group by p, sender
+        select stream, p, sender, max(recorded) as newest from handled group by stream, p, sender
     )
     delete from handled h using lane
-    where h.stream = :stream and h.p = lane.p and h.sender = lane.sender
+    where h.stream = lane.stream and h.p = lane.p and h.sender = lane.sender
       and h.recorded < lane.newest - cast(:window as interval)
     """
 )
@@ -119,8 +124,19 @@ _PRUNE = text(
 _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
 
 
+Memory = tuple[str, str]
+"""A stream, and 32 hexadecimal digits."""
+
+
 class PositionMoved(Exception):
-    """Somebody else handled these events: this replica's lease is gone, or it reads from an old place."""
+    """Somebody else handled these events: this replica's lease is gone, or it reads from an old place.
+
+    ``partitions`` are those (stream, partition) whose position was another than the batch was read under.
+    """
+
+    def __init__(self, partitions: Collection[tuple[str, int]]) -> None:
+        super().__init__(", ".join(f"{stream}/{p}" for stream, p in sorted(partitions)))
+        self.partitions = partitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,69 +155,67 @@ class Position:
 
 
 class Positions:
-    """The positions of one service in one stream."""
+    """The positions of one service, in all streams that it reads."""
 
-    def __init__(self, database: Database, stream: Stream) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._stream = stream
 
-    async def make(self) -> None:
-        """Make the rows that are missing."""
-        await self._database.single(_MAKE, {"stream": self._stream.name, "count": self._stream.partitions})
+    async def make(self, stream: Stream) -> None:
+        """Make the rows of a stream that are missing."""
+        await self._database.single(_MAKE, {"stream": stream.name, "count": stream.partitions})
 
-    async def read(self, p: int) -> Position:
-        row = (await self._database.single(_READ, {"stream": self._stream.name, "p": p})).one()
+    async def read(self, stream: Stream, p: int) -> Position:
+        row = (await self._database.single(_READ, {"stream": stream.name, "p": p})).one()
         return Position(row.seq, row.message_id, row.at, row.checked_until, row.rewinds)
 
-    async def move(self, tx: Tx, runs: Sequence[Sequence[Received]], known: Collection[str] = ()) -> None:
+    async def move(self, tx: Tx, runs: Sequence[Sequence[Received]], known: Collection[Memory] = ()) -> None:
         """Compare and set the positions of the partitions that ``runs`` come from, and keep the ids of what is new.
 
         Each run is of one partition, in order, from just after the position that it was read under. Raises PositionMoved;
         then the transaction must not commit.
         """
-        lanes = self._lanes(event for events in runs for event in events if not known or memory_id(event) not in known)
+        lanes = _lanes(event for events in runs for event in events if not known or memory(event) not in known)
         moved = await tx.execute(
             _MOVE,
             {
-                "stream": self._stream.name,
+                "streams": [events[0].stream.name for events in runs],
                 "ps": [events[0].partition for events in runs],
                 "olds": [events[0].previous for events in runs],
                 "rewinds": [events[0].rewinds for events in runs],
                 "seqs": [events[-1].seq for events in runs],
                 "ids": [events[-1].message_id for events in runs],
                 "ats": [events[-1].time for events in runs],
-                "lane_ps": [p for p, _ in lanes],
-                "lane_senders": [sender for _, sender in lanes],
-                "lane_recorded": [max(event.recorded for event in events) for events in lanes.values()],
-                "lane_ids": ["{" + ",".join(map(memory_id, events)) + "}" for events in lanes.values()],
+                "lane_streams": [stream for stream, _, _ in lanes],
+                "lane_ps": [p for _, p, _ in lanes],
+                "lane_senders": [sender for _, _, sender in lanes],
+                "lane_recorded": [_newest(events) for events in lanes.values()],
+                "lane_ids": ["{" + ",".join(memory(event)[1] for event in events) + "}" for events in lanes.values()],
             },
         )
         if len(moved) != len(runs):
-            raise PositionMoved(self._stream.name)
+            asked = {(events[0].stream.name, events[0].partition) for events in runs}
+            raise PositionMoved(asked - {(row.stream, row.p) for row in moved})
 
-    async def known(self, tx: Tx, events: Sequence[Received]) -> frozenset[str]:
-        """The memory ids of those events that were handled already, at whatever sequence they came then."""
-        ps = sorted({event.partition for event in events})
-        lanes = await tx.execute(_NEWEST, {"stream": self._stream.name, "ps": ps})
-        floor = {(row.p, row.sender): row.newest - WINDOW for row in lanes}
-        found: set[str] = set()
-        unsure: list[str] = []
+    async def known(self, tx: Tx, events: Sequence[Received]) -> frozenset[Memory]:
+        """Those events that were handled already, at whatever sequence they came then."""
+        partitions = sorted({(event.stream.name, event.partition) for event in events})
+        where = {"streams": [stream for stream, _ in partitions], "ps": [p for _, p in partitions]}
+        floor = {(row.stream, row.p, row.sender): row.newest - WINDOW for row in await tx.execute(_NEWEST, where)}
+        found: set[Memory] = set()
+        unsure: list[Memory] = []
         for event in events:
-            limit = None if self._stream is INBOUND else floor.get((event.partition, self._sender(event)))
+            limit = None if event.stream is INBOUND else floor.get(_lane(event))
             if limit is not None and event.recorded < limit:
-                found.add(memory_id(event))
+                found.add(memory(event))
             else:
-                unsure.append(memory_id(event))
+                unsure.append(memory(event))
         if unsure:
-            kept = {
-                row.id.replace("-", "")
-                for row in await tx.execute(_KEPT, {"stream": self._stream.name, "ps": ps, "ids": unsure})
-            }
-            found.update(id_ for id_ in unsure if id_.replace("-", "") in kept)
+            kept = await tx.execute(_KEPT, where | {"ids": [id_ for _, id_ in unsure]})
+            found.update({(row.stream, row.id.replace("-", "")) for row in kept}.intersection(unsure))
         return frozenset(found)
 
     async def rewind(
-        self, p: int, position: Position, *, to: int, message_id: str, at: datetime, until: datetime
+        self, stream: Stream, p: int, position: Position, *, to: int, message_id: str, at: datetime, until: datetime
     ) -> bool:
         """Go back from ``position`` to behind the message ``to``; what was stored ``until`` then is checked before it is handled.
 
@@ -210,7 +224,7 @@ class Positions:
         result = await self._database.single(
             _REWIND,
             {
-                "stream": self._stream.name,
+                "stream": stream.name,
                 "p": p,
                 "old": position.seq,
                 "rewinds": position.rewinds,
@@ -224,40 +238,48 @@ class Positions:
 
     async def prune(self) -> None:
         """Forget the ids that are older than WINDOW in their lane; the newest of a lane stay, however old."""
-        await self._database.single(_PRUNE, {"stream": self._stream.name, "window": WINDOW})
-
-    def _lanes(self, events: Iterable[Received]) -> dict[tuple[int, str], list[Received]]:
-        found: dict[tuple[int, str], list[Received]] = {}
-        for event in events:
-            found.setdefault((event.partition, self._sender(event)), []).append(event)
-        return found
-
-    def _sender(self, event: Received) -> str:
-        """Who else than one service fills the partition: only requests have several senders."""
-        if not self._stream.name.startswith("CMD_"):
-            return ""
-        tokens = event.subject.split(".")
-        return tokens[3] if len(tokens) > 3 else ""
+        await self._database.single(_PRUNE, {"window": WINDOW})
 
 
-def unhandled(events: Sequence[Received], known: Collection[str]) -> list[Received]:
+def _lanes(events: Iterable[Received]) -> dict[tuple[str, int, str], list[Received]]:
+    found: dict[tuple[str, int, str], list[Received]] = {}
+    for event in events:
+        found.setdefault(_lane(event), []).append(event)
+    return found
+
+
+def _newest(events: Sequence[Received]) -> datetime:
+    """When the newest of a lane's events was recorded, or a transaction's length earlier: the last one, unless some came again."""
+    return max(event.recorded for event in events) if any(e.doubtful for e in events) else events[-1].recorded
+
+
+def _lane(event: Received) -> tuple[str, int, str]:
+    """The partition, and who else than one service fills it: only requests have several senders."""
+    stream = event.stream.name
+    if not stream.startswith("CMD_"):
+        return stream, event.partition, ""
+    tokens = event.subject.split(".")
+    return stream, event.partition, tokens[3] if len(tokens) > 3 else ""
+
+
+def unhandled(events: Sequence[Received], known: Collection[Memory]) -> list[Received]:
     """The events whose effects are still to come: none that is known, and none twice.
 
     One batch may hold an event from its owner's log and once more from the stream that was filled again.
     """
     found = []
-    here: set[str] = set()
+    here: set[Memory] = set()
     for event in events:
-        id_ = memory_id(event)
-        if id_ not in known and not (event.doubtful and id_ in here):
+        remembered = memory(event)
+        if remembered not in known and not (event.doubtful and remembered in here):
             found.append(event)
-        here.add(id_)
+        here.add(remembered)
     return found
 
 
-def memory_id(event: Received) -> str:
-    """The message's id as the memory has it: a UUID; of an id that is none, a digest."""
+def memory(event: Received) -> Memory:
+    """What is remembered of an event: its stream, since senders choose ids, and its id's digits; of an id that is no UUID, a digest's."""
     id_ = event.message_id
-    return (
-        id_ if _UUID.fullmatch(id_) else md5(id_.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
-    )
+    if _UUID.fullmatch(id_):
+        return event.stream.name, id_.replace("-", "")
+    return event.stream.name, md5(id_.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()

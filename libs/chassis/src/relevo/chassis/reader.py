@@ -10,7 +10,8 @@ Each held partition has a feed; a batch is whatever waits in all of them.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -47,78 +48,109 @@ class Consumer:
     handler: Handler
 
 
-class StreamReader:
-    """Reads one stream for one service: the held partitions feed one worker, which handles what waits as one batch."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A stream that is read: its handlers, and the types that they are given; None: whatever comes."""
+
+    stream: Stream
+    handlers: tuple[Handler, ...]
+    types: frozenset[str] | None
+
+    def wanted(self, events: Sequence[Received]) -> list[Received]:
+        """Those of its events that are for the handlers. Raises MalformedEnvelope."""
+        mine = [event for event in events if event.stream is self.stream]
+        if self.types is None:
+            return mine
+        return [event for event in mine if event.type in self.types or (not event.type and event.readable)]
+
+
+Batch = list[tuple[Feed, list[Received]]]
+
+
+class Reader:
+    """Reads all streams of one service: the held partitions feed one worker, which handles what waits as one batch.
+
+    One worker for all streams, as a transaction costs the same whatever is in it: a service that reads four streams would
+    make four of them where one does. Streams are handled in the order of ``handlers``.
+    """
 
     def __init__(
-        self, bus: Bus, database: Database, stream: Stream, handlers: Sequence[Handler], history: History
+        self, bus: Bus, database: Database, handlers: Mapping[Stream, Sequence[Handler]], history: History
     ) -> None:
         self.bus = bus
         self.database = database
-        self.stream = stream
+        self.positions = Positions(database)
+        self.refused: dict[str, str] = {}
         self._history = history
-        self.arrived = asyncio.Event()
-        self.positions = Positions(database, stream)
-        self.refused: dict[int, str] = {}
-        self._handlers = tuple(handlers)
-        wanted = read_by(bus.service)[stream]
-        self._wanted = None if stream is streams.INBOUND else {message.name for message in wanted}
-        self._feeds: dict[int, Feed] = {}
+        self._arrived = asyncio.Event()
+        self._sources = [
+            _Source(
+                stream,
+                tuple(found),
+                None
+                if stream is streams.INBOUND
+                else frozenset(message.name for message in read_by(bus.service)[stream]),
+            )
+            for stream, found in handlers.items()
+        ]
+        self._feeds: dict[int, list[Feed]] = {}
         self._turn = asyncio.Lock()
         self._stopping = False
 
     async def prepare(self) -> None:
         """Make the position rows that are missing."""
-        await self.positions.make()
+        for source in self._sources:
+            await self.positions.make(source.stream)
 
     def take(self, p: int) -> None:
-        """Begin to work a partition."""
-        if p < self.stream.partitions:
-            self._feeds[p] = feed = Feed(
+        """Begin to work a partition of all streams."""
+        self._feeds[p] = [
+            Feed(
                 self.bus,
-                self.stream,
+                source.stream,
                 p,
                 positions=self.positions,
-                arrived=self.arrived,
+                arrived=self._arrived,
                 refused=self.refused,
                 history=self._history,
             )
+            for source in self._sources
+            if p < source.stream.partitions
+        ]
+        for feed in self._feeds[p]:
             feed.open()
 
     async def put_down(self, p: int) -> None:
         """Stop working a partition; returns when its last batch has ended (bounded: the position guards the rest)."""
-        feed = self._feeds.pop(p, None)
-        if feed is None:
-            return
-        await feed.close()
+        await asyncio.gather(*(feed.close() for feed in self._feeds.pop(p, [])))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.5), self._turn:
                 pass
 
     def restart(self) -> None:
         """After a reconnection: every consumer may be gone."""
-        for feed in self._feeds.values():
+        for feed in self._held():
             feed.restart()
 
     def stop(self) -> None:
         self._stopping = True
-        self.arrived.set()
+        self._arrived.set()
 
     def measure(self) -> None:
         """Refresh the lag gauges of the held partitions."""
-        for p, feed in self._feeds.items():
-            telemetry.LAG.labels(self.bus.service, self.stream.name, str(p)).set(feed.pending + len(feed.waiting))
+        for feed in self._held():
+            telemetry.LAG.labels(self.bus.service, feed.stream.name, str(feed.p)).set(feed.pending + len(feed.waiting))
 
     @property
     def backlog(self) -> int:
-        """How many messages are known to wait, here and in the stream."""
-        return sum(feed.pending + len(feed.waiting) for feed in self._feeds.values())
+        """How many messages are known to wait, here and in the streams."""
+        return sum(feed.pending + len(feed.waiting) for feed in self._held())
 
     async def run(self) -> None:
         """Handle batches until stopped."""
         while not self._stopping:
-            await self.arrived.wait()
-            self.arrived.clear()
+            await self._arrived.wait()
+            self._arrived.clear()
             while not self._stopping and (batch := self._gather()):
                 began = time.perf_counter()
                 async with self._turn:
@@ -128,15 +160,18 @@ class StreamReader:
                 size = sum(len(events) for _, events in batch)
                 await asyncio.sleep(pause(size, MAX_BATCH, time.perf_counter() - began))
 
-    def _gather(self) -> list[tuple[Feed, list[Received]]]:
+    def _held(self) -> list[Feed]:
+        return [feed for feeds in self._feeds.values() for feed in feeds]
+
+    def _gather(self) -> Batch:
         """A fair share of what waits in every held partition, MAX_BATCH at most."""
-        ready = [feed for feed in self._feeds.values() if feed.waiting and feed.live]
+        ready = [feed for feed in self._held() if feed.waiting and feed.live]
         if not ready:
             return []
         share = max(MAX_BATCH // len(ready), 1)
         return [(feed, [feed.waiting.popleft() for _ in range(min(share, len(feed.waiting)))]) for feed in ready]
 
-    async def _handle(self, batch: list[tuple[Feed, list[Received]]]) -> None:
+    async def _handle(self, batch: Batch) -> None:
         """Handle a batch; on an error that is its own, partition by partition, then event by event."""
         delay = 0.05
         attempts = 0
@@ -150,14 +185,15 @@ class StreamReader:
             try:
                 await self._transaction(batch)
                 return
-            except PositionMoved:
-                telemetry.CAS_LOST.labels(self.bus.service, self.stream.name).inc()
+            except PositionMoved as moved:
                 for feed, _ in batch:
-                    feed.restart()
-                return
+                    if (feed.stream.name, feed.p) in moved.partitions:
+                        telemetry.CAS_LOST.labels(self.bus.service, feed.stream.name).inc()
+                        feed.restart()
+                continue  # with what is left of the batch
             except Exception as error:  # noqa: BLE001  (whatever a handler raises must not stop the line)
                 if is_transient(error):
-                    log.warning("batch_again", stream=self.stream.name, error=described(error))
+                    log.warning("batch_again", error=described(error))
                 elif len(batch) > 1:
                     for one in batch:
                         await self._handle([one])
@@ -173,7 +209,7 @@ class StreamReader:
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
 
-    async def _transaction(self, batch: list[tuple[Feed, list[Received]]]) -> None:
+    async def _transaction(self, batch: Batch) -> None:
         started = time.perf_counter()
         received = [event for _, events in batch for event in events]
         doubtful = [event for event in received if event.doubtful]
@@ -184,21 +220,19 @@ class StreamReader:
             await self.positions.move(tx, [events for _, events in batch], known)
             crash_point("reader.after_position")
             fresh = unhandled(received, known) if doubtful else received
-            wanted = (
-                fresh
-                if self._wanted is None
-                else [e for e in fresh if e.type in self._wanted or (not e.type and e.readable)]
-            )
-            if wanted:
-                for handler in self._handlers:
-                    await handler(wanted, tx)
+            for source in self._sources:
+                if wanted := source.wanted(fresh):
+                    for handler in source.handlers:
+                        await handler(wanted, tx)
             crash_point("reader.after_handler")
         crash_point("reader.after_commit")
-        telemetry.EVENTS.labels(self.bus.service, self.stream.name, "handled").inc(len(fresh))
-        if doubtful:
-            telemetry.EVENTS.labels(self.bus.service, self.stream.name, "known").inc(len(received) - len(fresh))
-        telemetry.BATCH_SIZE.labels(self.bus.service, self.stream.name).observe(len(received))
-        telemetry.HANDLE_SECONDS.labels(self.bus.service, self.stream.name).observe(time.perf_counter() - started)
+        came, handled = (Counter(event.stream.name for event in events) for events in (received, fresh))
+        for stream, count in came.items():
+            telemetry.EVENTS.labels(self.bus.service, stream, "handled").inc(handled[stream])
+            if known_here := count - handled[stream]:
+                telemetry.EVENTS.labels(self.bus.service, stream, "known").inc(known_here)
+        telemetry.BATCH_SIZE.labels(self.bus.service).observe(len(received))
+        telemetry.HANDLE_SECONDS.labels(self.bus.service).observe(time.perf_counter() - started)
 
     async def _give_up(self, feed: Feed, events: list[Received], error: Exception, attempts: int) -> None:
         """Put one event aside and move on. Tried again for as long as the database is away."""
@@ -206,42 +240,39 @@ class StreamReader:
         reason = "envelope" if isinstance(error, MalformedEnvelope) else "decode" if _is_decoding(error) else "handler"
         log.error(
             "dead_letter",
-            stream=self.stream.name,
+            stream=feed.stream.name,
             seq=event.seq,
             type=event.type,
             reason=reason,
             error=described(error),
         )
-        telemetry.DEAD_LETTERS.labels(self.bus.service, self.stream.name).inc()
+        telemetry.DEAD_LETTERS.labels(self.bus.service, feed.stream.name).inc()
         tokens = event.subject.split(".")
         account = event.headers.get("relevo-account", "") or (tokens[2] if len(tokens) > 2 else "")
-
-        async def set_aside(_: Sequence[Received], tx: Tx) -> None:
-            await dead_letters.keep(
-                tx,
-                stream=self.stream.name,
-                p=feed.p,
-                seq=event.seq,
-                subject=event.subject,
-                headers=event.headers,
-                body=event.body,
-                account=account,
-                reason=reason,
-                error=described(error),
-                attempts=attempts,
-            )
 
         while feed.live and not self._stopping:
             try:
                 async with self.database.begin() as tx:
                     await self.positions.move(tx, [events])
-                    await set_aside(events, tx)
+                    await dead_letters.keep(
+                        tx,
+                        stream=feed.stream.name,
+                        p=feed.p,
+                        seq=event.seq,
+                        subject=event.subject,
+                        headers=event.headers,
+                        body=event.body,
+                        account=account,
+                        reason=reason,
+                        error=described(error),
+                        attempts=attempts,
+                    )
                 return
             except PositionMoved:
                 feed.restart()
                 return
             except Exception as again:  # noqa: BLE001  (nothing but the database can be at fault here)
-                log.warning("dead_letter_again", stream=self.stream.name, error=described(again))
+                log.warning("dead_letter_again", stream=feed.stream.name, error=described(again))
                 await asyncio.sleep(0.5)
 
 

@@ -24,7 +24,7 @@ from relevo.chassis.history import History, HistoryServer
 from relevo.chassis.lease import Leases
 from relevo.chassis.log import Log
 from relevo.chassis.projection import Projection
-from relevo.chassis.reader import Consumer, Handler, StreamReader
+from relevo.chassis.reader import Consumer, Handler, Reader
 from relevo.chassis.relay import Relay
 from relevo.chassis.settings import ServiceSettings
 from relevo.chassis.timers import Handler as TimerHandler
@@ -87,10 +87,7 @@ class Runtime:
         self.history = History(self.bus, owned)
         self._teller = HistoryServer(self.bus, owned)
         self.relay = Relay(self.bus, self.database)
-        self.readers = [
-            StreamReader(self.bus, self.database, stream, handlers, self.history)
-            for stream, handlers in self._handlers().items()
-        ]
+        self.reader = Reader(self.bus, self.database, self._handlers(), self.history)
         self.leases = Leases(
             settings.database_url,
             seconds=settings.partition_lease_seconds,
@@ -138,12 +135,11 @@ class Runtime:
         self.relay.wake(partitions)
 
     async def _take(self, p: int) -> None:
-        for reader in self.readers:
-            reader.take(p)
+        self.reader.take(p)
         await self.relay.take(p)
 
     async def _put_down(self, p: int) -> None:
-        await asyncio.gather(*(reader.put_down(p) for reader in self.readers), self.relay.put_down(p))
+        await asyncio.gather(self.reader.put_down(p), self.relay.put_down(p))
 
     def missing(self) -> dict[str, str]:
         """What keeps this process from being ready, by name; empty when it is."""
@@ -154,29 +150,23 @@ class Runtime:
             found["bus"] = "not connected"
         if self.stopping.is_set():
             found["stop"] = "draining"
-        for reader in self.readers:
-            for p, reason in reader.refused.items():
-                found[f"{reader.stream.name}/{p}"] = reason
-        found.update(self.relay.refused)
-        return found
+        return found | self.reader.refused | self.relay.refused
 
     async def start(self) -> None:
-        """Bring everything up: database, bus, then readers, relay and workers."""
+        """Bring everything up: database, bus, then reader, relay and workers."""
         await self.bus.connect()
         await broker.check(self.bus, self.settings, self._streams())
         async with self.database.begin() as tx:
             await outbox.ensure_days(tx)
         await self._teller.start()
-        for reader in self.readers:
-            await reader.prepare()
+        await self.reader.prepare()
         if self.service.setup:
             await self.service.setup(self)
         if self.service.subscribers:
             self.service.subscribers(self.broker, self)
             await self.broker.start()
-        for reader in self.readers:
-            self.bus.on_reconnect(reader.restart)
-            self._spawn(reader.run(), f"reader {reader.stream.name}")
+        self.bus.on_reconnect(self.reader.restart)
+        self._spawn(self.reader.run(), "reader")
         self.bus.on_reconnect(self.relay.restart)
         self._spawn(self.relay.run(), "relay")
         self._spawn(self.leases.run(), "leases")
@@ -194,8 +184,7 @@ class Runtime:
     async def stop(self) -> None:
         """Drain: finish what is under way, hand the partitions over, publish what was committed, close."""
         self.stopping.set()
-        for reader in self.readers:
-            reader.stop()
+        self.reader.stop()
         workers = [task for task in self._tasks if task.get_name().startswith(("worker ", "timers", "maintenance"))]
         for task in workers:
             task.cancel()
@@ -242,12 +231,10 @@ class Runtime:
         while True:
             await asyncio.sleep(_MEASURE)
             try:
-                for reader in self.readers:
-                    reader.measure()
+                self.reader.measure()
                 await self.relay.measure()
                 if loop.time() >= next_prune:
-                    for reader in self.readers:
-                        await reader.positions.prune()
+                    await self.reader.positions.prune()
                     next_prune = loop.time() + _MINUTE
                 if loop.time() >= next_days:
                     async with self.database.begin() as tx:
@@ -277,11 +264,11 @@ class Runtime:
             await asyncio.sleep(settings.archive_every_seconds)
 
     async def idle(self, seconds: float = 10.0) -> bool:
-        """Wait until nothing is known to wait in readers and outbox; tells whether that came."""
+        """Wait until nothing is known to wait in reader and outbox; tells whether that came."""
 
         async def quiet() -> bool:
             pending = (await self.database.single(outbox.ANY_WAITING)).scalar_one()
-            return not pending and all(reader.backlog == 0 for reader in self.readers)
+            return not pending and not self.reader.backlog
 
         return await until(quiet, seconds)
 

@@ -29,15 +29,15 @@ EVENTS: Final = Counter(
 )
 BATCH_SIZE: Final = Histogram(
     "relevo_batch_events",
-    "Events of one handled batch.",
-    ("service", "stream"),
+    "Events of one handled batch, of all streams that the service reads.",
+    ("service",),
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
     registry=REGISTRY,
 )
 HANDLE_SECONDS: Final = Histogram(
     "relevo_handle_seconds",
     "From the first statement of a batch's transaction to its commit.",
-    ("service", "stream"),
+    ("service",),
     buckets=_SECONDS,
     registry=REGISTRY,
 )

@@ -133,26 +133,24 @@ def shares_of(pids: Mapping[str, int]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Batched:
-    """How much a service has read of a stream since it began, its replicas together."""
+    """How much a service has read since it began, its replicas together."""
 
     batches: int = 0
     events: int = 0
     seconds: float = 0.0
 
 
-_BATCH_LINE = re.compile(
-    r'^relevo_(batch_events|handle_seconds)_(count|sum)\{service="([^"]+)",stream="([^"]+)"\} (\S+)$', re.MULTILINE
-)
+_BATCH_LINE = re.compile(r'^relevo_(batch_events|handle_seconds)_(count|sum)\{service="([^"]+)"\} (\S+)$', re.MULTILINE)
 
 
-def batched(ports: Iterable[int]) -> dict[tuple[str, str], Batched]:
-    """Service and stream to what was read so far, from the metrics of the services at these ports."""
-    found: dict[tuple[str, str], Batched] = {}
+def batched(ports: Iterable[int]) -> dict[str, Batched]:
+    """Service to what it read so far, from the metrics of the services at these ports."""
+    found: dict[str, Batched] = {}
     with httpx.Client(timeout=5, trust_env=False) as client:
         for port in ports:
             answer = client.get(f"http://127.0.0.1:{port}/metrics").text
-            for histogram, kind, service, stream, value in _BATCH_LINE.findall(answer):
-                old = found.get((service, stream), Batched())
+            for histogram, kind, service, value in _BATCH_LINE.findall(answer):
+                old = found.get(service, Batched())
                 number = float(value)
                 if histogram == "handle_seconds":
                     new = replace(old, seconds=old.seconds + number) if kind == "sum" else old
@@ -160,8 +158,23 @@ def batched(ports: Iterable[int]) -> dict[tuple[str, str], Batched]:
                     new = replace(old, batches=old.batches + int(number))
                 else:
                     new = replace(old, events=old.events + int(number))
-                found[service, stream] = new
+                found[service] = new
     return found
+
+
+_HANDLED_LINE = re.compile(
+    r'^relevo_events_total\{outcome="handled",service="([^"]+)",stream="([^"]+)"\} (\S+)$', re.MULTILINE
+)
+
+
+def handled(ports: Iterable[int], service: str, stream: str) -> int:
+    """How many events of a stream a service has handled since it began, its replicas together."""
+    found = 0.0
+    with httpx.Client(timeout=5, trust_env=False) as client:
+        for port in ports:
+            answer = client.get(f"http://127.0.0.1:{port}/metrics").text
+            found += sum(float(value) for *whose, value in _HANDLED_LINE.findall(answer) if whose == [service, stream])
+    return int(found)
 
 
 _LAG_LINE = re.compile(

@@ -257,13 +257,13 @@ def _sums(costs: Iterable[dict[str, Any]]) -> _Row:
 
 
 def _batches(document: dict[str, Any]) -> Section:
-    s1 = {(one["service"], one["stream"]): one for one in document["s1"]["batches"]}
+    s1 = {one["service"]: one for one in document["s1"]["batches"]}
     rows = []
     for one in document["mix"]["batches"]:
-        other = s1.get((one["service"], one["stream"]))
+        other = s1.get(one["service"])
         rows.append(
             (
-                f"{one['service']} ← {one['stream']}",
+                one["service"],
                 f"{one['count']:,}",
                 f"{one['mean_events']:.1f}",
                 f"{one['mean_seconds'] * 1000:.1f}",
@@ -274,7 +274,7 @@ def _batches(document: dict[str, Any]) -> Section:
     return Section(
         "Batches",
         "How many events a service handled in one transaction, and how long that took, at the sustained rate.",
-        ("reader", "mix: batches", "events in one", "ms", "S1: events in one", "ms"),
+        ("service", "mix: batches", "events in one", "ms", "S1: events in one", "ms"),
         tuple(rows),
     )
 

@@ -64,10 +64,9 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """How a service read a stream during a run: batches handled, events in one, and the seconds of one's transaction."""
+    """How a service read during a run: batches handled, events in one, and the seconds of one's transaction."""
 
     service: str
-    stream: str
     count: int
     mean_events: float
     mean_seconds: float

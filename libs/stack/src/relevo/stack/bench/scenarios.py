@@ -183,11 +183,11 @@ async def again(session: Session, mix: Sustained) -> Again:
     run = await driver.run("mix", mix.rate / 2, plan.scenario_seconds, to_the_end=True, keep=True)
     tables = (("conversation", "messages"), ("conversation", "conversations"), ("reporting", "facts"))
     before = {table: _count(session, service, table) for service, table in tables}
-    handled = _inbound_handled(session)
+    handled = machine.handled(session.place.ports, "ingest", "INBOUND")
     began = time.monotonic()
     sent, _ = await driver.repeat(mix.rate * 2)
     end = time.monotonic() + _PATIENCE
-    while _inbound_handled(session) - handled < sent["sent"]:
+    while machine.handled(session.place.ports, "ingest", "INBOUND") - handled < sent["sent"]:
         if time.monotonic() > end:
             raise StackError("what was sent again is not all read by ingest", code=Exit.FAILED)
         await asyncio.sleep(_LOOK_SECONDS)
@@ -197,11 +197,6 @@ async def again(session: Session, mix: Sustained) -> Again:
     new = {table: _count(session, service, table) - before[table] for service, table in tables}
     session.note(f"S6: {run.sent:,} sent again in {seconds:.1f} s, new rows {sum(new.values())}")
     return Again(sent["sent"], seconds, sent["sent"] / seconds, sum(after["counts"].values()), new)
-
-
-def _inbound_handled(session: Session) -> int:
-    read = machine.batched(session.place.ports)
-    return read["ingest", "INBOUND"].events if ("ingest", "INBOUND") in read else 0
 
 
 def _count(session: Session, service: str, table: str) -> int:

@@ -200,17 +200,17 @@ def costs(
     return sorted(found, key=lambda cost: -cost.cpu_per_message)
 
 
-def batches_of(before: Mapping[tuple[str, str], Batched], after: Mapping[tuple[str, str], Batched]) -> list[Batches]:
-    """The mean batch of each service and stream between two looks, the most events first."""
+def batches_of(before: Mapping[str, Batched], after: Mapping[str, Batched]) -> list[Batches]:
+    """The mean batch of each service between two looks, the most events first."""
     found = []
-    for key, now in after.items():
-        then = before.get(key, Batched())
+    for service, now in after.items():
+        then = before.get(service, Batched())
         count = now.batches - then.batches
         if count > 0:
             found.append(
                 (
                     now.events - then.events,
-                    Batches(*key, count, (now.events - then.events) / count, (now.seconds - then.seconds) / count),
+                    Batches(service, count, (now.events - then.events) / count, (now.seconds - then.seconds) / count),
                 )
             )
     return [one for _, one in sorted(found, key=lambda item: -item[0])]
