@@ -140,14 +140,16 @@ async def test_a_service_reads_its_own_streams_and_changes_none(service: str, bu
     for verb in ("CREATE", "UPDATE", "DELETE", "PURGE", "SNAPSHOT", "RESTORE", "MSG.DELETE"):
         forbidden += [f"$JS.API.STREAM.{verb}.{s.name}" for s in STREAMS]
     forbidden += ["$JS.API.STREAM.NAMES", "$JS.API.ACCOUNT.PURGE.x", "$SYS.REQ.SERVER.PING"]
+    forbidden += [f"load.{name}" for name in SERVICES if name != service]
     other = SERVICES[SERVICES.index(service) - 1]
     async with user(bus, service, service_grants(service)) as me:
         assert [s for s, may in (await me.may_publish(forbidden)).items() if may] == []
         allowed = [f"$JS.API.STREAM.INFO.{name}" for name in looks]
         assert set((await me.may_publish(allowed)).values()) == {True}
         deaf = [">", "evt.>", "inbound.>", "$JS.>", f"{inbox_prefix(other)}.>", "_INBOX.>", f"poke.{other}"]
+        deaf += ["load.*", f"load.{other}"] if service != "ingest" else []
         assert [s for s, may in (await me.may_subscribe(deaf)).items() if may] == []
-        hears = [f"{inbox_prefix(service)}.x", f"poke.{service}"]
+        hears = [f"{inbox_prefix(service)}.x", f"poke.{service}", *(["load.*"] if service == "ingest" else [])]
         assert set((await me.may_subscribe(hears)).values()) == {True}
 
 

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
+from nats.aio.msg import Msg
 from sqlalchemy import text
 
 from relevo.chassis import Consumer, Received, Service, Tx, topology
 from relevo.chassis.bus import until
 from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables
+from relevo.chassis.pressure import EVERY
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import ServiceSettings
 from relevo.chassis.testing import Admin, admin_of
@@ -19,7 +21,7 @@ from relevo.contracts import streams
 from relevo.contracts.base import new_id, now
 from relevo.contracts.catalogue import lane_filter
 from relevo.contracts.envelope import MESSAGE_ID
-from relevo.contracts.grants import service_grants
+from relevo.contracts.grants import load_subject, service_grants
 from relevo.contracts.partition import partition
 from relevo.contracts.presence import AgentStatus, Heartbeat, StatusChanged
 
@@ -290,6 +292,44 @@ async def test_a_foreign_message_in_our_lane_is_refused(servers, dsn):
 
         assert await until(refused, 10)
         assert "never wrote" in next(iter(runtime.relay.refused.values()))
+
+
+async def test_a_service_tells_how_long_events_wait_while_they_do(servers, dsn):
+    told: list[float] = []
+    free = asyncio.Event()
+
+    async def stuck(batch: Sequence[Received], tx: Tx) -> None:
+        await free.wait()
+        await record(batch, tx)
+
+    async def hear(message: Msg) -> None:
+        told.append(float(message.data))
+
+    async def long() -> bool:
+        return bool(told) and told[-1] > 1
+
+    async def silent() -> bool:
+        before = len(told)
+        await asyncio.sleep(3 * EVERY)
+        return len(told) == before
+
+    async with prepared(servers) as (bus, admin), replica(servers, bus, dsn, lease=4.0, handler=stuck):
+        await admin.nats.subscribe(load_subject("presence"), cb=hear)
+        await beat(admin, "a", 0)
+        assert await until(lambda: _in_hand(dsn), 10)
+        await beat(admin, "a", 1)
+        assert await until(long, 10)
+        assert told == sorted(told)
+        free.set()
+        assert await handled(dsn, 2)
+        assert await until(silent, 10)
+
+
+async def _in_hand(dsn: str) -> bool:
+    """Whether a batch is under way: its transaction has moved the position and not committed."""
+    return bool(
+        rows(dsn, "select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'")
+    )
 
 
 async def test_commands_of_two_senders_have_lanes_of_their_own():

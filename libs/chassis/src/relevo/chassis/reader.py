@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -75,14 +76,21 @@ class Reader:
     """
 
     def __init__(
-        self, bus: Bus, database: Database, handlers: Mapping[Stream, Sequence[Handler]], history: History
+        self,
+        bus: Bus,
+        database: Database,
+        handlers: Mapping[Stream, Sequence[Handler]],
+        history: History,
+        stirred: asyncio.Event,
     ) -> None:
+        """``stirred`` is set when something waits."""
         self.bus = bus
         self.database = database
         self.positions = Positions(database)
         self.refused: dict[str, str] = {}
         self._history = history
         self._arrived = asyncio.Event()
+        self._stirred = stirred
         self._sources = [
             _Source(
                 stream,
@@ -146,11 +154,16 @@ class Reader:
         """How many messages are known to wait, here and in the streams."""
         return sum(feed.pending + len(feed.waiting) for feed in self._held())
 
+    def waiting_since(self) -> list[datetime]:
+        """When the first message that waits in each feed was stored."""
+        return [feed.waiting[0].time for feed in self._held() if feed.waiting]
+
     async def run(self) -> None:
         """Handle batches until stopped."""
         while not self._stopping:
             await self._arrived.wait()
             self._arrived.clear()
+            self._stirred.set()
             while not self._stopping and (batch := self._gather()):
                 began = time.perf_counter()
                 async with self._turn:

@@ -75,7 +75,8 @@ class _Row:
 class Relay:
     """One relay a process, for all lanes that it holds."""
 
-    def __init__(self, bus: Bus, database: Database) -> None:
+    def __init__(self, bus: Bus, database: Database, stirred: asyncio.Event) -> None:
+        """``stirred`` is set when something waits."""
         self._bus = bus
         self._database = database
         self._streams = tuple(published_by(bus.service))
@@ -91,6 +92,8 @@ class Relay:
         self._stopping = False
         self._foreign: set[int] = set()
         self._published = 0
+        self._stirred = stirred
+        self._oldest: datetime | None = None
 
     @property
     def refused(self) -> dict[str, str]:
@@ -126,6 +129,10 @@ class Relay:
     def stop(self) -> None:
         self._stopping = True
         self._wake.set()
+
+    def waiting_since(self) -> list[datetime]:
+        """When the oldest row that is known to wait was written; rows of refused lanes wait for a person, not for us."""
+        return [] if self._oldest is None else [self._oldest]
 
     async def run(self) -> None:
         """Publish what waits, as it comes, until stopped; then what still waits, once more."""
@@ -175,9 +182,11 @@ class Relay:
         async with self._lock:
             held = sorted(self._held)
             if not held:
+                self._oldest = None
                 return True
             await self._look_over(held)
             rows = await self._waiting(held)
+            self._oldest = None
             if not rows:
                 return True
             if await self._reconcile_all({row.lane for row in rows}):
@@ -185,6 +194,8 @@ class Relay:
             rows = [row for row in rows if row.lane in self._expected]
             if not rows:
                 return True
+            self._oldest = rows[0].created_at
+            self._stirred.set()
             groups: dict[str, list[_Row]] = {}
             for row in rows:
                 groups.setdefault(row.stream.name, []).append(row)
@@ -209,7 +220,10 @@ class Relay:
             crash_point("relay.after_mark")
             if failure:
                 raise failure
-            return len(rows) < MAX_ROWS
+            if len(rows) == MAX_ROWS:
+                return False
+            self._oldest = None
+            return True
 
     async def _look_over(self, held: list[int]) -> None:
         """Reconcile lanes in which nothing waits: what a stream lost is published again although nothing follows it."""

@@ -23,6 +23,7 @@ from relevo.chassis.database import Database, Pool, described
 from relevo.chassis.history import History, HistoryServer
 from relevo.chassis.lease import Leases
 from relevo.chassis.log import Log
+from relevo.chassis.pressure import Pressure
 from relevo.chassis.projection import Projection
 from relevo.chassis.reader import Consumer, Handler, Reader
 from relevo.chassis.relay import Relay
@@ -86,8 +87,13 @@ class Runtime:
         owned = Log(self.database, self.archive)
         self.history = History(self.bus, owned)
         self._teller = HistoryServer(self.bus, owned)
-        self.relay = Relay(self.bus, self.database)
-        self.reader = Reader(self.bus, self.database, self._handlers(), self.history)
+        stirred = asyncio.Event()
+        self.relay = Relay(self.bus, self.database, stirred)
+        self.reader = Reader(self.bus, self.database, self._handlers(), self.history, stirred)
+        self._pressure = Pressure(
+            self.bus, stirred, lambda: [*self.reader.waiting_since(), *self.relay.waiting_since()]
+        )
+        self._takers: list[Callable[[int], None]] = []
         self.leases = Leases(
             settings.database_url,
             seconds=settings.partition_lease_seconds,
@@ -134,7 +140,13 @@ class Runtime:
     def _committed(self, partitions: set[int]) -> None:
         self.relay.wake(partitions)
 
+    def on_take(self, callback: Callable[[int], None]) -> None:
+        """Have ``callback`` called with every partition that this process takes, before it reads it."""
+        self._takers.append(callback)
+
     async def _take(self, p: int) -> None:
+        for callback in self._takers:
+            callback(p)
         self.reader.take(p)
         await self.relay.take(p)
 
@@ -170,6 +182,7 @@ class Runtime:
         self.bus.on_reconnect(self.relay.restart)
         self._spawn(self.relay.run(), "relay")
         self._spawn(self.leases.run(), "leases")
+        self._spawn(self._pressure.run(), "maintenance of pressure")
         self._spawn(self._maintain(), "maintenance")
         self._spawn(self._keep_log(), "maintenance of the log")
         self._spawn(idempotency.run(self), "maintenance of idempotency keys")

@@ -25,6 +25,11 @@ def poke_subject(service: str) -> str:
     return f"poke.{service}"
 
 
+def load_subject(service: str) -> str:
+    """Core NATS: how many seconds the service's oldest waiting event has waited. ``*``: of all services."""
+    return f"load.{service}"
+
+
 def history_ask(owner: str, reader: str) -> str:
     """Core NATS: `reader` asks `owner` for a page of its log. The broker vouches for who asks."""
     return f"history.ask.{owner}.{reader}"
@@ -66,7 +71,7 @@ def _lookup(stream: Stream) -> list[str]:
 
 def service_grants(service: str) -> Grants:
     """The permissions of a service's own user."""
-    publish = ["$JS.API.INFO", poke_subject(service)]
+    publish = ["$JS.API.INFO", poke_subject(service), load_subject(service)]
     looked_up: dict[str, Stream] = {}
     for stream, pattern in published_by(service).items():
         publish.append(pattern)
@@ -90,6 +95,8 @@ def service_grants(service: str) -> Grants:
     if service == "identity":
         publish += _bus_access()
     asks, hears = _history(service)
+    if service == "ingest":
+        hears.append(load_subject("*"))
     return Grants((*publish, *asks), (f"{inbox_prefix(service)}.>", poke_subject(service), *hears))
 
 

@@ -3,17 +3,21 @@
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
 from relevo.ingest import api, handlers
+from relevo.ingest.fairness import Fairness
 from relevo.ingest.settings import Settings
 
 
 def build() -> Service:
     """The service, from the environment."""
     settings = Settings()
+    fairness = Fairness(settings.fairness_pressure_seconds, handlers.Gate(settings).take_in)
     return Service(
         name="ingest",
         settings=settings,
         migrations="relevo.ingest.migrations",
-        consumers=(Consumer(streams.INBOUND, handlers.Gate(settings).on_inbound),),
+        consumers=(Consumer(streams.INBOUND, fairness.on_inbound),),
         router=api.router,
         subscribers=handlers.subscribe,
+        workers=(fairness.run,),
+        setup=fairness.prepare,
     )

@@ -1,7 +1,9 @@
 """A delivery from the bus: what its subject says, and whether the body agrees."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from relevo.contracts.ingest import InboxState
@@ -17,6 +19,19 @@ from relevo.ingest.domain.refusal import (
 )
 from relevo.kernel.identity import sender_key
 from relevo.kernel.text import clean
+
+
+class Delivered(Protocol):
+    """A message as it came over the bus. ``time`` is when the stream stored it."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def time(self) -> datetime: ...
 
 
 @dataclass(frozen=True, slots=True)
