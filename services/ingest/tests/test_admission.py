@@ -159,3 +159,16 @@ def test_those_who_waited_come_in_by_equal_parts_as_the_level_allows() -> None:
     assert abs(taken["loud"] - taken["louder"]) <= 1
     assert taken["loud"] >= int(lowest * (scene.now - start)) - 1
     assert sum(Admission(0.3).take({"a", "b", "c"}, 100, 1.0).values()) == 100
+
+
+def test_a_batch_that_is_too_large_comes_in_and_the_next_waits_for_it() -> None:
+    scene = Scene()
+    scene.run(3, QUIET | {"loud": 300}, waited=0.8)
+    admission, now = scene.admission, scene.now + 1
+    admission.told("conversation", 0.8, now)
+    first = admission.wait_for("loud", 200, now)
+    assert first == 0
+    later = admission.wait_for("loud", 1, now)
+    assert later >= (200 - max(admission.level, 10)) / admission.level
+    assert admission.wait_for("quiet-0", 1, now) == 0
+    assert Admission(0.4).wait_for("loud", 1000, 1.0) == 0

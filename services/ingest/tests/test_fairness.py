@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import text
 
@@ -155,6 +156,47 @@ def test_nothing_waits_without_pressure_nor_alone(world: World, message: Message
 async def _ever_deferred(one: House) -> bool:
     async with one.world.run.runtime.database.begin() as tx:
         return bool((await tx.execute(text("select is_called from deferred_id_seq"))).scalar_one())
+
+
+def test_the_http_door_asks_who_floods_to_come_later(world: World, message: Message) -> None:
+    async def scenario() -> None:
+        async with house(world, message) as one:
+            keys = {
+                account: await one.world.key(inbox_id=inbox, account=account) for account, inbox in one.inboxes.items()
+            }
+
+            async def post(account: str, first: int, many: int) -> httpx.Response:
+                events = [message(f"h{number}", f"{number}") for number in range(first, first + many)]
+                answer = await one.world.ask(
+                    "POST", f"/inbound/{one.inboxes[account]}", keys[account], json={"events": events}
+                )
+                assert isinstance(answer, httpx.Response)
+                return answer
+
+            taken = 0
+
+            async def refused() -> bool:
+                nonlocal taken
+                answer = await post(one.loud, taken, 30)
+                taken += 30 if answer.status_code == 202 else 0
+                if answer.status_code == 429:
+                    assert answer.json()["code"] == "account_floods"
+                    assert int(answer.headers["retry-after"]) >= 1
+                return answer.status_code == 429
+
+            assert (await post(one.quiet, 0, 1)).status_code == 202
+            async with one.pressure():
+                assert await until(refused, 10)
+                assert (await post(one.quiet, 1, 3)).status_code == 202
+            assert len(await one.received(one.quiet)) == 4
+            assert len(await one.received(one.loud)) == taken
+
+            async def accepted() -> bool:
+                return not await refused()
+
+            assert await until(accepted, 60, every=0.5)
+
+    asyncio.run(scenario())
 
 
 def test_what_waits_outlives_the_service(world: World, message: Message) -> None:

@@ -60,6 +60,7 @@ class Fairness:
 
     async def prepare(self, runtime: Runtime) -> None:
         """Hear the services, and learn of partitions as they are taken."""
+        runtime.extra["fairness"] = self
         runtime.on_take(self._taken)
         await runtime.nats.subscribe(load_subject("*"), cb=self._heard)
 
@@ -83,6 +84,10 @@ class Fairness:
         await self._take_in([received for received, at_once in zip(batch, admitted, strict=True) if at_once], tx)
         reached = {received.partition: received.seq for received in batch}
         tx.after_commit(lambda: self._committed(reached, waiting, [lane for _, lane in aside]))
+
+    def wait_for(self, account: str, many: int) -> float:
+        """How many seconds an account shall wait with so many messages for the HTTP door; 0: they may come in now."""
+        return self._admission.wait_for(account, many, time.monotonic())
 
     async def run(self, runtime: Runtime) -> None:
         """Let in what waits, as the level allows; sleeps while nothing does."""

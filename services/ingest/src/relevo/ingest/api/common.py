@@ -12,6 +12,7 @@ from starlette.requests import Request
 from relevo.chassis.paging import decode
 from relevo.chassis.problems import FieldError, Problem
 from relevo.ingest.domain.refusal import Fault
+from relevo.ingest.fairness import Fairness
 from relevo.ingest.settings import Settings
 
 
@@ -22,6 +23,15 @@ def _settings(request: Request) -> Settings:
 
 Config = Annotated[Settings, Depends(_settings)]
 """The service's settings, in an endpoint's signature."""
+
+
+def _fairness(request: Request) -> Fairness:
+    fairness: Fairness = request.app.state.runtime.extra["fairness"]
+    return fairness
+
+
+Door = Annotated[Fairness, Depends(_fairness)]
+"""Who may come in now, in an endpoint's signature."""
 
 
 def _uuid(value: str) -> str:

@@ -1,6 +1,7 @@
 """The HTTP door, for adapters without NATS: the same rules, and the answer is true when it comes."""
 
 import asyncio
+import math
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends
@@ -16,7 +17,7 @@ from relevo.contracts.base import now
 from relevo.contracts.inbound import InboundMessage, InboundStatus
 from relevo.contracts.ingest import InboxState
 from relevo.ingest.accept import accept
-from relevo.ingest.api.common import Config, PathId, field_errors, not_found
+from relevo.ingest.api.common import Config, Door, PathId, field_errors, not_found
 from relevo.ingest.domain import delivery
 from relevo.ingest.domain.ledger import Arrival, Verdict, arrival
 from relevo.ingest.domain.parsing import parse_batch, parse_event, shown_id
@@ -26,6 +27,8 @@ from relevo.ingest.store import inboxes
 router = APIRouter(tags=["inbound"])
 _BREATH: Final = 100
 """Events parsed before other requests get their turn."""
+_LONGEST: Final = 60
+"""Seconds that an adapter is asked to wait at most."""
 
 
 class InboundBatch(BaseModel):
@@ -66,9 +69,19 @@ _BODY: Final[dict[str, Any]] = {
 
 @router.post("/inbound/{inbox_id}", status_code=202, openapi_extra=_BODY)
 async def receive_inbound(
-    inbox_id: PathId, request: Request, who: Annotated[Principal, Depends(require_adapter)], db: Db, config: Config
+    inbox_id: PathId,
+    request: Request,
+    who: Annotated[Principal, Depends(require_adapter)],
+    db: Db,
+    *,
+    config: Config,
+    door: Door,
 ) -> InboundResults:
-    """Accept events of an inbox. What is answered ``accepted`` or ``duplicate`` is committed and will not be lost."""
+    """Accept events of an inbox. What is answered ``accepted`` or ``duplicate`` is committed and will not be lost.
+
+    Answers 429 with Retry-After while services fall behind and the account brings more than its part: nothing of the request is
+    taken then.
+    """
     if who.inbox_id != inbox_id:
         raise Problem(
             403,
@@ -80,6 +93,14 @@ async def receive_inbound(
         events = parse_batch(await request.body(), config.inbound_max_events)
     except Refused as refused:
         raise _unreadable(refused) from None
+    if (seconds := door.wait_for(who.account_id, len(events))) > 0:
+        raise Problem(
+            429,
+            "account_floods",
+            es="La cuenta envía más de lo que le toca ahora: repite la misma petición después del tiempo de Retry-After.",
+            en="The account sends more than its part just now: send the same request again after the time in Retry-After.",
+            headers={"Retry-After": str(min(math.ceil(seconds), _LONGEST))},
+        )
     at = now()
     results: list[ItemResult | None] = [None] * len(events)
     valid = []

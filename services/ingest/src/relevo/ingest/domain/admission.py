@@ -128,6 +128,18 @@ class Admission:
         left, since = found
         return min(left + self.level * (now - since), most)
 
+    def wait_for(self, account: str, many: int, now: float) -> float:
+        """Seconds until the account may bring messages again that cannot wait here; 0: these come in now.
+
+        If they are more than it may bring, its next ones come in later for that.
+        """
+        left = self.allowance(account, now)
+        if left < 1:
+            return (1 - left) / self.level
+        self._keep(account, left - many, now)
+        self.came({account: many}, now)
+        return 0.0
+
     def take(self, waiting: Collection[str], at_most: int, now: float) -> dict[str, int]:
         """How many messages of each account that has some waiting come in now, ``at_most`` together, in fair parts."""
         wanted = {account: int(min(self.allowance(account, now), at_most)) for account in waiting}
