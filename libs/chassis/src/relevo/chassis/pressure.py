@@ -14,7 +14,7 @@ from relevo.chassis.bus import Bus
 from relevo.contracts.base import now
 from relevo.contracts.grants import load_subject
 
-EVERY = 0.2
+EVERY = 0.1
 """Seconds between two tellings."""
 WORTH_TELLING = 0.1
 """Seconds; what has waited less is on its way."""

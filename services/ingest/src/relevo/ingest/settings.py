@@ -19,7 +19,7 @@ class Settings(ServiceSettings):
     """JSON bytes of one event, ``raw`` apart; what is accepted must fit on the bus again."""
     inbound_clock_skew_seconds: int = Field(86_400, ge=0)
     """How far in the future an event's time may lie."""
-    fairness_pressure_seconds: float = Field(0.4, ge=0)
+    fairness_pressure_seconds: float = Field(0.35, ge=0)
     """How long events may wait, in all services together, before accounts that bring more than others wait; 0: they never do."""
     quarantine_max_body_bytes: int = Field(1024 * 1024, ge=1024)
     """How much of a refused body is kept; the broker takes 1 MiB at most, so all of it by default."""

@@ -16,8 +16,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 OUTAGE: Final = 30.0
 """Seconds; what has waited longer waits because a service was away, and holding messages up here would not help it."""
-_HOLD: Final = 0.5
-"""How long a telling counts; services tell every fifth of a second."""
+_HOLD: Final = 0.4
+"""How long a telling counts; services tell every tenth of a second."""
 _STEP: Final = 0.25
 """Between two cuts: sooner, the first is not felt yet."""
 _FIRST: Final = 0.2
