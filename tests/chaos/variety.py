@@ -153,7 +153,7 @@ class Variety:
                         answer = await door.post(f"/inbound/{self.inbox}", body)
                         break
                     except Refused as refused:
-                        if refused.status not in {0, 502, 503, 504}:
+                        if refused.status not in {0, 429, 502, 503, 504}:
                             raise
                         self.refused[f"by_http: {refused.status} {refused.code}"] += 1
                 for result in answer["results"]:

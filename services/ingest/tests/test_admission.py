@@ -95,6 +95,17 @@ def test_a_flood_among_those_who_seldom_write_is_cut_too() -> None:
     assert scene.admission.level < 30
 
 
+def test_what_cutting_does_not_mend_is_not_cut_to_nothing() -> None:
+    scene = Scene()
+    rates = {f"seldom-{number}": 0.3 for number in range(9)} | {"large": 100}
+    scene.run(5, rates)
+    scene.run(4, rates, waited=5)
+    assert scene.admission.level > 5
+    scene.run(60, rates, waited=5)
+    assert scene.admission.level < 5
+    assert set(scene.deferred) == {"large"}
+
+
 def test_accounts_alike_do_not_wait_for_each_other() -> None:
     alike = {f"{number}": 30.0 for number in range(10)}
     scene = Scene()

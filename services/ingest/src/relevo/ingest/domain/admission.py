@@ -24,6 +24,9 @@ _FIRST: Final = 0.2
 """What is left of the largest account's rate at the first cut: a flood queues up for everybody within a second."""
 _HARD: Final = 0.5
 _SOFT: Final = 0.8
+_DEEP: Final = 0.1
+"""So much of the rate at the first cut: below that the level falls by ``_GENTLE``. Either it is enough, or the volume is not the cause."""
+_GENTLE: Final = 0.97
 _FAST: Final = 1.5
 """By what the level is multiplied each second without pressure, far below where there was some or long after."""
 _SLOW: Final = 1.1
@@ -62,6 +65,7 @@ class Admission:
         self._pressed = -math.inf
         self._cut = -math.inf
         self._ceiling = math.inf
+        self._flood = 0.0
         self._told: dict[str, tuple[float, float]] = {}
         self._at = -math.inf
         self._slot = -math.inf
@@ -89,8 +93,11 @@ class Admission:
         rates = sorted(found.get(account, 0.0) for account in self._seen)
         top, usual = rates[-1], rates[(len(rates) - 1) // 4]
         factor = _FIRST if self.level > top else _HARD if pressure > 2 * self._threshold else _SOFT
+        if self.level > top:
+            self._flood = top
         self._ceiling = min(self.level, top)
-        self.level = max(self._ceiling * factor, _USUAL * usual, _LEAST)
+        deep = min(_DEEP * self._flood, _GENTLE * self._ceiling)
+        self.level = max(self._ceiling * factor, deep, _USUAL * usual, _LEAST)
         self._cut = now
 
     def came(self, counts: Mapping[str, int], now: float) -> None:
