@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from relevo.chassis import Consumer, Projection, Received, Service, Tx, topology
+from relevo.chassis import Consumer, Projection, Received, Service, Tx, feed, topology
 from relevo.chassis.archive import Archive
 from relevo.chassis.bus import Bus, until
 from relevo.chassis.database import Database, Pool
@@ -228,6 +228,21 @@ async def test_a_service_that_was_stopped_for_too_long_goes_on_where_it_was(worl
         await world.beat(range(EACH + 1, EACH + 4))
         async with realtime(world, world.reader):
             await world.heard(EACH + 3)
+
+
+async def test_a_reader_that_retention_overtakes_reads_the_rest_from_the_owners_log(world, monkeypatch):
+    """The broker's consumer goes on behind what is gone without a word."""
+    monkeypatch.setattr(feed, "PULL", 8)
+    async with presence(world, world.owner), realtime(world, world.reader) as runtime:
+        await world.beat(range(1, 3))
+        await world.heard(2)
+        async with runtime.reader._turn:  # its handler takes long
+            await world.beat(range(3, 51))
+            await world.published(AGENTS * 50)
+            await world.admin.nats.jetstream().purge_stream("EVT_PRESENCE", keep=AGENTS)
+        await world.heard(50)
+        await world.beat(range(51, 53))
+        await world.heard(52)
 
 
 async def test_without_the_owner_nothing_beyond_is_handled(world):

@@ -2,7 +2,8 @@
 
 The feed has no durable consumer. On taking a partition, and on any doubt (a gap, silence, an error, a reconnection), it
 makes its own short-lived one from the position on, after a look whether the stream still continues what was handled.
-One long pull is open; what has arrived waits here until the reader takes it into a batch.
+One long pull is open; what has arrived waits here until the reader takes it into a batch. Far behind the stream's end
+it is first made sure that retention has not overtaken the consumer, which would go on behind the gap as if nothing were.
 """
 
 import asyncio
@@ -70,6 +71,10 @@ class Feed:
         self._history = history
         self.waiting: deque[Received] = deque()
         self.pending = 0
+        self._unproved: list[Received] = []
+        self._doubt = asyncio.Event()
+        self._behind = False
+        self._proved = 0
         self._task: asyncio.Task[None] | None = None
         self._restart = asyncio.Event()
         self._closing = asyncio.Event()
@@ -130,6 +135,7 @@ class Feed:
                 log.warning("feed_again", stream=self.stream.name, partition=self.p, error=described(error))
             finally:
                 self.waiting.clear()
+                self._unproved.clear()
             if self._closing.is_set():
                 return
             delay = 0.05 if time.monotonic() - started > 5 else min(delay * 2, 5.0)
@@ -153,6 +159,7 @@ class Feed:
         self._checked_until, self._rewinds = position.checked_until, position.rewinds
         start = await self._fill()
         self._expected, self._outstanding = 1, 0
+        self._behind, self._proved = False, start - 1
         self._generation += 1
         generation = self._generation
         self._consumer = f"{bus.service}-{self.p}-{new_id()[-12:]}"
@@ -163,6 +170,7 @@ class Feed:
                 await self._arrived(msg)
 
         subscription = await bus.wire.subscribe(self._inbox, arrived)
+        proving = asyncio.create_task(self._prove(), name=f"prove-{self.name}")
         try:
             subject = reader_filter(bus.service, stream, self.p)
             await bus.create_reader(stream, self._consumer, subject, start_seq=start)
@@ -178,6 +186,7 @@ class Feed:
                     log.warning("feed_silent", stream=stream.name, partition=self.p)
                     return
         finally:
+            proving.cancel()
             with contextlib.suppress(NatsError, OSError):
                 await bus.wire.unsubscribe(subscription)
             if not bus.stopping:
@@ -252,6 +261,33 @@ class Feed:
             )
         return None
 
+    async def _prove(self) -> None:
+        """Hand over what came while far behind, once the stream is seen not to have let go of anything before it.
+
+        A consumer that retention overtakes goes on with what is left, without a word: the rest would be skipped.
+        """
+        while True:
+            await self._doubt.wait()
+            self._doubt.clear()
+            while self._unproved:
+                batch = self._unproved[:]
+                try:
+                    first = (await self._bus.stream_state(self.stream))["first_seq"]
+                except (BusError, NatsError, TimeoutError, OSError) as error:
+                    log.warning("feed_unproved", stream=self.stream.name, partition=self.p, error=described(error))
+                    return self.restart()
+                if first > max(batch[0].previous, self._proved) + 1:
+                    log.warning("feed_overtaken", stream=self.stream.name, partition=self.p, begins=first)
+                    return self.restart()
+                self._proved = batch[-1].seq
+                for received in batch:
+                    self._wait(received)
+                del self._unproved[: len(batch)]
+            self._behind = self.pending > PULL or not self._outstanding
+
+    def _has_room(self) -> bool:
+        return self._outstanding < PULL // 2 and len(self.waiting) + len(self._unproved) < 2 * PULL
+
     async def _pull(self) -> None:
         ask = PULL - self._outstanding
         self._outstanding = PULL
@@ -275,8 +311,14 @@ class Feed:
         previous, self._floor = self._floor, seq
         self._outstanding -= 1
         self.pending = pending
-        self._wait(Received(self.stream, self.p, msg, seq, previous, nanoseconds))
-        if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
+        received = Received(self.stream, self.p, msg, seq, previous, nanoseconds)
+        if self._behind:
+            self._unproved.append(received)
+            self._doubt.set()
+        else:
+            self._wait(received)
+        self._behind = self._behind or pending > PULL or not self._outstanding
+        if self._has_room():
             await self._pull()
 
     def _wait(self, received: Received) -> None:
@@ -287,7 +329,7 @@ class Feed:
 
     async def more(self) -> None:
         """Pull on when handling has made room."""
-        if self._outstanding < PULL // 2 and self.live:
+        if self._has_room() and self.live:
             await self._pull()
 
     async def _status(self, msg: Delivery) -> None:
@@ -297,7 +339,7 @@ class Feed:
             return
         if status == "408":
             self._outstanding = max(self._outstanding - int(headers.get("Nats-Pending-Messages", "0") or 0), 0)
-            if self._outstanding < PULL // 2 and len(self.waiting) < 2 * PULL:
+            if self._has_room():
                 await self._pull()
             return
         log.info("feed_status", stream=self.stream.name, partition=self.p, status=status)
