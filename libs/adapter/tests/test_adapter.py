@@ -4,9 +4,10 @@ import asyncio
 import json
 import logging
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from relevo.adapter import (
     sender_key,
 )
 from relevo.chassis import topology
-from relevo.chassis.testing import Admin
+from relevo.chassis.testing import Admin, admin_of
 from relevo.contracts.base import new_id, now
 from relevo.contracts.grants import adapter_grants
 from relevo.contracts.streams import OUTBOUND
@@ -363,6 +364,42 @@ def test_closing_ends_what_is_under_way_and_gives_back_the_rest(servers: Any, tm
 
                 await until(all_done)
             assert sorted(rest) == ["2", "3", "4", "5"]
+
+    asyncio.run(scenario())
+
+
+def test_what_arrives_while_closing_is_given_back_at_once(servers: Any, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with a_world(servers, tmp_path, ack_wait=60) as w:
+            sent: list[str] = []
+
+            async def send(outgoing: OutboundMessage) -> None:
+                sent.append(outgoing.text)
+
+            async def fetching() -> bool:
+                return (await w.admin.nats.jetstream().consumer_info("OUTBOUND", w.credential)).num_waiting == 1
+
+            async def all_done() -> bool:
+                return await w.unacknowledged() == 0
+
+            async def publish() -> None:
+                async with admin_of(w.bus) as admin:
+                    for number in range(10):
+                        await replace(w, admin=admin).outbound(number, f"r{number}")
+
+            adapter = w.adapter()
+            adapter.on_outbound(send)
+            async with adapter:
+                await until(fetching)
+                # All of them are with the client before its loop, which runs nothing meanwhile, sees one.
+                elsewhere = threading.Thread(target=asyncio.run, args=(publish(),))
+                elsewhere.start()
+                elsewhere.join()
+            other = w.adapter()
+            other.on_outbound(send)
+            async with other:
+                await until(all_done)
+            assert sorted(sent) == sorted(map(str, range(10)))
 
     asyncio.run(scenario())
 

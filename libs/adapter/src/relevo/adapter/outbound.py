@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from pydantic import ValidationError
 
 from relevo.adapter.connection import Connection, end
@@ -121,7 +120,8 @@ class OutboundReader:
         self._terms = await self._ask_terms(client)
         self._terms_known.set()
         reply = f"{inbox_prefix(self._durable)}.{new_id()}"
-        subscription = await client.subscribe(reply)
+        arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        subscription = await client.subscribe(reply, cb=arrived.put)
         try:
             while not self._stopping:
                 self._room.clear()
@@ -129,10 +129,14 @@ class OutboundReader:
                 if free <= 0:
                     await self._room.wait()
                     continue
-                await self._pull(client, subscription, reply, free)
+                await self._pull(client, arrived, reply, free)
         finally:
             with contextlib.suppress(nats.errors.Error, OSError):
-                await subscription.unsubscribe()
+                await subscription.drain()  # type: ignore[no-untyped-call]
+            while not arrived.empty():  # fetched, and nobody here begins it: it need not wait for its time to be over
+                message = arrived.get_nowait()
+                if _status(message) is None:
+                    await self._settle(message, message.nak())
 
     async def _ask_terms(self, client: Client) -> Terms:
         subject = f"$JS.API.CONSUMER.INFO.{OUTBOUND.name}.{self._durable}"
@@ -146,7 +150,7 @@ class OutboundReader:
         config = answer["config"]
         return Terms(config.get("ack_wait", 30e9) / 1e9, config.get("max_deliver", -1))
 
-    async def _pull(self, client: Client, subscription: Subscription, reply: str, count: int) -> None:
+    async def _pull(self, client: Client, arrived: asyncio.Queue[Msg], reply: str, count: int) -> None:
         """One pull request: returns when it is used up or has expired. Raises _Renew when it is lost."""
         ask = {"batch": count, "expires": int(EXPIRES * 1e9), "idle_heartbeat": int(HEARTBEAT * 1e9)}
         await client.publish(
@@ -154,10 +158,11 @@ class OutboundReader:
         )
         while count and not self._stopping:
             try:
-                message = await subscription.next_msg(timeout=SILENCE)
-            except (TimeoutError, asyncio.TimeoutError):  # noqa: UP041 — the library raises both kinds
+                async with asyncio.timeout(SILENCE):
+                    message = await arrived.get()
+            except TimeoutError:
                 raise _Renew from None
-            status = (message.headers or {}).get("Status")
+            status = _status(message)
             if status is None:
                 count -= 1
                 await self._take(message)
@@ -263,6 +268,11 @@ class OutboundReader:
             for message in list(self._held.values()):
                 with contextlib.suppress(nats.errors.Error, OSError):
                     await message.in_progress()
+
+
+def _status(message: Msg) -> str | None:
+    """What the broker says of a pull; None for a message."""
+    return (message.headers or {}).get("Status")
 
 
 def _backoff(delivered: int) -> float:
