@@ -220,7 +220,9 @@ async def quiet(where: Where, ledger: Ledger, seconds: float) -> float:
             still = 0
             continue
         now = (ends, stored)
-        complete = stored[0][0] >= len(ledger.taken) + len(ledger.replies) and listed >= aside
+        # What the adapter's end had fetched when the bus went away comes again after half a minute, too.
+        handed = ledger.replies - ledger.hooked_replies <= ledger.handed.keys()
+        complete = stored[0][0] >= len(ledger.taken) + len(ledger.replies) and listed >= aside and handed
         calm = now == before and not waiting and complete and _all_ready(where)
         still = still + 1 if calm else 0
         before = now
