@@ -14,33 +14,18 @@ from hypothesis import strategies as st
 from relevo.chassis.archive import Archive
 from relevo.chassis.database import Database, Pool
 from relevo.chassis.log import Log
-from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables
 from relevo.chassis.objects import Folder, open_store
 from relevo.chassis.segments import LogRow, SegmentDamaged, pack, unpack
+from relevo.chassis.testing import chassis_database
 
 STREAM, TYPE = "EVT_PRESENCE", "relevo.presence.status_changed.v1"
 TODAY = datetime.now(UTC).date()
 WEEK = timedelta(days=7)
 
 
-class Op:
-    """Enough of Alembic's op for the chassis' own tables."""
-
-    def __init__(self, connection: psycopg.Connection) -> None:
-        self._connection = connection
-
-    def execute(self, statement: str) -> None:
-        self._connection.execute(statement)
-
-
 @pytest.fixture
 def dsn(servers) -> str:
-    dsn = servers.create_database()
-    with psycopg.connect(dsn) as connection:
-        create_chassis_tables(Op(connection))
-        create_log_tables(Op(connection))
-        create_handled_table(Op(connection))
-    return dsn
+    return chassis_database(servers)
 
 
 def fill(

@@ -10,17 +10,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 import structlog.testing
 
 from relevo.chassis import Consumer, Service, topology
 from relevo.chassis.broker import server_faults
 from relevo.chassis.bus import UnsafeBroker
-from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import BadSettings, ServiceSettings
-from relevo.chassis.testing import admin_of
+from relevo.chassis.testing import admin_of, chassis_database
 from relevo.contracts import streams
 from relevo.contracts.grants import service_grants
 
@@ -28,16 +26,6 @@ GOOD = {
     "jetstream": {"config": {"sync_always": True, "store_dir": "/data", "max_storage": 2**40}},
     "max_payload": 1_048_576,
 }
-
-
-class Op:
-    """Enough of Alembic's op for the chassis' own tables."""
-
-    def __init__(self, connection: psycopg.Connection) -> None:
-        self._connection = connection
-
-    def execute(self, statement: str) -> None:
-        self._connection.execute(statement)
 
 
 async def nothing(batch, tx):
@@ -100,11 +88,7 @@ def careless(monkeypatch) -> Iterator:
 
 
 def told(servers, bus, **more: object) -> dict[str, object]:
-    dsn = servers.create_database()
-    with psycopg.connect(dsn) as connection:
-        create_chassis_tables(Op(connection))
-        create_log_tables(Op(connection))
-        create_handled_table(Op(connection))
+    dsn = chassis_database(servers)
     grants = service_grants("presence")
     credentials = bus.user("presence", publish=list(grants.publish), subscribe=list(grants.subscribe))
     return {"database_url": dsn, "nats_url": bus.nats_url, "nats_credentials": credentials, "http_port": 0} | more

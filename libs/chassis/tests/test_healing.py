@@ -25,10 +25,9 @@ from sqlalchemy import text
 
 from relevo.chassis import Consumer, Received, Service, Tx, topology
 from relevo.chassis.bus import until
-from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import ServiceSettings
-from relevo.chassis.testing import Admin, admin_of
+from relevo.chassis.testing import Admin, admin_of, chassis_database
 from relevo.contracts import streams
 from relevo.contracts.base import now
 from relevo.contracts.envelope import AGAIN
@@ -39,24 +38,10 @@ ACCOUNT = "acc1"
 AGENTS = 8
 
 
-class Op:
-    """Enough of Alembic's op for the chassis' own tables."""
-
-    def __init__(self, connection: psycopg.Connection) -> None:
-        self._connection = connection
-
-    def execute(self, statement: str) -> None:
-        self._connection.execute(statement)
-
-
 def database(servers) -> str:
-    dsn = servers.create_database()
-    with psycopg.connect(dsn) as connection:
-        create_chassis_tables(Op(connection))
-        create_log_tables(Op(connection))
-        create_handled_table(Op(connection))
-        connection.execute("create table kept (n bigint generated always as identity, agent text, number int)")
-    return dsn
+    return chassis_database(
+        servers, "create table kept (n bigint generated always as identity, agent text, number int)"
+    )
 
 
 _KEEP = text("insert into kept (agent, number) select * from unnest(cast(:a as text[]), cast(:n as int[]))")

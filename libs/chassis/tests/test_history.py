@@ -19,12 +19,11 @@ from relevo.chassis.bus import Bus, until
 from relevo.chassis.database import Database, Pool
 from relevo.chassis.history import History, HistoryServer
 from relevo.chassis.log import Log
-from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables
 from relevo.chassis.objects import Folder
 from relevo.chassis.rebuild import Rebuild, RebuildFailed, RebuildRefused
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import ServiceSettings
-from relevo.chassis.testing import Admin, admin_of
+from relevo.chassis.testing import Admin, admin_of, chassis_database
 from relevo.contracts import streams
 from relevo.contracts.base import now
 from relevo.contracts.grants import service_grants
@@ -35,30 +34,15 @@ ACCOUNT = "acc1"
 AGENTS, EACH = 8, 12
 
 
-class Op:
-    """Enough of Alembic's op for the chassis' own tables."""
-
-    def __init__(self, connection: psycopg.Connection) -> None:
-        self._connection = connection
-
-    def execute(self, statement: str) -> None:
-        self._connection.execute(statement)
-
-
 def new_database(servers) -> str:
-    dsn = servers.create_database()
-    with psycopg.connect(dsn) as connection:
-        create_chassis_tables(Op(connection))
-        create_log_tables(Op(connection))
-        create_handled_table(Op(connection))
-        connection.execute("create table heard (n bigint generated always as identity, agent text, sequence bigint)")
-        connection.execute(
-            "create table latest (agent text primary key, sequence bigint not null check (sequence > 0), state text)"
-            " with (fillfactor = 70)"
-        )
-        connection.execute("create index latest_by_state on latest (state, agent)")
-        connection.execute("comment on table latest is 'it''s the last state'")
-    return dsn
+    return chassis_database(
+        servers,
+        "create table heard (n bigint generated always as identity, agent text, sequence bigint)",
+        "create table latest (agent text primary key, sequence bigint not null check (sequence > 0), state text)"
+        " with (fillfactor = 70)",
+        "create index latest_by_state on latest (state, agent)",
+        "comment on table latest is 'it''s the last state'",
+    )
 
 
 def rows(dsn: str, query: str) -> list[tuple]:

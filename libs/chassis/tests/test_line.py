@@ -12,11 +12,10 @@ from sqlalchemy import text
 
 from relevo.chassis import Consumer, Received, Service, Tx, topology
 from relevo.chassis.bus import until
-from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables
 from relevo.chassis.pressure import EVERY
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import ServiceSettings
-from relevo.chassis.testing import Admin, admin_of
+from relevo.chassis.testing import Admin, admin_of, chassis_database
 from relevo.contracts import streams
 from relevo.contracts.base import new_id, now
 from relevo.contracts.catalogue import lane_filter
@@ -28,25 +27,11 @@ from relevo.contracts.presence import AgentStatus, Heartbeat, StatusChanged
 ACCOUNT = "acc1"
 
 
-class Op:
-    """Enough of Alembic's op for the chassis' own tables."""
-
-    def __init__(self, connection: psycopg.Connection) -> None:
-        self._connection = connection
-
-    def execute(self, statement: str) -> None:
-        self._connection.execute(statement)
-
-
 @pytest.fixture
 def dsn(servers) -> str:
-    dsn = servers.create_database()
-    with psycopg.connect(dsn) as connection:
-        create_chassis_tables(Op(connection))
-        create_log_tables(Op(connection))
-        create_handled_table(Op(connection))
-        connection.execute("create table beat (n bigint generated always as identity, agent text, device text)")
-    return dsn
+    return chassis_database(
+        servers, "create table beat (n bigint generated always as identity, agent text, device text)"
+    )
 
 
 async def record(batch: Sequence[Received], tx: Tx) -> None:

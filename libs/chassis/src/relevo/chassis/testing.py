@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, LiteralString, Protocol
 
 import httpx
 import nats
+import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from nats.aio.client import Client
@@ -21,7 +22,7 @@ from sqlalchemy import text
 from relevo.chassis import topology
 from relevo.chassis.auth import access_token
 from relevo.chassis.bus import BusError, until
-from relevo.chassis.migrations import migrate
+from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables, migrate
 from relevo.chassis.outbox import outgoing
 from relevo.chassis.service import Runtime, Service, application
 from relevo.contracts import identity
@@ -219,6 +220,19 @@ def template_database(servers: TestServers, package: str) -> str:
         migrate(dsn, package)
         _templates[package] = dsn
     return _templates[package]
+
+
+def chassis_database(servers: TestServers, *statements: LiteralString) -> str:
+    """A database with the chassis' own tables, and what these statements make."""
+    dsn = servers.create_database()
+    with psycopg.connect(dsn) as connection:
+        # Of Alembic's op they want `execute` only.
+        create_chassis_tables(connection)
+        create_log_tables(connection)
+        create_handled_table(connection)
+        for statement in statements:
+            connection.execute(statement)
+    return dsn
 
 
 @asynccontextmanager
