@@ -51,6 +51,9 @@ def bench(
     ] = False,
     full: Annotated[bool, typer.Option("--scenarios", help="S2 to S6 as well.")] = False,
     only: Annotated[list[Part] | None, typer.Option(help="This sweep or profile alone; may be repeated.")] = None,
+    also: Annotated[
+        list[Part] | None, typer.Option(help="This sweep or profile as well; may be repeated. All of them: --all.")
+    ] = None,
     scale: Annotated[
         list[str] | None, typer.Option(metavar="SERVICE=N", help="Run N replicas of a service; may be repeated.")
     ] = None,
@@ -79,10 +82,14 @@ def bench(
 
     machine.check_platform()
     home = Home.from_environment()
-    if running and (scale or only or everything):
+    if running and (scale or only or also or everything):
         raise StackError(
-            "--scale, --only and --all are of stacks that the benchmark starts", "Leave out --running", Exit.REFUSED
+            "--scale, --only, --also and --all are of stacks that the benchmark starts",
+            "Leave out --running",
+            Exit.REFUSED,
         )
+    if also and only:
+        raise StackError("--only leaves out what --also is added to", "Leave out one of them", Exit.REFUSED)
     if docs and only:
         raise StackError("--docs is of a whole measurement", "Leave out --only", Exit.REFUSED)
     plan = results.QUICK if quick else replace(results.Plan(), seconds=seconds)
@@ -93,7 +100,7 @@ def bench(
         def note(text: str) -> None:
             console.print(f"  {text}", markup=False)
 
-        parts = list(Part) if everything else only or []
+        parts = list(Part) if everything else only or also or []
         document: dict[str, Any] = {"sweeps": {}, "profile": {}, "problems": []}
         if not only:
             with nullcontext(place.running(home)) if running else place.own(scale or ()) as found:
