@@ -132,7 +132,11 @@ class OutboundReader:
                 await self._pull(client, arrived, reply, free)
         finally:
             with contextlib.suppress(nats.errors.Error, OSError):
-                await subscription.drain()  # type: ignore[no-untyped-call]
+                # Draining pings the broker, which must not come into the handshake of a new connection.
+                if client.is_connected:
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+                else:
+                    await subscription.unsubscribe()
             while not arrived.empty():  # fetched, and nobody here begins it: it need not wait for its time to be over
                 message = arrived.get_nowait()
                 if _status(message) is None:
