@@ -114,6 +114,13 @@ def test_accounts_alike_do_not_wait_for_each_other() -> None:
     assert not scene.deferred
 
 
+def test_a_large_account_among_others_does_not_wait_for_everybodys_load() -> None:
+    scene = Scene()
+    scene.run(20, {"large": 100.0} | {f"other-{number}": 12.0 for number in range(9)}, waited=2.0)
+    assert not scene.admission.limits
+    assert not scene.deferred
+
+
 def test_an_account_alone_never_waits() -> None:
     scene = Scene()
     scene.run(10, {"loud": 500}, waited=5)

@@ -1,7 +1,8 @@
 """Who may come in at once while services behind ingest fall behind, and who waits.
 
 One number is moved: the level, the messages a second that every account may bring. It falls while services tell that
-events wait too long, and rises while they do not; without need there is none. Who brings less than the level is never
+events wait too long and few accounts bring most of what comes, and rises while they do not; without need
+there is none. Who brings less than the level is never
 held up, who brings more shares what is left in equal parts: that is max-min fairness, whatever the level is.
 
 Times are seconds of one monotonic clock, given by the caller. Nothing here is kept beyond the process.
@@ -19,7 +20,7 @@ OUTAGE: Final = 30.0
 _HOLD: Final = 0.4
 """How long a telling counts; services tell every tenth of a second."""
 _STEP: Final = 0.25
-"""Between two cuts: sooner, the first is not felt yet."""
+"""Between two looks at who is to blame: sooner, a first cut is not felt yet."""
 _FIRST: Final = 0.2
 """What is left of the largest account's rate at the first cut: a flood queues up for everybody within a second."""
 _HARD: Final = 0.5
@@ -33,6 +34,8 @@ _SLOW: Final = 1.1
 _NEAR: Final = 0.7
 """So much of the level at which there was pressure is near it."""
 _LONG: Final = 3.0
+_FLOOD: Final = 4.0
+"""So many times what all others bring together is a flood, if a quarter of the accounts brings it; less is everybody's load."""
 _USUAL: Final = 2.0
 """So many times what the lower quarter of the accounts bring is no flood, whatever the pressure."""
 _LEAST: Final = 1.0
@@ -63,7 +66,7 @@ class Admission:
         self._threshold = threshold
         self.level = math.inf
         self._pressed = -math.inf
-        self._cut = -math.inf
+        self._looked = -math.inf
         self._ceiling = math.inf
         self._flood = 0.0
         self._told: dict[str, tuple[float, float]] = {}
@@ -86,19 +89,26 @@ class Admission:
         pressure = sum(seconds for seconds, at in self._told.values() if now - at < _HOLD)
         if not self._threshold or pressure <= self._threshold or len(self._seen) < 2:
             return  # with one account there is nobody to protect
-        self._pressed = now
-        if now - self._cut < _STEP:
+        if now - self._looked < _STEP:
+            self._pressed = now if self.limits else self._pressed
             return
+        self._looked = now
         found = self._rates(now)
         rates = sorted(found.get(account, 0.0) for account in self._seen)
         top, usual = rates[-1], rates[(len(rates) - 1) // 4]
+        few = max(len(rates) // 4, 1)
+        floods = sum(rates[-few:]) > _FLOOD * sum(rates[:-few])
+        if not (floods or self.limits):
+            return  # everybody's load: to hold up the largest would help the others little
+        self._pressed = now
+        if not floods:
+            return
         factor = _FIRST if self.level > top else _HARD if pressure > 2 * self._threshold else _SOFT
         if self.level > top:
             self._flood = top
         self._ceiling = min(self.level, top)
         deep = min(_DEEP * self._flood, _GENTLE * self._ceiling)
         self.level = max(self._ceiling * factor, deep, _USUAL * usual, _LEAST)
-        self._cut = now
 
     def came(self, counts: Mapping[str, int], now: float) -> None:
         """So many messages of each account came, or were let in later."""
