@@ -245,7 +245,8 @@ def test_who_has_not_looked_yet_puts_nothing_before_what_waits(world: World, mes
                     p, seq, subject = (
                         await tx.execute(text("select p, seq, subject from deferred order by id desc limit 1"))
                     ).one()
-                    later = Received(INBOUND, p, Delivery(subject, "", b"{}", {}), seq + 1, seq, 10**18)
+                    far = seq + 10**9  # of the flood that still comes, none has this one
+                    later = Received(INBOUND, p, Delivery(subject, "", b"{}", {}), far, seq, 10**18)
                     came: list[Delivered] = []
 
                     async def take_in(batch: Sequence[Delivered], _: Tx) -> None:
@@ -254,7 +255,7 @@ def test_who_has_not_looked_yet_puts_nothing_before_what_waits(world: World, mes
                     await Fairness(0.4, take_in).on_inbound([later], tx)
                     assert not came
                     put = await tx.execute(
-                        text("delete from deferred where p = :p and seq = :seq"), {"p": p, "seq": seq + 1}
+                        text("delete from deferred where p = :p and seq = :seq"), {"p": p, "seq": far}
                     )
                     assert put.rowcount == 1
 
