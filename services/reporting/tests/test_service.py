@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from datetime import timedelta
+from typing import get_args
 
 import psycopg
 
@@ -14,6 +15,7 @@ from relevo.chassis.testing import running
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import AssigneeChanged, ConversationOpened, ConversationResolved
 from relevo.contracts.identity import KeyChanged, KeyState
+from relevo.contracts.metrics import METRICS, Metric
 from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import AgentStatus, StatusChanged
 from relevo.reporting import store
@@ -64,6 +66,16 @@ async def _summary(service, headers, **more) -> dict:
     answer = await service.http.get("/reports/summary", params={**PERIOD, **more}, headers=headers)
     assert answer.status_code == 200, answer.text
     return {metric["metric"]: metric for metric in answer.json()["metrics"]}
+
+
+async def test_every_number_says_what_it_is_in_the_readers_language(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        told = {language: await _summary(service, headers | {"Accept-Language": language}) for language in ("es", "en")}
+    assert told["es"].keys() == told["en"].keys() == set(get_args(Metric))
+    for metric, (unit, es, en) in METRICS.items():
+        assert told["es"][metric]["definition"] == es != en == told["en"][metric]["definition"]
+        assert told["en"][metric]["unit"] == unit
 
 
 async def test_a_day_in_numbers(servers) -> None:

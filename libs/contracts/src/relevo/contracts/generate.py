@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from relevo.contracts.catalogue import DURABLES, MESSAGES, SERVICES, Message, read_by
 from relevo.contracts.grants import adapter_grants, metrics_grants, service_grants
+from relevo.contracts.metrics import METRICS
 from relevo.contracts.permissions import ROLES, Permission
 from relevo.contracts.streams import STREAMS
 
@@ -167,9 +168,26 @@ def permission_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def metric_table() -> str:
+    """Every metric with its unit and definition, as Markdown."""
+    lines = [
+        "# Metrics and their definitions",
+        "",
+        "Generated; do not edit. Each fact is 1 for counts and seconds of clock time for times. `GET /api/v1/reports/summary` says the",
+        "same beside each number, in Spanish or English; `GET /api/v1/reports/facts?metric=…` lists what a number is made of, each fact with",
+        "its conversation (`conversation_id`) and the event that caused it (`cause_event_id`, the `id` of an event on the bus).",
+        "",
+        "| metric | unit | there is one when, or its seconds are | en español |",
+        "|---|---|---|---|",
+        *(f"| `{metric}` | {unit} | {en} | {es} |" for metric, (unit, es, en) in METRICS.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def documents() -> Iterator[tuple[str, str]]:
     """Every generated document: its path below ``docs/`` and its text."""
     yield "asyncapi.json", _json(asyncapi())
     yield "schemas.json", _json({"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": schemas()})
     yield "catalogue.md", subject_table()
     yield "permissions.md", permission_table()
+    yield "metric-definitions.md", metric_table()

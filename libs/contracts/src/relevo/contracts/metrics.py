@@ -1,6 +1,7 @@
 """What reporting publishes: the metrics streams, a public interface."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
 
 from relevo.contracts.base import Id, Model, Time
 
@@ -24,6 +25,84 @@ Metric = Literal[
     "labels_added",
     "presence_seconds",
 ]
+
+
+class Definition(NamedTuple):
+    """What a metric's values are and when there is one, in the two languages in which reports are read."""
+
+    unit: Unit
+    es: str
+    en: str
+
+
+METRICS: Final[Mapping[Metric, Definition]] = {
+    "conversations_opened": Definition(
+        "count",
+        "Una conversación empezó, con su primer mensaje.",
+        "A conversation began, with its first message.",
+    ),
+    "conversations_reopened": Definition(
+        "count",
+        "Una conversación resuelta volvió a abrirse; empieza un ciclo nuevo.",
+        "A resolved conversation was opened again; a new cycle begins.",
+    ),
+    "conversations_resolved": Definition(
+        "count",
+        "Una conversación se resolvió. Es de quien la tenía asignada; si nadie, de quien la resolvió.",
+        "A conversation was resolved. It counts for its assignee; without one, for who resolved it.",
+    ),
+    "conversations_archived": Definition("count", "Una conversación se archivó.", "A conversation was archived."),
+    "messages_in": Definition("count", "Llegó un mensaje de un cliente.", "A message of a customer came in."),
+    "messages_out": Definition(
+        "count",
+        "Salió un mensaje público, de una persona o automático. Es de su autor.",
+        "A public message went out, a person's or an automatic one. It counts for its author.",
+    ),
+    "notes": Definition("count", "Alguien escribió una nota interna.", "Somebody wrote a private note."),
+    "replies_delivered": Definition(
+        "count", "El canal confirmó la entrega de un mensaje.", "The channel confirmed that a message was delivered."
+    ),
+    "replies_failed": Definition(
+        "count", "El canal no pudo entregar un mensaje.", "The channel could not deliver a message."
+    ),
+    "first_response": Definition(
+        "seconds",
+        "Desde que la conversación se abrió o se reabrió hasta la primera respuesta pública de una persona en ese ciclo.",
+        "From when the conversation was opened or reopened to the first public reply of a person in that cycle.",
+    ),
+    "reply_time": Definition(
+        "seconds",
+        "Desde el primer mensaje del cliente sin responder hasta la respuesta pública de una persona.",
+        "From the customer's first unanswered message to the public reply of a person.",
+    ),
+    "resolution": Definition(
+        "seconds",
+        "Desde que la conversación se abrió o se reabrió hasta que se resolvió.",
+        "From when the conversation was opened or reopened until it was resolved.",
+    ),
+    "wait_in_queue": Definition(
+        "seconds",
+        "Desde que la conversación entró en la cola hasta que se asignó a un agente.",
+        "From when the conversation entered the queue until it was assigned to an agent.",
+    ),
+    "transfers": Definition(
+        "count",
+        "Una conversación pasó de un agente a otro o de un equipo a otro. Tomarla o soltarla no cuenta.",
+        "A conversation went from one agent to another, or from one team to another. To take or leave it is none.",
+    ),
+    "rules_executed": Definition(
+        "count", "Una regla coincidió y ordenó sus acciones.", "A rule matched, and ordered its actions."
+    ),
+    "labels_added": Definition(
+        "count", "Se puso una etiqueta a una conversación; una por etiqueta.", "A label was put on; one for each label."
+    ),
+    "presence_seconds": Definition(
+        "seconds",
+        "Cuánto estuvo un agente en un estado. Se cuenta cuando el estado termina, por horas (UTC).",
+        "How long an agent was in a state. Counted when the state ends, by the hour (UTC).",
+    ),
+}
+"""Every metric, in the order of reports. Times are clock time, business hours or not."""
 
 
 class Dimensions(Model):

@@ -7,17 +7,17 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, Field
+from starlette.requests import Request
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db
 from relevo.chassis.paging import Cursor, Limit, Page
-from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.problems import FieldError, Language, Problem, language_of
 from relevo.contracts.base import Time
-from relevo.contracts.metrics import Fact, Metric, Unit
+from relevo.contracts.metrics import METRICS, Fact, Metric, Unit
 from relevo.contracts.permissions import Permission
 from relevo.reporting import store
-from relevo.reporting.domain.facts import UNITS
 from relevo.reporting.domain.rollup import BadPeriod, Bucket, resolution, starts
 
 router = APIRouter(prefix="/reports", tags=["reports"])
@@ -29,6 +29,7 @@ class MetricSummary(BaseModel):
     """One metric over the period. Means and quantiles are seconds, exact; null when nothing happened, and for counts."""
 
     metric: Metric
+    definition: str = Field(description="When there is one, in the reader's language.")
     unit: Unit
     count: int
     sum: float
@@ -134,8 +135,11 @@ def _zone(
 
 
 @router.get("/summary")
-async def read_summary(chosen: Chosen, db: Db) -> Summary:
-    """Each metric's count, sum, mean, median, 90th and 95th percentile, exact over the facts of the period."""
+async def read_summary(chosen: Chosen, db: Db, request: Request) -> Summary:
+    """Each metric's definition, count, sum, mean, median, 90th and 95th percentile, exact over the facts of the period.
+
+    What a number is made of: `/reports/facts` lists every fact with its conversation and the event that caused it.
+    """
     async with db.begin() as tx:
         rows = await store.summary(tx, chosen)
     totals = {row.metric: row for row in rows if row.state is None}
@@ -146,21 +150,27 @@ async def read_summary(chosen: Chosen, db: Db) -> Summary:
     return Summary(
         since=chosen.since,
         until=chosen.until,
-        metrics=[_metric_summary(metric, totals.get(metric), states.get(metric)) for metric in UNITS],
+        metrics=[
+            _metric_summary(metric, totals.get(metric), states.get(metric), language_of(request)) for metric in METRICS
+        ],
     )
 
 
-def _metric_summary(metric: Metric, row: store.MetricRow | None, states: dict[str, float] | None) -> MetricSummary:
-    unit = UNITS[metric]
+def _metric_summary(
+    metric: Metric, row: store.MetricRow | None, states: dict[str, float] | None, language: Language
+) -> MetricSummary:
+    unit, es, en = METRICS[metric]
+    definition = es if language == "es" else en
     if metric == "presence_seconds":
         states = states or {}
     if row is None:
-        return MetricSummary(metric=metric, unit=unit, count=0, sum=0.0, states=states)
+        return MetricSummary(metric=metric, definition=definition, unit=unit, count=0, sum=0.0, states=states)
     if unit == "count":
-        return MetricSummary(metric=metric, unit=unit, count=row.count, sum=row.sum)
+        return MetricSummary(metric=metric, definition=definition, unit=unit, count=row.count, sum=row.sum)
     median, p90, p95 = row.quantiles
     return MetricSummary(
         metric=metric,
+        definition=definition,
         unit=unit,
         count=row.count,
         sum=row.sum,
@@ -200,7 +210,7 @@ async def read_series(
     ]
     return Series(
         metric=metric,
-        unit=UNITS[metric],
+        unit=METRICS[metric].unit,
         since=chosen.since,
         until=chosen.until,
         bucket=bucket,

@@ -23,9 +23,8 @@ from sqlalchemy import (
 )
 
 from relevo.chassis.database import Tx
-from relevo.contracts.metrics import Dimensions, Fact, Metric
+from relevo.contracts.metrics import METRICS, Dimensions, Fact, Metric
 from relevo.reporting import tables
-from relevo.reporting.domain.facts import UNITS
 from relevo.reporting.domain.rollup import Resolution
 
 _ROLLUP = """
@@ -245,7 +244,7 @@ def _fact(row: Row[Any]) -> Fact:
     return Fact(
         fact_id=row.fact_id,
         metric=row.metric,
-        unit=UNITS[row.metric],
+        unit=METRICS[row.metric].unit,
         value=float(row.value),
         business_value=None if row.business_value is None else float(row.business_value),
         at=row.at,

@@ -26,29 +26,8 @@ from relevo.contracts.conversation import (
     MessageStatusChanged,
 )
 from relevo.contracts.envelope import Envelope
-from relevo.contracts.metrics import Dimensions, Fact, Metric, Unit
+from relevo.contracts.metrics import METRICS, Dimensions, Fact, Metric
 from relevo.contracts.presence import StatusChanged
-
-UNITS: Final[Mapping[Metric, Unit]] = {
-    "conversations_opened": "count",
-    "conversations_reopened": "count",
-    "conversations_resolved": "count",
-    "conversations_archived": "count",
-    "messages_in": "count",
-    "messages_out": "count",
-    "notes": "count",
-    "replies_delivered": "count",
-    "replies_failed": "count",
-    "first_response": "seconds",
-    "reply_time": "seconds",
-    "resolution": "seconds",
-    "wait_in_queue": "seconds",
-    "transfers": "count",
-    "rules_executed": "count",
-    "labels_added": "count",
-    "presence_seconds": "seconds",
-}
-"""Every metric, in the order of reports, and what its values are."""
 
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 _LONGEST_PRESENCE: Final = timedelta(days=400)
@@ -101,7 +80,7 @@ def _fact(
     return Fact(
         fact_id=fact_id(envelope.id, metric, part),
         metric=metric,
-        unit=UNITS[metric],
+        unit=METRICS[metric].unit,
         value=value,
         at=at or happened_at(envelope),
         start=start,

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from relevo.contracts.metrics import Fact, Metric, RollupDelta
-from relevo.reporting.domain.facts import UNITS
+from relevo.contracts.metrics import METRICS, Fact, Metric, RollupDelta
 
 Bucket = Literal["hour", "day", "week", "month"]
 Resolution = Literal["minute", "hour", "day"]
@@ -31,7 +30,7 @@ def deltas(facts: Iterable[Fact]) -> list[RollupDelta]:
         count, total = totals[key]
         totals[key] = count + 1, total + round(fact.value * _MICROSECONDS)
     return [
-        RollupDelta(metric=metric, minute=minute, count=count, sum=total / _MICROSECONDS, unit=UNITS[metric])
+        RollupDelta(metric=metric, minute=minute, count=count, sum=total / _MICROSECONDS, unit=METRICS[metric].unit)
         for (minute, metric), (count, total) in sorted(totals.items())
     ]
 
