@@ -23,7 +23,7 @@ from relevo.contracts.grants import load_subject, service_grants
 from relevo.contracts.permissions import Permission
 from relevo.contracts.streams import INBOUND, PARTITIONS
 from relevo.ingest import handlers
-from relevo.ingest.domain.delivery import Delivered
+from relevo.ingest.domain.delivery import BusMessage
 from relevo.ingest.fairness import Fairness
 from relevo.ingest.store import deferred
 
@@ -247,9 +247,9 @@ def test_who_has_not_looked_yet_puts_nothing_before_what_waits(world: World, mes
                     ).one()
                     far = seq + 10**9  # of the flood that still comes, none has this one
                     later = Received(INBOUND, p, Delivery(subject, "", b"{}", {}), far, seq, 10**18)
-                    came: list[Delivered] = []
+                    came: list[BusMessage] = []
 
-                    async def take_in(batch: Sequence[Delivered], _: Tx) -> None:
+                    async def take_in(batch: Sequence[BusMessage], _: Tx) -> None:
                         came.extend(batch)
 
                     await Fairness(0.4, take_in).on_inbound([later], tx)
@@ -293,7 +293,7 @@ def test_what_cannot_be_let_in_is_a_dead_letter_and_the_rest_comes_in(
 ) -> None:
     take_in = handlers.Gate.take_in
 
-    async def stumble(gate: handlers.Gate, batch: Sequence[Delivered], tx: Tx) -> None:
+    async def stumble(gate: handlers.Gate, batch: Sequence[BusMessage], tx: Tx) -> None:
         if any(b'"poison"' in one.body for one in batch):
             raise ValueError("a defect of ours")
         await take_in(gate, batch, tx)

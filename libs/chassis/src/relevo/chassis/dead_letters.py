@@ -1,13 +1,18 @@
 """Dead letters: what this service gave up on, whole, with the reason; the line behind it moves on."""
 
 import json
+from typing import Protocol
 
+import structlog
 from sqlalchemy import text
 
+from relevo.chassis import telemetry
 from relevo.chassis.database import Tx
 from relevo.contracts.base import new_id, now
 from relevo.contracts.dead import DeadLettered
 from relevo.contracts.streams import BadToken
+
+log = structlog.get_logger("relevo.dead_letters")
 
 UNKNOWN_ACCOUNT = "unknown"
 
@@ -39,21 +44,24 @@ _KEEP = text(
 )
 
 
+class Message(Protocol):
+    """What is kept of a message, whether it was just read or had waited."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def headers(self) -> dict[str, str]: ...
+    @property
+    def body(self) -> bytes: ...
+
+
 async def keep(
-    tx: Tx,
-    *,
-    stream: str,
-    p: int,
-    seq: int,
-    subject: str,
-    headers: dict[str, str],
-    body: bytes,
-    account: str,
-    reason: str,
-    error: str,
-    attempts: int,
+    tx: Tx, message: Message, *, stream: str, p: int, account: str, reason: str, error: str, attempts: int
 ) -> None:
-    """Record a message that could not be handled, and tell the bus."""
+    """Record a message that could not be handled, and tell the bus; once that is committed, count it and log it."""
+    seq, subject, headers, body = message.seq, message.subject, message.headers, message.body
     letter = DeadLettered(
         dead_letter_id=new_id(),
         service=tx.service,
@@ -86,3 +94,9 @@ async def keep(
         tx.emit(letter, account=account or UNKNOWN_ACCOUNT, entity=letter.dead_letter_id)
     except BadToken:
         tx.emit(letter, account=UNKNOWN_ACCOUNT, entity=letter.dead_letter_id)
+
+    def kept() -> None:
+        telemetry.DEAD_LETTERS.labels(tx.service, stream).inc()
+        log.error("dead_letter", stream=stream, seq=seq, type=headers.get("ce-type", ""), reason=reason, error=error)
+
+    tx.after_commit(kept)

@@ -97,6 +97,11 @@ class Feed:
         return f"{self.stream.name}/{self.p}"
 
     @property
+    def backlog(self) -> int:
+        """How many messages are known to wait, here and in the stream."""
+        return self.pending + len(self.waiting) + len(self._unproved)
+
+    @property
     def live(self) -> bool:
         """False once closed or told to start again: what it fetched may be stale."""
         return not self._closing.is_set() and not self._restart.is_set()

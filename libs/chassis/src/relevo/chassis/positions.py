@@ -66,7 +66,12 @@ DDL_V2 = (
 
 _READ = text("select seq, message_id, at, checked_until, rewinds from position where stream = :stream and p = :p")
 _MAKE = text(
-    "insert into position (stream, p) select :stream, p from generate_series(0, :count - 1) p on conflict do nothing"
+    """
+    insert into position (stream, p)
+    select n.stream, p from unnest(cast(:streams as text[]), cast(:counts as int[])) as n(stream, count),
+                            generate_series(0, n.count - 1) as p
+    on conflict do nothing
+    """
 )
 _MOVE = text(
     """
@@ -160,9 +165,12 @@ class Positions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def make(self, stream: Stream) -> None:
-        """Make the rows of a stream that are missing."""
-        await self._database.single(_MAKE, {"stream": stream.name, "count": stream.partitions})
+    async def make(self, streams: Sequence[Stream]) -> None:
+        """Make the rows that are missing."""
+        await self._database.single(
+            _MAKE,
+            {"streams": [stream.name for stream in streams], "counts": [stream.partitions for stream in streams]},
+        )
 
     async def read(self, stream: Stream, p: int) -> Position:
         row = (await self._database.single(_READ, {"stream": stream.name, "p": p})).one()

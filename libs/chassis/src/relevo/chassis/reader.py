@@ -10,7 +10,6 @@ Each held partition has a feed; a batch is whatever waits in all of them.
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,12 +56,11 @@ class _Source:
     handlers: tuple[Handler, ...]
     types: frozenset[str] | None
 
-    def wanted(self, events: Sequence[Received]) -> list[Received]:
+    def wanted(self, events: Sequence[Received]) -> Sequence[Received]:
         """Those of its events that are for the handlers. Raises MalformedEnvelope."""
-        mine = [event for event in events if event.stream is self.stream]
         if self.types is None:
-            return mine
-        return [event for event in mine if event.type in self.types or (not event.type and event.readable)]
+            return events
+        return [event for event in events if event.type in self.types or (not event.type and event.readable)]
 
 
 Batch = list[tuple[Feed, list[Received]]]
@@ -107,8 +105,7 @@ class Reader:
 
     async def prepare(self) -> None:
         """Make the position rows that are missing."""
-        for source in self._sources:
-            await self.positions.make(source.stream)
+        await self.positions.make([source.stream for source in self._sources])
 
     def take(self, p: int) -> None:
         """Begin to work a partition of all streams."""
@@ -147,12 +144,12 @@ class Reader:
     def measure(self) -> None:
         """Refresh the lag gauges of the held partitions."""
         for feed in self._held():
-            telemetry.LAG.labels(self.bus.service, feed.stream.name, str(feed.p)).set(feed.pending + len(feed.waiting))
+            telemetry.LAG.labels(self.bus.service, feed.stream.name, str(feed.p)).set(feed.backlog)
 
     @property
     def backlog(self) -> int:
         """How many messages are known to wait, here and in the streams."""
-        return sum(feed.pending + len(feed.waiting) for feed in self._held())
+        return sum(feed.backlog for feed in self._held())
 
     def waiting_since(self) -> list[datetime]:
         """When the first message that waits in each feed was stored."""
@@ -206,7 +203,9 @@ class Reader:
                 continue  # with what is left of the batch
             except Exception as error:  # noqa: BLE001  (whatever a handler raises must not stop the line)
                 if is_transient(error):
-                    log.warning("batch_again", error=described(error))
+                    log.warning(
+                        "batch_again", streams=sorted({feed.stream.name for feed, _ in batch}), error=described(error)
+                    )
                 elif len(batch) > 1:
                     for one in batch:
                         await self._handle([one])
@@ -233,17 +232,17 @@ class Reader:
             await self.positions.move(tx, [events for _, events in batch], known)
             crash_point("reader.after_position")
             fresh = unhandled(received, known) if doubtful else received
+            handled = _by_stream(fresh)
             for source in self._sources:
-                if wanted := source.wanted(fresh):
+                if wanted := source.wanted(handled.get(source.stream.name, ())):
                     for handler in source.handlers:
                         await handler(wanted, tx)
             crash_point("reader.after_handler")
         crash_point("reader.after_commit")
-        came, handled = (Counter(event.stream.name for event in events) for events in (received, fresh))
-        for stream, count in came.items():
-            telemetry.EVENTS.labels(self.bus.service, stream, "handled").inc(handled[stream])
-            if known_here := count - handled[stream]:
-                telemetry.EVENTS.labels(self.bus.service, stream, "known").inc(known_here)
+        for stream, came in _by_stream(received).items():
+            fresh_here = len(handled.get(stream, ()))
+            telemetry.EVENTS.labels(self.bus.service, stream, "handled").inc(fresh_here)
+            telemetry.EVENTS.labels(self.bus.service, stream, "known").inc(len(came) - fresh_here)
         telemetry.BATCH_SIZE.labels(self.bus.service).observe(len(received))
         telemetry.HANDLE_SECONDS.labels(self.bus.service).observe(time.perf_counter() - started)
 
@@ -251,30 +250,17 @@ class Reader:
         """Put one event aside and move on. Tried again for as long as the database is away."""
         event = events[0]
         reason = "envelope" if isinstance(error, MalformedEnvelope) else "decode" if _is_decoding(error) else "handler"
-        log.error(
-            "dead_letter",
-            stream=feed.stream.name,
-            seq=event.seq,
-            type=event.type,
-            reason=reason,
-            error=described(error),
-        )
-        telemetry.DEAD_LETTERS.labels(self.bus.service, feed.stream.name).inc()
         tokens = event.subject.split(".")
         account = event.headers.get("relevo-account", "") or (tokens[2] if len(tokens) > 2 else "")
-
         while feed.live and not self._stopping:
             try:
                 async with self.database.begin() as tx:
                     await self.positions.move(tx, [events])
                     await dead_letters.keep(
                         tx,
+                        event,
                         stream=feed.stream.name,
                         p=feed.p,
-                        seq=event.seq,
-                        subject=event.subject,
-                        headers=event.headers,
-                        body=event.body,
                         account=account,
                         reason=reason,
                         error=described(error),
@@ -287,6 +273,13 @@ class Reader:
             except Exception as again:  # noqa: BLE001  (nothing but the database can be at fault here)
                 log.warning("dead_letter_again", stream=feed.stream.name, error=described(again))
                 await asyncio.sleep(0.5)
+
+
+def _by_stream(events: Sequence[Received]) -> dict[str, list[Received]]:
+    found: dict[str, list[Received]] = {}
+    for event in events:
+        found.setdefault(event.stream.name, []).append(event)
+    return found
 
 
 def _is_decoding(error: Exception) -> bool:

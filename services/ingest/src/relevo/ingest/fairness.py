@@ -35,7 +35,7 @@ _ATTEMPTS: Final = 3
 _MEASURE: Final = 5.0
 _LOG_EVERY: Final = 60.0
 
-TakeIn = Callable[[Sequence[delivery.Delivered], Tx], Awaitable[None]]
+TakeIn = Callable[[Sequence[delivery.BusMessage], Tx], Awaitable[None]]
 
 
 class Fairness:
@@ -155,14 +155,16 @@ class Fairness:
         metrics.LEVEL.set(self._admission.level)
         if wanted := self._admission.take(accounts, _AT_MOST, now):
             self._fresh.clear()
-            came = await self._let_in_somehow(runtime, wanted, held)
+            came = await self._let_in_or_give_up(runtime, wanted, held)
             self._admission.took(came, now)
             metrics.ADMISSIONS.inc(came.total())
             done = {account for account, many in wanted.items() if came[account] < many} - self._fresh
             self._behind -= {lane for lane in self._behind if lane.account in done and lane.p in held}
         return True
 
-    async def _let_in_somehow(self, runtime: Runtime, wanted: Mapping[str, int], held: Collection[int]) -> Counter[str]:
+    async def _let_in_or_give_up(
+        self, runtime: Runtime, wanted: Mapping[str, int], held: Collection[int]
+    ) -> Counter[str]:
         try:
             return await self._let_in(runtime, wanted, held)
         except Exception as error:
@@ -192,15 +194,11 @@ class Fairness:
                 told = described(error)
         async with runtime.database.begin() as tx:
             for one in await deferred.take(tx, {account: 1}, held):
-                log.error("dead_letter", stream=INBOUND.name, seq=one.seq, reason="handler", error=told)
                 await dead_letters.keep(
                     tx,
+                    one,
                     stream=INBOUND.name,
                     p=one.lane.p,
-                    seq=one.seq,
-                    subject=one.subject,
-                    headers=one.headers,
-                    body=one.body,
                     account=account,
                     reason="handler",
                     error=told,

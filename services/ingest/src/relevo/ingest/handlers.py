@@ -40,10 +40,10 @@ class Gate:
         self._limits: Limits = settings.limits
         self._max_body = settings.quarantine_max_body_bytes
 
-    async def take_in(self, batch: Sequence[delivery.Delivered], tx: Tx) -> None:
+    async def take_in(self, batch: Sequence[delivery.BusMessage], tx: Tx) -> None:
         """Accept what is valid, in order; put the rest aside with the reason."""
         refusals: list[Refusal] = []
-        read: list[tuple[delivery.Delivered, delivery.Address, Event]] = []
+        read: list[tuple[delivery.BusMessage, delivery.Address, Event]] = []
         for received in batch:
             place = delivery.address(received.subject)
             try:
@@ -86,7 +86,7 @@ class Gate:
             )
 
 
-def _refusal(received: delivery.Delivered, place: delivery.Address, refused: Refused) -> Refusal:
+def _refusal(received: delivery.BusMessage, place: delivery.Address, refused: Refused) -> Refusal:
     return Refusal(
         account_id=place.account_id,
         inbox_id=place.inbox_id,
@@ -97,7 +97,7 @@ def _refusal(received: delivery.Delivered, place: delivery.Address, refused: Ref
     )
 
 
-def _cause(received: delivery.Delivered, place: delivery.Address) -> Envelope | None:
+def _cause(received: delivery.BusMessage, place: delivery.Address) -> Envelope | None:
     """The adapter's own ids, so that a trace goes through; nothing else that its headers claim is believed."""
     headers = received.headers
     message_id = headers.get("ce-id") or headers.get("Nats-Msg-Id") or ""

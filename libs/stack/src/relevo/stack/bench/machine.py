@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,19 +146,16 @@ _BATCH_LINE = re.compile(r'^relevo_(batch_events|handle_seconds)_(count|sum)\{se
 def batched(ports: Iterable[int]) -> dict[str, Batched]:
     """Service to what it read so far, from the metrics of the services at these ports."""
     found: dict[str, Batched] = {}
-    with httpx.Client(timeout=5, trust_env=False) as client:
-        for port in ports:
-            answer = client.get(f"http://127.0.0.1:{port}/metrics").text
-            for histogram, kind, service, value in _BATCH_LINE.findall(answer):
-                old = found.get(service, Batched())
-                number = float(value)
-                if histogram == "handle_seconds":
-                    new = replace(old, seconds=old.seconds + number) if kind == "sum" else old
-                elif kind == "count":
-                    new = replace(old, batches=old.batches + int(number))
-                else:
-                    new = replace(old, events=old.events + int(number))
-                found[service] = new
+    for histogram, kind, service, value in _metrics(ports, _BATCH_LINE):
+        old = found.get(service, Batched())
+        number = float(value)
+        if histogram == "handle_seconds":
+            new = replace(old, seconds=old.seconds + number) if kind == "sum" else old
+        elif kind == "count":
+            new = replace(old, batches=old.batches + int(number))
+        else:
+            new = replace(old, events=old.events + int(number))
+        found[service] = new
     return found
 
 
@@ -169,12 +166,7 @@ _HANDLED_LINE = re.compile(
 
 def handled(ports: Iterable[int], service: str, stream: str) -> int:
     """How many events of a stream a service has handled since it began, its replicas together."""
-    found = 0.0
-    with httpx.Client(timeout=5, trust_env=False) as client:
-        for port in ports:
-            answer = client.get(f"http://127.0.0.1:{port}/metrics").text
-            found += sum(float(value) for *whose, value in _HANDLED_LINE.findall(answer) if whose == [service, stream])
-    return int(found)
+    return sum(int(float(value)) for *whose, value in _metrics(ports, _HANDLED_LINE) if whose == [service, stream])
 
 
 _LAG_LINE = re.compile(
@@ -185,11 +177,16 @@ _LAG_LINE = re.compile(
 def lags(ports: Iterable[int]) -> Counter[str]:
     """How many events wait in front of each reader ("service ← stream"), all partitions and replicas together."""
     found: Counter[str] = Counter()
+    for service, stream, value in _metrics(ports, _LAG_LINE):
+        found[f"{service} ← {stream}"] += int(float(value))
+    return found
+
+
+def _metrics(ports: Iterable[int], line: re.Pattern[str]) -> Iterator[tuple[str, ...]]:
+    """What the services at these ports say in such lines, group by group."""
     with httpx.Client(timeout=5, trust_env=False) as client:
         for port in ports:
-            for service, stream, value in _LAG_LINE.findall(client.get(f"http://127.0.0.1:{port}/metrics").text):
-                found[f"{service} ← {stream}"] += int(float(value))
-    return found
+            yield from line.findall(client.get(f"http://127.0.0.1:{port}/metrics").text)
 
 
 def check_durable(monitoring_url: str, postgres_dsn: str, databases: Iterable[str] = ()) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Who may come in at once while services behind ingest fall behind, and who waits.
 
 One number is moved: the level, the messages a second that every account may bring. It falls while services tell that
-events wait too long and few accounts bring most of what comes, and rises while they do not; without need
-there is none. Who brings less than the level is never
-held up, who brings more shares what is left in equal parts: that is max-min fairness, whatever the level is.
+events wait too long and few accounts bring most of what comes, and rises while they do not; without need there is
+none. Who brings less than the level is never held up, who brings more shares what is left in equal parts: that is
+max-min fairness, whatever the level is.
 
 Times are seconds of one monotonic clock, given by the caller. Nothing here is kept beyond the process.
 """
@@ -89,23 +89,22 @@ class Admission:
         pressure = sum(seconds for seconds, at in self._told.values() if now - at < _HOLD)
         if not self._threshold or pressure <= self._threshold or len(self._seen) < 2:
             return  # with one account there is nobody to protect
+        if self.limits:
+            self._pressed = now
         if now - self._looked < _STEP:
-            self._pressed = now if self.limits else self._pressed
             return
         self._looked = now
         found = self._rates(now)
         rates = sorted(found.get(account, 0.0) for account in self._seen)
         top, usual = rates[-1], rates[(len(rates) - 1) // 4]
         few = max(len(rates) // 4, 1)
-        floods = sum(rates[-few:]) > _FLOOD * sum(rates[:-few])
-        if not (floods or self.limits):
+        if sum(rates[-few:]) <= _FLOOD * sum(rates[:-few]):
             return  # everybody's load: to hold up the largest would help the others little
         self._pressed = now
-        if not floods:
-            return
-        factor = _FIRST if self.level > top else _HARD if pressure > 2 * self._threshold else _SOFT
         if self.level > top:
-            self._flood = top
+            self._flood, factor = top, _FIRST
+        else:
+            factor = _HARD if pressure > 2 * self._threshold else _SOFT
         self._ceiling = min(self.level, top)
         deep = min(_DEEP * self._flood, _GENTLE * self._ceiling)
         self.level = max(self._ceiling * factor, deep, _USUAL * usual, _LEAST)

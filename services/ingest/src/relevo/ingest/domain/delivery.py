@@ -21,7 +21,7 @@ from relevo.kernel.identity import sender_key
 from relevo.kernel.text import clean
 
 
-class Delivered(Protocol):
+class BusMessage(Protocol):
     """A message as it came over the bus. ``time`` is when the stream stored it."""
 
     @property
