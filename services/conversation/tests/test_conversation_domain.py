@@ -11,8 +11,8 @@ from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ConversationEvent, MessageCreated
 from relevo.contracts.ingest import InboxState
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
-from relevo.conversation.domain import conversation as story
-from relevo.conversation.domain.conversation import Change, Conversation, Incoming, Refused, Writing
+from relevo.conversation.domain import assignee, life, properties, writing
+from relevo.conversation.domain.state import Change, Conversation, Incoming, Refused, Writing, stage_of
 
 START = datetime(2025, 3, 1, 9, tzinfo=UTC)
 INBOX = InboxState(id=new_id(), account_id=new_id(), name="WhatsApp", channel="whatsapp")
@@ -21,7 +21,7 @@ AGENTS = [new_id() for _ in range(3)]
 
 
 def begun(at: datetime = START, inbox: InboxState = INBOX) -> Conversation:
-    return story.begin(
+    return life.begin(
         id=new_id(),
         number=1,
         inbox=inbox,
@@ -37,7 +37,7 @@ def incoming(at: datetime = START, text: str = "Hola") -> Incoming:
     return Incoming(id=new_id(), text=text, external_id=new_id(), occurred_at=at)
 
 
-def writing(*, human: bool = True) -> Writing:
+def said(*, human: bool = True) -> Writing:
     return Writing(new_id(), "Buenos días", f"agent:{AGENTS[0]}" if human else "rule:r1", human=human)
 
 
@@ -51,7 +51,7 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = START
-        opened = story.begin(
+        opened = life.begin(
             id=new_id(),
             number=7,
             inbox=INBOX,
@@ -87,7 +87,7 @@ class Life(RuleBasedStateMachine):
     @rule(late=st.integers(-100, 10_000), passed=st.integers(0, 10_000))
     def customer_writes(self, late: int, passed: int) -> None:
         self.now += timedelta(seconds=passed)
-        self.take(story.receive(self.conversation, incoming(self.now - timedelta(seconds=late)), self.now))
+        self.take(life.receive(self.conversation, incoming(self.now - timedelta(seconds=late)), self.now))
         assert self.conversation.unresolved
         assert self.conversation.state.waiting_since is not None
 
@@ -97,7 +97,7 @@ class Life(RuleBasedStateMachine):
         before = self.conversation
 
         def act() -> Change:
-            return story.reply(before, writing(human=human), self.now)
+            return writing.reply(before, said(human=human), self.now)
 
         self.attempt(act, allowed=not before.state.archived)
         if not before.state.archived:
@@ -111,7 +111,7 @@ class Life(RuleBasedStateMachine):
     @rule(who=st.sets(st.sampled_from(AGENTS)))
     def note(self, who: set[str]) -> None:
         before = self.conversation
-        change = story.note(before, writing(), self.now, mentions=[f"agent:{w}" for w in who], mentioned_agents=who)
+        change = writing.note(before, said(), self.now, mentions=[f"agent:{w}" for w in who], mentioned_agents=who)
         assert change.outbound is None
         self.take(change)
         assert who <= set(self.conversation.state.participant_ids)
@@ -121,37 +121,37 @@ class Life(RuleBasedStateMachine):
     @rule()
     def resolve(self) -> None:
         before = self.conversation
-        self.attempt(lambda: story.resolve(before, self.now), allowed=before.unresolved)
+        self.attempt(lambda: life.resolve(before, self.now), allowed=before.unresolved)
 
     @rule()
     def reopen(self) -> None:
         before = self.conversation
-        self.attempt(lambda: story.reopen(before, self.now), allowed=not before.unresolved)
+        self.attempt(lambda: life.reopen(before, self.now), allowed=not before.unresolved)
 
     @rule()
     def archive(self) -> None:
         before = self.conversation
-        self.attempt(lambda: story.archive(before, self.now), allowed=not before.state.archived)
+        self.attempt(lambda: life.archive(before, self.now), allowed=not before.state.archived)
 
     @rule()
     def unarchive(self) -> None:
         before = self.conversation
-        self.attempt(lambda: story.unarchive(before, self.now), allowed=before.state.archived)
+        self.attempt(lambda: life.unarchive(before, self.now), allowed=before.state.archived)
 
     @rule(add=st.sets(st.sampled_from("abcd")), remove=st.sets(st.sampled_from("abcd")))
     def labels(self, add: set[str], remove: set[str]) -> None:
         before = set(self.conversation.state.labels)
-        self.take(story.change_labels(self.conversation, sorted(add), sorted(remove), self.now))
+        self.take(properties.change_labels(self.conversation, sorted(add), sorted(remove), self.now))
         assert set(self.conversation.state.labels) == (before - remove) | add
 
-    @rule(version=st.integers(0, 20), assignee=st.sampled_from([None, *AGENTS]), team=st.sampled_from([None, "t1"]))
-    def assign(self, version: int, assignee: str | None, team: str | None) -> None:
+    @rule(version=st.integers(0, 20), agent=st.sampled_from([None, *AGENTS]), team=st.sampled_from([None, "t1"]))
+    def assign(self, version: int, agent: str | None, team: str | None) -> None:
         before = self.conversation.state
         self.take(
-            story.fold_assignment(
+            assignee.fold_assignment(
                 self.conversation,
                 version=version,
-                assignee_id=assignee,
+                assignee_id=agent,
                 team_id=team,
                 reason="manual",
                 mode="manual",
@@ -162,14 +162,14 @@ class Life(RuleBasedStateMachine):
         newer = version > before.assignment_version
         assert after.assignment_version == max(version, before.assignment_version)
         assert (after.assignee_id, after.team_id) == (
-            (assignee, team) if newer else (before.assignee_id, before.team_id)
+            (agent, team) if newer else (before.assignee_id, before.team_id)
         )
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), status=st.sampled_from(["sent", "delivered", "read", "failed"]))
     def report(self, data: st.DataObject, status: str) -> None:
         index = data.draw(st.integers(0, len(self.sent) - 1))
-        change = story.fold_status(
+        change = writing.fold_status(
             self.conversation, self.sent[index], status=status, error="x", external_id="wamid", at=self.now
         )
         self.take(change)
@@ -184,7 +184,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def the_state_is_consistent(self) -> None:
         s = self.conversation.state
-        assert s.stage == story.stage_of(s.status, archived=s.archived, first_reply_at=s.first_reply_at)
+        assert s.stage == stage_of(s.status, archived=s.archived, first_reply_at=s.first_reply_at)
         assert not s.archived or s.status == "resolved"
         assert (s.resolved_at is not None) == (s.status == "resolved")
         assert s.waiting_since is None or (s.status != "resolved" and s.waiting_since >= s.opened_at)
@@ -212,11 +212,11 @@ TestLife = Life.TestCase
 @given(st.lists(st.sampled_from(["sent", "delivered", "read", "failed"]), max_size=8), st.randoms())
 def test_delivery_reports_give_the_same_in_any_order(reports: list[str], random: object) -> None:
     def fold(order: list[str]) -> str:
-        change = story.reply(begun(), writing(), START)
+        change = writing.reply(begun(), said(), START)
         conversation, message = change.conversation, change.message
         assert message
         for status in order:
-            step = story.fold_status(conversation, message, status=status, error=None, external_id=None, at=START)
+            step = writing.fold_status(conversation, message, status=status, error=None, external_id=None, at=START)
             conversation, message = step.conversation, step.message or message
         return message.status
 
@@ -226,49 +226,49 @@ def test_delivery_reports_give_the_same_in_any_order(reports: list[str], random:
 
 
 def test_a_customer_reopens_an_archived_conversation_which_loses_the_flag_first() -> None:
-    archived = story.archive(begun(), START).conversation
-    change = story.receive(archived, incoming(START), START)
+    archived = life.archive(begun(), START).conversation
+    change = life.receive(archived, incoming(START), START)
     assert kinds(change) == ["ConversationUnarchived", "ConversationReopened", "MessageCreated"]
     assert change.conversation.state.cycle == 2
     assert change.conversation.state.stage == "new"
 
 
 def test_archiving_an_open_conversation_resolves_it_in_the_same_act() -> None:
-    change = story.archive(begun(), START)
+    change = life.archive(begun(), START)
     assert kinds(change) == ["ConversationResolved", "ConversationArchived"]
     assert [e.conversation.stage for e in change.events] == ["closed", "archived"]
 
 
 def test_the_inbox_policy_decides_what_a_new_message_does() -> None:
-    resolved = story.resolve(begun(), START).conversation
-    archived = story.archive(resolved, START).conversation
+    resolved = life.resolve(begun(), START).conversation
+    archived = life.archive(resolved, START).conversation
     for policy, closed in (("always_one", "reopen"), ("new_after_resolved", "open")):
-        assert story.destination(None, policy) == "open"
-        assert story.destination(begun(), policy) == "append"
-        assert story.destination(resolved, policy) == closed
-        assert story.destination(archived, policy) == closed
+        assert life.destination(None, policy) == "open"
+        assert life.destination(begun(), policy) == "append"
+        assert life.destination(resolved, policy) == closed
+        assert life.destination(archived, policy) == closed
 
 
 def test_the_first_reply_and_the_wait_that_it_ends_are_told_once() -> None:
-    waiting = story.receive(begun(), incoming(START), START).conversation
+    waiting = life.receive(begun(), incoming(START), START).conversation
     later = START + timedelta(minutes=3)
-    rule_wrote = story.reply(waiting, writing(human=False), later)
+    rule_wrote = writing.reply(waiting, said(human=False), later)
     assert rule_wrote.conversation.state.waiting_since == START
     assert rule_wrote.conversation.state.stage == "new"
-    first = story.reply(rule_wrote.conversation, writing(), later).events[0]
+    first = writing.reply(rule_wrote.conversation, said(), later).events[0]
     assert isinstance(first, MessageCreated)
     assert (first.first_reply, first.answered_since) == (True, START)
     assert first.conversation.stage == "in_progress"
-    second = story.reply(story.reply(waiting, writing(), later).conversation, writing(), later).events[0]
+    second = writing.reply(writing.reply(waiting, said(), later).conversation, said(), later).events[0]
     assert isinstance(second, MessageCreated)
     assert (second.first_reply, second.answered_since) == (False, None)
 
 
 def test_a_time_from_the_future_is_cut_to_now_and_a_cycle_never_begins_before_the_last_ended() -> None:
-    ahead = story.receive(begun(), incoming(START + timedelta(days=1)), START)
+    ahead = life.receive(begun(), incoming(START + timedelta(days=1)), START)
     assert ahead.conversation.state.waiting_since == START
     closed_at = START + timedelta(hours=2)
-    resolved = story.resolve(begun(), closed_at).conversation
-    reopened = story.receive(resolved, incoming(START), closed_at + timedelta(minutes=1)).conversation.state
+    resolved = life.resolve(begun(), closed_at).conversation
+    reopened = life.receive(resolved, incoming(START), closed_at + timedelta(minutes=1)).conversation.state
     assert reopened.opened_at == closed_at
     assert reopened.waiting_since == closed_at

@@ -10,8 +10,8 @@ from relevo.chassis.bus import until
 from relevo.contracts.assignment import ConversationAssigned, ConversationQueued, Reason
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ChangeLabels, ResolveConversation, SendMessage
-from relevo.conversation import store
 from relevo.conversation.handlers import on_assignment, on_commands, on_ingest
+from relevo.conversation.store import contacts
 
 REASON = Reason(code="least_loaded", es="Menos carga", en="Least loaded")
 STATEMENTS = 8
@@ -349,7 +349,7 @@ def test_senders_are_looked_up_by_index_also_before_the_database_knows_how_large
             "phones": [None] * 500,
         }
         async with service.database.begin() as tx:
-            explained = await tx.execute(text(f"explain {store._FIND_SENDERS.text}"), parameters)
+            explained = await tx.execute(text(f"explain {contacts._FIND_SENDERS.text}"), parameters)
             plan = "\n".join(explained.scalars())
         assert "Index Scan using conversations_of_channel" in plan, plan
 

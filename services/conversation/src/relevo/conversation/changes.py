@@ -11,8 +11,9 @@ from relevo.contracts.conversation import ContactCreated
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
 from relevo.conversation import store
-from relevo.conversation.domain.conversation import Change, Conversation
-from relevo.conversation.store import Key, StoredMessage
+from relevo.conversation.domain.state import Change, Conversation
+from relevo.conversation.store.messages import StoredMessage
+from relevo.conversation.store.rows import Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,9 @@ class Changes:
 
     async def save(self, tx: Tx) -> None:
         """Write it all: one statement for conversations, one for messages; the events commit with them."""
-        await store.save_conversations(tx, [self.conversations[key] for key in sorted(self._changed)])
+        await store.conversations.save(tx, [self.conversations[key] for key in sorted(self._changed)])
         crash_point("conversation.between_conversations_and_messages")
-        await store.save_messages(tx, list(self._messages.values()))
+        await store.messages.save(tx, list(self._messages.values()))
         crash_point("conversation.before_events")
         for emission in self._emissions:
             tx.emit(

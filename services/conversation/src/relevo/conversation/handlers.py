@@ -16,10 +16,12 @@ from relevo.contracts.ingest import MessageReceived, StatusReceived
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
 from relevo.conversation import metrics, store
 from relevo.conversation.changes import Changes
+from relevo.conversation.domain import assignee, life, properties, writing
 from relevo.conversation.domain import contacts as people
-from relevo.conversation.domain import conversation as story
 from relevo.conversation.domain.contacts import Sighting
-from relevo.conversation.store import Found, Key
+from relevo.conversation.domain.state import Incoming, Refused, Writing
+from relevo.conversation.store.contacts import Found
+from relevo.conversation.store.rows import Key, LostRace
 
 log = structlog.get_logger("relevo.conversation")
 
@@ -45,7 +47,7 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             senders[channel] = (people.sighting(data.inbox, data.sender_key, data.sender), received)
 
     sightings = [seen for seen, _ in senders.values()]
-    found = dict(zip(senders, await store.find_senders(tx, sightings), strict=True))
+    found = dict(zip(senders, await store.contacts.find_senders(tx, sightings), strict=True))
     contacts, created = await _contacts(tx, sightings, found)
     crash_point("conversation.after_contacts")
 
@@ -54,8 +56,8 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
         for channel, known in found.items()
         if known.conversation_id
     }
-    changes = Changes(await store.lock(tx, current.values(), reported))
-    sent = await store.messages(tx, reported)
+    changes = Changes(await store.conversations.lock(tx, current.values(), reported))
+    sent = await store.messages.find(tx, reported)
     for channel, (seen, received) in senders.items():
         if (contact := contacts[channel]).id in created:
             created.discard(contact.id)
@@ -66,10 +68,10 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
         first.data.inbox.account_id
         for channel, (_, first) in senders.items()
         if not contacts[channel].blocked
-        and story.destination(changes.conversations.get(current.get(channel, ("", ""))), first.data.inbox.reopen)
+        and life.destination(changes.conversations.get(current.get(channel, ("", ""))), first.data.inbox.reopen)
         == "open"
     )
-    numbers = {account: iter(given) for account, given in (await store.new_numbers(tx, opening)).items()}
+    numbers = {account: iter(given) for account, given in (await store.conversations.new_numbers(tx, opening)).items()}
 
     for received in events:
         data = received.data
@@ -79,7 +81,7 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
         channel = (data.inbox.id, data.sender.id)
         contact = contacts[channel]
         actor = f"contact:{contact.id}"
-        incoming = story.Incoming(
+        incoming = Incoming(
             id=new_id(),
             text=data.content.text,
             external_id=data.external_id,
@@ -93,8 +95,8 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             metrics.WITHHELD.inc()
             continue
         conversation = changes.conversations.get(current.get(channel, ("", "")))
-        if conversation is None or story.destination(conversation, data.inbox.reopen) == "open":
-            begun = story.begin(
+        if conversation is None or life.destination(conversation, data.inbox.reopen) == "open":
+            begun = life.begin(
                 id=new_id(),
                 number=next(numbers[data.inbox.account_id]),
                 inbox=data.inbox,
@@ -108,21 +110,23 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             changes.apply(begun, actor=actor, cause=received.envelope)
             conversation = begun.conversation
             current[channel] = (data.inbox.account_id, conversation.state.id)
-        changes.apply(story.receive(conversation, incoming, moment), actor=actor, cause=received.envelope)
+        changes.apply(life.receive(conversation, incoming, moment), actor=actor, cause=received.envelope)
     await changes.save(tx)
 
 
 async def on_assignment(batch: Sequence[Received], tx: Tx) -> None:
     """Assignment's decisions become part of the story; older ones are dropped."""
     events = [r for r in batch if isinstance(r.data, AssignmentEvent)]
-    changes = Changes(await store.lock(tx, ((r.envelope.account, r.data.conversation_id) for r in events)))
+    changes = Changes(
+        await store.conversations.lock(tx, ((r.envelope.account, r.data.conversation_id) for r in events))
+    )
     for received in events:
         data: AssignmentEvent = received.data
         conversation = changes.conversations.get((received.envelope.account, data.conversation_id))
         if conversation is None:
             _ignored("unknown_conversation", received)
             continue
-        folded = story.fold_assignment(
+        folded = assignee.fold_assignment(
             conversation,
             version=data.version,
             assignee_id=data.assignee_id,
@@ -137,14 +141,16 @@ async def on_assignment(batch: Sequence[Received], tx: Tx) -> None:
 
 async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
     """What other services ask for, each command once; one that the state does not allow is ignored and counted."""
-    fresh = await store.remember_commands(tx, ((r.envelope.account, r.envelope.id) for r in batch))
+    fresh = await store.commands.remember(tx, ((r.envelope.account, r.envelope.id) for r in batch))
     wanted: list[Received] = []
     for received in batch:
         if (key := (received.envelope.account, received.envelope.id)) in fresh:
             fresh.discard(key)
             wanted.append(received)
     crash_point("conversation.after_remembering_commands")
-    changes = Changes(await store.lock(tx, ((r.envelope.account, r.data.conversation_id) for r in wanted)))
+    changes = Changes(
+        await store.conversations.lock(tx, ((r.envelope.account, r.data.conversation_id) for r in wanted))
+    )
     moment = now()
     for received in wanted:
         data = received.data
@@ -156,16 +162,16 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
         try:
             match data:
                 case ChangeLabels():
-                    change = story.change_labels(conversation, data.add, data.remove, moment)
+                    change = properties.change_labels(conversation, data.add, data.remove, moment)
                 case SendMessage():
-                    writing = story.Writing(new_id(), data.text, actor, human=False)
-                    write = story.note if data.private else story.reply
-                    change = write(conversation, writing, moment)
+                    said = Writing(new_id(), data.text, actor, human=False)
+                    write = writing.note if data.private else writing.reply
+                    change = write(conversation, said, moment)
                 case ResolveConversation():
-                    change = story.resolve(conversation, moment)
+                    change = life.resolve(conversation, moment)
                 case _:
                     continue
-        except story.Refused as refused:
+        except Refused as refused:
             _ignored(refused.code, received)
             continue
         changes.apply(change, actor=actor, cause=received.envelope)
@@ -178,17 +184,17 @@ async def _contacts(
     """The contact of every sender, made and linked where it was not, and the ids of those that were made."""
     matched = people.match(sightings, [found[seen.channel].contact for seen in sightings], new_id)
     contacts = {seen.channel: contact for seen, contact in zip(sightings, matched.contacts, strict=True)}
-    created = await store.add_contacts(tx, matched.new, now())
+    created = await store.contacts.add_contacts(tx, matched.new, now())
     missed = {n.contact.id for n in matched.new} - created
     if missed:
         # Their e-mail or phone came to be in another transaction since we looked: it has committed, take that contact.
         again = [seen for seen in sightings if contacts[seen.channel].id in missed]
-        for seen, known in zip(again, await store.find_senders(tx, again), strict=True):
+        for seen, known in zip(again, await store.contacts.find_senders(tx, again), strict=True):
             if known.contact is None:
-                raise store.LostRace("a contact that took this e-mail or phone is not there any more")
+                raise LostRace("a contact that took this e-mail or phone is not there any more")
             contacts[seen.channel] = known.contact
     links = [(seen, contacts[seen.channel]) for seen in sightings if not found[seen.channel].channel_known]
-    await store.add_channels(tx, links, now())
+    await store.contacts.add_channels(tx, links, now())
     return contacts, created
 
 
@@ -201,7 +207,7 @@ def _report(changes: Changes, sent: dict[Key, MessageSnapshot], data: StatusRece
         # Our own id, given out only after the message was committed: nothing that could still arrive.
         _ignored("unknown_message", received)
         return
-    change = story.fold_status(
+    change = writing.fold_status(
         conversation,
         message,
         status=data.status,
@@ -214,7 +220,7 @@ def _report(changes: Changes, sent: dict[Key, MessageSnapshot], data: StatusRece
     changes.apply(change, actor="system", cause=received.envelope)
 
 
-def _withheld(incoming: story.Incoming, contact: ContactSnapshot) -> MessageSnapshot:
+def _withheld(incoming: Incoming, contact: ContactSnapshot) -> MessageSnapshot:
     # It is in no conversation: the store leaves that id and the sequence empty.
     return MessageSnapshot(
         id=incoming.id,

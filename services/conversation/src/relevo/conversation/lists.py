@@ -1,20 +1,17 @@
-"""Lists and single reads over HTTP: composed of filters and the access rule, always newest activity first."""
+"""Conversations in lists and singly, over HTTP: composed of filters and the access rule, always newest activity first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, func, literal, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, func, literal, select, text
 
 from relevo.chassis.database import Tx
 from relevo.contracts.snapshots import ConversationStatus, Stage
-from relevo.conversation import store
-from relevo.conversation.tables import contacts, conversations, messages
+from relevo.conversation.store.rows import Row, older, plain
+from relevo.conversation.tables import contacts, conversations
 from relevo.kernel.access import ConversationColumns, Viewer, visible
-
-Row = Mapping[str, Any]
-"""One row, by column name."""
 
 COUNT_LIMIT: Final = 1000
 """Counts are exact up to here."""
@@ -36,28 +33,11 @@ _SNAPSHOT: Final = (
     contacts.c.labels.label("contact_labels"),
     contacts.c.blocked,
 )
-_CONTACT: Final = (
-    contacts.c.id.label("contact_id"),
-    contacts.c.name,
-    contacts.c.email,
-    contacts.c.phone,
-    contacts.c.language.label("contact_language"),
-    contacts.c.labels.label("contact_labels"),
-    contacts.c.blocked,
-    contacts.c.sequence,
-    contacts.c.created_at,
-)
 
 _LABELS = text(
     """
     select distinct label from conversations c, unnest(c.labels) as label
     where c.account_id = :account and c.labels <> '{}' order by label
-    """
-)
-_CHANNELS = text(
-    """
-    select cast(inbox_id as text) as inbox_id, source_id from contact_channels
-    where account_id = :account and contact_id = :contact order by created_at, inbox_id, source_id
     """
 )
 
@@ -119,7 +99,7 @@ def page_of_conversations(
     """The statement of one page, newest activity first, one row more than asked."""
     conditions = matching(viewer, filters)
     if after:
-        conditions.append(_older(_c.last_activity_at, _c.id, after))
+        conditions.append(older(_c.last_activity_at, _c.id, after))
     return (
         select(*_SNAPSHOT)
         .join_from(conversations, contacts, contacts.c.id == _c.contact_id)
@@ -133,7 +113,7 @@ async def conversations_page(
     tx: Tx, viewer: Viewer, filters: Filters, limit: int, after: tuple[datetime, str] | None
 ) -> Sequence[Row]:
     """One page of conversations that the viewer may see."""
-    return list(store.plain(await tx.execute(page_of_conversations(viewer, filters, limit, after))))
+    return list(plain(await tx.execute(page_of_conversations(viewer, filters, limit, after))))
 
 
 async def conversation(tx: Tx, viewer: Viewer, conversation_id: str) -> Row | None:
@@ -147,7 +127,7 @@ async def conversation(tx: Tx, viewer: Viewer, conversation_id: str) -> Row | No
             _c.id == conversation_id,
         )
     )
-    return next(store.plain(await tx.execute(statement)), None)
+    return next(plain(await tx.execute(statement)), None)
 
 
 async def counts(tx: Tx, viewer: Viewer) -> dict[str, int]:
@@ -168,55 +148,6 @@ async def counts(tx: Tx, viewer: Viewer) -> dict[str, int]:
     return dict((await tx.execute(select(*columns))).mappings().one())
 
 
-async def messages_page(
-    tx: Tx, account_id: str, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
-) -> Sequence[Row]:
-    """One page of a conversation's messages by sequence; whether it may be seen was asked before."""
-    m = messages.c
-    conditions = [m.account_id == account_id, m.conversation_id == conversation_id]
-    if after is not None:
-        conditions.append(m.sequence < after if newest_first else m.sequence > after)
-    statement = (
-        select(messages).where(*conditions).order_by(m.sequence.desc() if newest_first else m.sequence).limit(limit + 1)
-    )
-    return list(store.plain(await tx.execute(statement)))
-
-
-async def contacts_page(
-    tx: Tx, account_id: str, limit: int, after: tuple[datetime, str] | None, *, email: str | None, phone: str | None
-) -> Sequence[Row]:
-    """One page of contacts, the newest first."""
-    c = contacts.c
-    conditions: list[ColumnElement[bool]] = [c.account_id == account_id]
-    if email:
-        conditions.append(c.email == email)
-    if phone:
-        conditions.append(c.phone == phone)
-    if after:
-        conditions.append(_older(c.created_at, c.id, after))
-    statement = select(*_CONTACT).where(*conditions).order_by(c.created_at.desc(), c.id.desc()).limit(limit + 1)
-    return list(store.plain(await tx.execute(statement)))
-
-
-async def contact(tx: Tx, account_id: str, contact_id: str, *, lock: bool = False) -> Row | None:
-    """One contact of the account."""
-    statement = select(*_CONTACT).where(contacts.c.account_id == account_id, contacts.c.id == contact_id)
-    if lock:
-        statement = statement.with_for_update(key_share=True)
-    return next(store.plain(await tx.execute(statement)), None)
-
-
-async def contact_channels(tx: Tx, account_id: str, contact_id: str) -> Sequence[Row]:
-    """From where a contact writes."""
-    return list(store.plain(await tx.execute(_CHANNELS, {"account": account_id, "contact": contact_id})))
-
-
 async def labels(tx: Tx, account_id: str) -> list[str]:
     """The labels that conversations of the account have."""
     return list((await tx.execute(_LABELS, {"account": account_id})).scalars())
-
-
-def _older(
-    moment: ColumnElement[datetime], id_: ColumnElement[str], after: tuple[datetime, str]
-) -> ColumnElement[bool]:
-    return tuple_(moment, id_) < tuple_(literal(after[0], moment.type), literal(after[1], id_.type))

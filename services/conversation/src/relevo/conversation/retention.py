@@ -22,6 +22,6 @@ async def run(runtime: Runtime) -> None:
         await asyncio.sleep(_EVERY.total_seconds())
         try:
             async with runtime.database.begin() as tx:
-                await store.forget_commands(tx, now() - COMMANDS_KEPT)
+                await store.commands.forget(tx, now() - COMMANDS_KEPT)
         except Exception as error:  # noqa: BLE001  (the database may be away; the next hour will do)
             runtime.log.warning("retention_again", error=described(error))

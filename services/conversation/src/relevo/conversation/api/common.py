@@ -1,0 +1,107 @@
+"""What the routes of this service share: who may ask, how an act on a conversation is carried out, how errors read."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import Depends, Response
+from pydantic import BaseModel, ConfigDict
+
+from relevo.chassis import paging
+from relevo.chassis.auth import Principal, require
+from relevo.chassis.database import Database, Tx
+from relevo.chassis.idempotency import Once
+from relevo.chassis.problems import Problem
+from relevo.contracts.base import now
+from relevo.contracts.permissions import Permission
+from relevo.contracts.snapshots import ConversationSnapshot
+from relevo.conversation.changes import Changes
+from relevo.conversation.domain.state import Change, Conversation, Refused
+from relevo.conversation.store import conversations
+from relevo.kernel.access import ConversationFacts, may_see
+
+SEQUENCE: Final = "Relevo-Sequence"
+
+Reader = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_READ))]
+"""Whoever may read conversations: those that the access rule shows them."""
+
+Act = Callable[[Conversation, datetime], Change]
+"""An act on a conversation at a moment. Raises Refused."""
+
+
+class Body(BaseModel):
+    """A body of a request; what it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+async def act_on(
+    act: Act,
+    db: Database,
+    *,
+    once: Once,
+    who: Principal,
+    response: Response,
+    conversation_id: UUID,
+) -> ConversationSnapshot:
+    """Carry an act out, once; answers the conversation after it. Raises Problem."""
+    async with db.begin() as tx:
+        await once.start(tx)
+        change = await apply(tx, who, await locked(tx, who, conversation_id), act)
+        state = change.conversation.state
+        response.headers[SEQUENCE] = str(state.sequence)
+        return await once.finish(tx, state)
+
+
+async def locked(tx: Tx, who: Principal, conversation_id: UUID) -> Conversation:
+    """The conversation, locked. Raises Problem 404 when it is not there for this principal."""
+    found = await conversations.lock(tx, [(who.account_id, str(conversation_id))])
+    conversation = found.get((who.account_id, str(conversation_id)))
+    if conversation is None:
+        raise no_conversation()
+    state = conversation.state
+    facts = ConversationFacts(
+        account_id=state.account_id,
+        inbox_id=state.inbox_id,
+        team_id=state.team_id,
+        assignee_id=state.assignee_id,
+        participant_ids=frozenset(state.participant_ids),
+        owner_id=state.owner_id,
+    )
+    if not may_see(who.viewer, facts):
+        raise no_conversation()
+    return conversation
+
+
+async def apply(tx: Tx, who: Principal, conversation: Conversation, act: Act) -> Change:
+    """Carry an act out on a conversation that is locked, and write what came of it. Raises Problem 409."""
+    try:
+        change = act(conversation, now())
+    except Refused as refused:
+        raise Problem(409, refused.code, es=refused.es, en=refused.en) from None
+    changes = Changes({(conversation.state.account_id, conversation.state.id): conversation})
+    changes.apply(change, actor=who.actor)
+    await changes.save(tx)
+    return change
+
+
+def after(cursor: str | None) -> tuple[datetime, str] | None:
+    """The place that a cursor of a list by time stands for. Raises Problem 422."""
+    if cursor is None:
+        return None
+    moment, id_ = paging.decode(cursor, str, str)
+    try:
+        return datetime.fromisoformat(moment), str(UUID(id_))
+    except ValueError:
+        raise Problem(
+            422,
+            "invalid_cursor",
+            es="El cursor no es válido: usa el valor «next» de la página anterior.",
+            en="The cursor is not valid: use the `next` of the page before.",
+        ) from None
+
+
+def no_conversation() -> Problem:
+    """404: it does not exist, or not for whoever asks."""
+    return Problem(404, "conversation_not_found", es="No existe esa conversación.", en="There is no such conversation.")

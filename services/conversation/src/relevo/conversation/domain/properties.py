@@ -1,0 +1,31 @@
+"""What a conversation is described by: its labels."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from relevo.contracts.conversation import LabelsChanged
+from relevo.conversation.domain.state import Change, Conversation, Refused, following
+
+MAX_LABELS: Final = 100
+
+
+def change_labels(conversation: Conversation, add: Iterable[str], remove: Iterable[str], now: datetime) -> Change:
+    """Put labels on, take others off; a label named in both stays. Raises Refused above MAX_LABELS."""
+    before = conversation.state
+    wanted = dict.fromkeys(add)
+    off = set(remove) - wanted.keys()
+    removed = tuple(label for label in before.labels if label in off)
+    added = tuple(label for label in wanted if label not in before.labels)
+    if not removed and not added:
+        return Change(conversation, now)
+    labels = (*(label for label in before.labels if label not in off), *added)
+    if len(labels) > MAX_LABELS:
+        raise Refused(
+            "too_many_labels",
+            es=f"Una conversación lleva como mucho {MAX_LABELS} etiquetas: quita alguna.",
+            en=f"A conversation has at most {MAX_LABELS} labels: take some off.",
+        )
+    conversation = following(conversation, labels=labels)
+    event = LabelsChanged(conversation=conversation.state, before=before.access, added=added, removed=removed)
+    return Change(conversation, now, (event,))

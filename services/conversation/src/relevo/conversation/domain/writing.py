@@ -1,0 +1,150 @@
+"""What the team writes into a conversation, and what becomes of it on its way out."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+from relevo.contracts.conversation import (
+    ConversationEvent,
+    MessageCreated,
+    MessageStatusChanged,
+    OutboundMessage,
+    ParticipantsChanged,
+)
+from relevo.contracts.inbound import DeliveryStatus
+from relevo.contracts.snapshots import MessageSnapshot, MessageStatus
+from relevo.conversation.domain.state import Change, Conversation, Refused, Writing, following
+
+
+def reply(conversation: Conversation, writing: Writing, now: datetime) -> Change:
+    """A public message to the customer. It does not reopen a resolved conversation.
+
+    Only a person's reply within a cycle ends the wait and counts as its first reply. Raises Refused when archived.
+    """
+    before = conversation.state
+    if before.archived:
+        raise Refused(
+            "conversation_archived",
+            es="La conversación está archivada: desarchívala antes de responder.",
+            en="The conversation is archived: unarchive it before you reply.",
+        )
+    answers = writing.human and conversation.unresolved
+    first_reply = answers and before.first_reply_at is None
+    message = _written(conversation, writing, "outgoing", "queued", now)
+    conversation = following(
+        conversation,
+        message_count=before.message_count + 1,
+        first_reply_at=now if first_reply else before.first_reply_at,
+        waiting_since=None if answers else before.waiting_since,
+        last_activity_at=max(before.last_activity_at, now),
+    )
+    event = MessageCreated(
+        conversation=conversation.state,
+        before=before.access,
+        message=message,
+        first=before.message_count == 0,
+        human=writing.human,
+        first_reply=first_reply,
+        answered_since=before.waiting_since if answers else None,
+    )
+    outbound = OutboundMessage(
+        message_id=message.id,
+        conversation_id=before.id,
+        inbox_id=before.inbox_id,
+        channel=before.channel,
+        recipient_id=before.source_id,
+        recipient_key=conversation.recipient_key,
+        text=message.text,
+        author_name=message.author_name,
+        created_at=now,
+    )
+    return Change(conversation, now, (event,), message, outbound)
+
+
+def note(
+    conversation: Conversation,
+    writing: Writing,
+    now: datetime,
+    *,
+    mentions: Sequence[str] = (),
+    mentioned_agents: Iterable[str] = (),
+) -> Change:
+    """A private note: it stays inside, answers nobody, and makes the people it mentions participants.
+
+    ``mentions`` are ``agent:ID`` and ``team:ID`` as written; ``mentioned_agents`` the people they stand for.
+    """
+    before = conversation.state
+    message = _written(conversation, writing, "note", "received", now).model_copy(
+        update={"mentions": tuple(dict.fromkeys(mentions))}
+    )
+    conversation = following(
+        conversation,
+        message_count=before.message_count + 1,
+        last_activity_at=max(before.last_activity_at, now),
+    )
+    events: list[ConversationEvent] = [
+        MessageCreated(
+            conversation=conversation.state,
+            before=before.access,
+            message=message,
+            first=before.message_count == 0,
+            human=writing.human,
+        )
+    ]
+    present = conversation.state
+    if added := tuple(a for a in dict.fromkeys(mentioned_agents) if a not in present.participant_ids):
+        conversation = following(conversation, participant_ids=present.participant_ids + added)
+        events.append(ParticipantsChanged(conversation=conversation.state, before=present.access, added=added))
+    return Change(conversation, now, tuple(events), message)
+
+
+_PROGRESS: Final[dict[MessageStatus, int]] = {"queued": 0, "sent": 1, "failed": 2, "delivered": 3, "read": 4}
+
+
+def fold_status(
+    conversation: Conversation,
+    message: MessageSnapshot,
+    *,
+    status: DeliveryStatus,
+    error: str | None,
+    external_id: str | None,
+    at: datetime,
+) -> Change:
+    """A delivery report on an outgoing message. Progress only goes forward, in whatever order reports arrive.
+
+    Failed outranks sent; that it was delivered or read after all outranks failed.
+    """
+    if message.kind != "outgoing" or _PROGRESS[status] <= _PROGRESS[message.status]:
+        return Change(conversation, at)
+    before = conversation.state
+    message = message.model_copy(
+        update={
+            "status": status,
+            "error": error if status == "failed" else None,
+            "external_id": message.external_id or external_id,
+        }
+    )
+    conversation = following(conversation)
+    event = MessageStatusChanged(conversation=conversation.state, before=before.access, message=message)
+    return Change(conversation, at, (event,), message)
+
+
+def _written(
+    conversation: Conversation,
+    writing: Writing,
+    kind: Literal["outgoing", "note"],
+    status: MessageStatus,
+    now: datetime,
+) -> MessageSnapshot:
+    return MessageSnapshot(
+        id=writing.id,
+        conversation_id=conversation.state.id,
+        kind=kind,
+        sequence=conversation.state.sequence + 1,
+        text=writing.text,
+        author=writing.author,
+        author_name=writing.author_name,
+        status=status,
+        occurred_at=now,
+        created_at=now,
+    )

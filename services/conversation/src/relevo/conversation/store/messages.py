@@ -1,0 +1,104 @@
+"""Messages and private notes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import select, text
+
+from relevo.chassis.database import Tx
+from relevo.contracts.snapshots import MessageSnapshot
+from relevo.conversation.store.rows import Key, Row, json_list, plain
+from relevo.conversation.tables import messages
+
+MESSAGE_COLUMNS: Final = """
+    cast(m.id as text) as id, cast(m.conversation_id as text) as conversation_id, m.kind, m.sequence, m.text, m.author,
+    m.author_name, m.external_id, m.reply_to, m.attachments, m.mentions, m.status, m.error, m.occurred_at, m.created_at
+"""
+
+_FIND = text(
+    f"""
+    select cast(m.account_id as text) as account_id, {MESSAGE_COLUMNS}
+    from unnest(cast(:accounts as uuid[]), cast(:ids as uuid[])) as k(account_id, id)
+    join messages m on m.id = k.id and m.account_id = k.account_id
+    where m.conversation_id is not null
+    """
+)
+
+_SAVE = text(
+    """
+    insert into messages (
+        id, account_id, conversation_id, withheld_from, sequence, kind, text, author, author_name, external_id,
+        reply_to, attachments, mentions, status, error, occurred_at, created_at
+    )
+    select
+        r.id, r.account_id, case when r.withheld_from is null then r.conversation_id end, r.withheld_from,
+        case when r.withheld_from is null then r.sequence end, r.kind, r.text, r.author, r.author_name, r.external_id,
+        r.reply_to, r.attachments, r.mentions, r.status, r.error, r.occurred_at, r.created_at
+    from rows from (
+        json_to_recordset(cast(:messages as json)) as (
+            id uuid, conversation_id uuid, kind text, sequence bigint, text text, author text, author_name text,
+            external_id text, reply_to text, attachments jsonb, mentions text[], status text, error text,
+            occurred_at timestamptz, created_at timestamptz
+        ),
+        unnest(cast(:accounts as uuid[])),
+        unnest(cast(:withheld as uuid[]))
+    ) as r(
+        id, conversation_id, kind, sequence, text, author, author_name, external_id, reply_to, attachments, mentions,
+        status, error, occurred_at, created_at, account_id, withheld_from
+    )
+    on conflict (id) do update set
+        status = excluded.status, error = excluded.error, external_id = excluded.external_id
+    """
+)
+
+
+def message_of(row: Mapping[str, Any]) -> MessageSnapshot:
+    """The message within a row that has MESSAGE_COLUMNS."""
+    return MessageSnapshot.model_validate(dict(row))
+
+
+async def find(tx: Tx, keys: Iterable[Key]) -> dict[Key, MessageSnapshot]:
+    """The messages that exist among these; lock their conversations first."""
+    wanted = set(keys)
+    if not wanted:
+        return {}
+    rows = await tx.execute(_FIND, {"accounts": [a for a, _ in wanted], "ids": [i for _, i in wanted]})
+    return {(row["account_id"], row["id"]): message_of(row) for row in plain(rows)}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message with its account. ``withheld_from`` is the blocked contact who wrote it: it is in no conversation."""
+
+    account_id: str
+    message: MessageSnapshot
+    withheld_from: str | None = None
+
+
+async def save(tx: Tx, stored: Sequence[StoredMessage]) -> None:
+    """Write messages; of those that exist only the delivery status changes."""
+    if not stored:
+        return
+    await tx.execute(
+        _SAVE,
+        {
+            "messages": json_list(s.message.model_dump_json() for s in stored),
+            "accounts": [s.account_id for s in stored],
+            "withheld": [s.withheld_from for s in stored],
+        },
+    )
+
+
+async def page(
+    tx: Tx, account_id: str, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
+) -> Sequence[Row]:
+    """One page of a conversation's messages by sequence; whether it may be seen was asked before."""
+    m = messages.c
+    conditions = [m.account_id == account_id, m.conversation_id == conversation_id]
+    if after is not None:
+        conditions.append(m.sequence < after if newest_first else m.sequence > after)
+    statement = (
+        select(messages).where(*conditions).order_by(m.sequence.desc() if newest_first else m.sequence).limit(limit + 1)
+    )
+    return list(plain(await tx.execute(statement)))
