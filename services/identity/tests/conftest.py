@@ -1,6 +1,7 @@
 """The running service on real servers, and an account in it."""
 
 import base64
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -69,6 +70,23 @@ class Account:
             "initial_password": PASSWORD,
         } | more
         return dict((await self.call("POST", "/agents", body, expect=201)).json())
+
+    async def mails(self, address: str, template: str | None = None) -> list[dict[str, Any]]:
+        """What notification was asked to write to this address, in order."""
+        await self.service.settle()
+        found = []
+        for subject, headers, body in await self.service.admin.stored("CMD_NOTIFICATION"):
+            command = json.loads(body)
+            if headers["relevo-account"] == self.id and command["address"] == address:
+                assert subject.split(".")[3] == "identity"
+                if template in {None, command["template"]}:
+                    found.append(command)
+        return found
+
+    async def link_token(self, address: str, template: str = "invitation") -> str:
+        """The token of the last link of the kind that was sent there."""
+        link = str((await self.mails(address, template))[-1]["data"]["link"])
+        return link.partition("#")[2]
 
     async def sign_in(self, email: str, password: str = PASSWORD, **more: Any) -> httpx.Response:
         return await self.service.http.post(

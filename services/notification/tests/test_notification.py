@@ -10,6 +10,8 @@ from relevo.contracts import identity
 from relevo.contracts.base import new_id, now
 from relevo.contracts.notification import Notify
 
+INVITED = {"account": "Acme", "inviter": "Ana", "name": "Eva", "until": "2026-12-01 10:00 (Europe/Madrid)"}
+
 
 async def listed(service, org, agent, **query):
     answer = await service.http.get("/notifications", params=query, headers=org.as_(agent))
@@ -203,7 +205,7 @@ async def test_an_address_gets_its_mail_once(start, mail, org):
                 address="new@example.org",
                 language="en",
                 template="invitation",
-                data={"account": "Acme", "link": "https://relevo.example/join/" + "t" * 400},
+                data=INVITED | {"link": "https://relevo.example/join/" + "t" * 400},
             )
             await service.admin.publish(wanted, account=org.account, entity=new_id())
         await service.settle()
@@ -224,7 +226,7 @@ async def test_without_a_mail_server_nothing_is_sent_but_it_can_be_seen(notifica
         kind="invitation",
         address="new@example.org",
         template="invitation",
-        data={"account": "Acme", "link": "l"},
+        data=INVITED | {"link": "l"},
     )
     await notification.admin.publish(wanted, account=theirs.account, entity=new_id())
     await notification.settle()

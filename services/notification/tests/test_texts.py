@@ -8,7 +8,8 @@ from relevo.notification.domain import texts
 
 
 def test_every_text_exists_in_both_languages_with_the_same_places():
-    data = {name: f"<{name}>" for name in ("number", "contact", "author", "text", "title", "account", "link")}
+    names = ("number", "contact", "author", "text", "title", "account", "link", "inviter", "name", "until", "at")
+    data = {name: f"<{name}>" for name in names}
     for template in texts.TEMPLATES:
         es, en = (texts.fill(template, language, data) for language in ("es", "en"))
         assert es.title

@@ -36,7 +36,7 @@ class RoleState(Model):
 
 
 class AgentState(Model):
-    """A person of the team. ``inbox_ids`` None: every inbox."""
+    """A person of the team. ``inbox_ids`` None: every inbox. ``active`` False: invited, and not accepted yet."""
 
     id: Id
     account_id: Id

@@ -27,6 +27,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/me", "identity"),
     Route("/account", "identity"),
     Route("/agents", "identity"),
+    Route("/invitations", "identity"),
     Route("/teams", "identity"),
     Route("/roles", "identity"),
     Route("/api-keys", "identity"),

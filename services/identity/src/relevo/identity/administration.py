@@ -32,7 +32,7 @@ from relevo.identity import problems
 from relevo.identity.domain import grants
 from relevo.identity.domain.grants import ADMINISTRATOR, Authority, Refusal
 from relevo.identity.publish import Change, publish
-from relevo.identity.store import audit, directory, keys, sign_in
+from relevo.identity.store import audit, directory, keys, links, sign_in
 from relevo.identity.store.audit import By, Record
 from relevo.identity.store.directory import Stored
 
@@ -86,6 +86,14 @@ async def begin(tx: Tx, who: Principal, by: By, *, access_token: timedelta) -> A
             own = (await directory.roles_by_id(tx, who.account_id, [found.state.role_id]))[found.state.role_id].state
             permissions, scope = own.permissions, own.scope
     return Act(tx, stored, by, Authority(permissions, scope, teams, inboxes), agent_id, access_token)
+
+
+async def begin_with_link(tx: Tx, account: str, by: By, *, access_token: timedelta) -> Act:
+    """The same for whoever bears a one-time link: they hold nothing but that. Raises Problem 410 without the account."""
+    stored = await directory.lock_account(tx, account)
+    if stored is None:
+        raise problems.link_over()
+    return Act(tx, stored, by, Authority(frozenset(), ConversationScope.NONE), None, access_token)
 
 
 def _allow(refusal: Refusal | None) -> None:
@@ -252,7 +260,7 @@ async def save_agent(act: Act, before: Stored[AgentState] | None, state: AgentSt
 
 
 async def remove_agent(act: Act, before: Stored[AgentState]) -> None:
-    """Remove an agent: sessions, API keys and bus credentials of theirs end with them."""
+    """Remove an agent: sessions, links, API keys and bus credentials of theirs end with them."""
     roles = await directory.roles_by_id(act.tx, act.account, [before.state.role_id])
     others = await directory.other_administrators(act.tx, act.account, before.state.id)
     _allow(
@@ -262,6 +270,7 @@ async def remove_agent(act: Act, before: Stored[AgentState]) -> None:
     )
     gone = Stored(before.state.model_copy(update={"active": False, "team_ids": ()}), before.version + 1)
     await directory.remove_agent(act.tx, gone)
+    await links.forget(act.tx, act.account, gone.state.id)
     changes = [Change(AgentChanged(agent=gone.state, deleted=True), act.account, gone.state.id, gone.version)]
     changes += await _move(act, agent_id=gone.state.id, leave=set(before.state.team_ids), join=set())
     sessions = await sign_in.open_sessions(act.tx, act.account, gone.state.id)
@@ -309,6 +318,11 @@ async def revoke_credentials(
         for credential in credentials
     ]
     return changes, records
+
+
+def check_reach(act: Act, role: Stored[RoleState]) -> None:
+    """May agents with the role be handled at all? Raises Problem 403 when they hold more than who acts."""
+    _allow(grants.judge_reach(act.holder, role.state))
 
 
 def check_adapter(act: Act, inbox: str) -> None:

@@ -1,16 +1,20 @@
-"""Forgetting what is over: sign-in attempts, and sessions whose tokens are all spent."""
+"""Forgetting what is over: sign-in attempts, links, and sessions whose tokens are all spent."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import psycopg
 
 from relevo.chassis import Runtime
+from relevo.chassis.database import Tx
 from relevo.contracts.base import now
-from relevo.identity.domain.sign_in import PER_ADDRESS, PER_IP
-from relevo.identity.store import sign_in
+from relevo.identity.store import links, sign_in
 
-_EVERY_SECONDS = 3600.0
+_EVERY_SECONDS = 600.0
+ATTEMPTS_KEPT = timedelta(hours=24)
+"""No limit counts over a longer time."""
+SENT_KEPT = timedelta(hours=1)
+"""How long the outbox keeps the tokens of links that were published."""
 SESSIONS_KEPT = timedelta(days=90)
 """Ended sessions stay for so long, for whoever looks into an incident."""
 
@@ -21,11 +25,7 @@ async def housekeeper(runtime: Runtime) -> None:
         at = now()
         try:
             async with runtime.database.begin() as tx:
-                await sign_in.forget(
-                    tx,
-                    attempts_before=at - max(PER_ADDRESS.window, PER_IP.window),
-                    sessions_before=at - SESSIONS_KEPT,
-                )
+                await tidy(tx, at)
         except (psycopg.Error, OSError) as error:
             runtime.log.warning("housekeeping_again", error=str(error)[:300])
         try:
@@ -33,3 +33,10 @@ async def housekeeper(runtime: Runtime) -> None:
                 await runtime.stopping.wait()
         except TimeoutError:
             continue
+
+
+async def tidy(tx: Tx, at: datetime) -> None:
+    """Forget what is over at this moment."""
+    await sign_in.forget(tx, attempts_before=at - ATTEMPTS_KEPT, sessions_before=at - SESSIONS_KEPT)
+    await links.forget_old(tx, at)
+    await links.forget_sent(tx, at - SENT_KEPT)

@@ -138,6 +138,25 @@ def too_many_attempts(wait: timedelta) -> Problem:
     )
 
 
+def link_over() -> Problem:
+    """The one answer to a link that never was, was used, was replaced, or ran out."""
+    return Problem(
+        410,
+        "link_over",
+        es="El enlace ya no vale: se usó, caducó o se envió otro. Pide uno nuevo.",
+        en="The link is not good any more: it was used, ran out, or another was sent. Ask for a new one.",
+    )
+
+
+def agent_confirmed() -> Problem:
+    return Problem(
+        409,
+        "agent_confirmed",
+        es="Esta persona ya aceptó la invitación: para quitarla, elimina el agente.",
+        en="This person has accepted the invitation already: to take them out, remove the agent.",
+    )
+
+
 def session_over() -> Problem:
     """Any refresh token that is no longer good: unknown, used, expired, of an ended session."""
     return Problem(

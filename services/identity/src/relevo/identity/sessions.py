@@ -13,6 +13,7 @@ from relevo.contracts.base import new_id, now
 from relevo.identity import administration, problems, signing
 from relevo.identity.domain import sign_in as rules
 from relevo.identity.domain.sign_in import PER_ADDRESS, PER_IP, Refresh
+from relevo.identity.limits import subject
 from relevo.identity.passwords import Passwords
 from relevo.identity.publish import publish
 from relevo.identity.settings import IdentitySettings
@@ -52,14 +53,14 @@ async def sign_in(db: Database, settings: IdentitySettings, passwords: Passwords
     Raises Problem 429 after too many attempts, 409 with the accounts when several take this address and password,
     else 401, the same for an unknown address, a removed agent and a wrong password.
     """
-    by_address, by_ip = _subject("email", attempt.email), _subject("ip", attempt.ip)
+    by_address, by_ip = subject("email", attempt.email), subject("ip", attempt.ip)
     at = now()
     async with db.begin() as tx:
         # Counted before the password is looked at: many at once do not slip through.
         counted = await store.count_attempt(tx, [by_address, by_ip], now=at, stale=at - PER_ADDRESS.window)
         candidates = await store.candidates(tx, attempt.email, attempt.account_id, limit=_CANDIDATES)
-    for limit, subject in ((PER_ADDRESS, by_address), (PER_IP, by_ip)):
-        attempts, since = counted[subject]
+    for limit, key in ((PER_ADDRESS, by_address), (PER_IP, by_ip)):
+        attempts, since = counted[key]
         if (wait := rules.wait(limit, attempts, since, at)) is not None:
             raise problems.too_many_attempts(wait)
     matching = await _matching(passwords, candidates, attempt.password)
@@ -76,11 +77,14 @@ async def sign_in(db: Database, settings: IdentitySettings, passwords: Passwords
             raise problems.wrong_credentials()
         if renewed is not None:
             await store.set_password(tx, who.account_id, who.agent_id, renewed)
-        session = new_id()
-        await store.open_session(
-            tx, session, who.account_id, who.agent_id, ip=attempt.ip, user_agent=attempt.user_agent
-        )
-        return await _tokens(tx, settings, session, who.account_id, who.agent_id)
+        return await begin(tx, settings, who.account_id, who.agent_id, ip=attempt.ip, user_agent=attempt.user_agent)
+
+
+async def begin(tx: Tx, settings: IdentitySettings, account: str, agent: str, *, ip: str, user_agent: str) -> Tokens:
+    """Open a session for an agent who has proved who they are; their row, or the account, is locked."""
+    session = new_id()
+    await store.open_session(tx, session, account, agent, ip=ip, user_agent=user_agent)
+    return await _tokens(tx, settings, session, account, agent)
 
 
 async def refresh(db: Database, settings: IdentitySettings, token: str) -> Tokens:
@@ -151,7 +155,3 @@ def _which_account(matching: list[Candidate]) -> Problem:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-def _subject(kind: str, value: str) -> str:
-    return hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()

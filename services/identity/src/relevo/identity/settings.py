@@ -50,6 +50,9 @@ class IdentitySettings(ServiceSettings):
     A key that is left out is no longer trusted after the first revocation, nor is who was signed with it.
     """
 
+    public_url: str = "http://localhost:8080"
+    """The address of the console that people use, for the links in e-mails."""
+
     access_token_seconds: int = Field(900, ge=60, le=3600)
     refresh_token_days: int = Field(30, ge=1, le=365)
     """How long a session lives without use."""

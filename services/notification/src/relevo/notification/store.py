@@ -104,8 +104,10 @@ _CLAIM = text("""
         for update skip locked)
     returning cast(id as text) as id, recipient, subject, body_text, body_html, attempts, useless_after, created_at
 """)
+# What was sent is not kept: it may hold a link that lets its bearer in.
 _SENT = text("""
-    update mails set state = 'sent', sent_at = now(), next_at = null, error = null where id = cast(:id as uuid)
+    update mails set state = 'sent', sent_at = now(), next_at = null, error = null, body_text = '', body_html = ''
+    where id = cast(:id as uuid)
 """)
 _GIVE_UP = text("""
     update mails set state = :state, next_at = null, error = :error where id = cast(:id as uuid)

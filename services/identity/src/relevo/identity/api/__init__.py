@@ -2,8 +2,19 @@
 
 from fastapi import APIRouter
 
-from relevo.identity.api import accounts, agents, audit, bus_credentials, keys, roles, sessions, setup, teams
+from relevo.identity.api import (
+    accounts,
+    agents,
+    audit,
+    bus_credentials,
+    invitations,
+    keys,
+    roles,
+    sessions,
+    setup,
+    teams,
+)
 
 router = APIRouter()
-for part in (setup, sessions, accounts, agents, teams, roles, keys, bus_credentials, audit):
+for part in (setup, sessions, accounts, agents, invitations, teams, roles, keys, bus_credentials, audit):
     router.include_router(part.router)

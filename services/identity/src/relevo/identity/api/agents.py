@@ -1,6 +1,7 @@
 """Agents: the people of the team."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
@@ -8,12 +9,14 @@ from pydantic import BaseModel, Field
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
+from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
+from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
-from relevo.contracts.base import Id, new_id
+from relevo.contracts.base import Id, Time, new_id, now
 from relevo.contracts.identity import AgentState
 from relevo.contracts.permissions import Permission
-from relevo.identity import administration, bus_credentials, problems
+from relevo.identity import administration, bus_credentials, invitations, problems
 from relevo.identity.api.common import (
     AnyText,
     Body,
@@ -28,8 +31,9 @@ from relevo.identity.api.common import (
     tag,
 )
 from relevo.identity.bus_access import BusUnavailable
+from relevo.identity.domain.links import Purpose
 from relevo.identity.domain.sign_in import password_fault
-from relevo.identity.store import directory, sign_in
+from relevo.identity.store import directory, links, sign_in
 
 router = APIRouter(tags=["agents"])
 Reader = Annotated[Principal, Depends(require(Permission.DIRECTORY_READ, Permission.AGENTS_MANAGE))]
@@ -37,7 +41,10 @@ Manager = Annotated[Principal, Depends(require(Permission.AGENTS_MANAGE))]
 
 
 class AgentOut(BaseModel):
-    """An agent. ``email`` is shown to themselves and to who manages agents; ``inbox_ids`` null: every inbox."""
+    """An agent. ``inbox_ids`` null: every inbox.
+
+    ``email`` and what stands after ``status`` are shown to themselves and to who manages agents.
+    """
 
     id: Id
     name: str
@@ -46,7 +53,13 @@ class AgentOut(BaseModel):
     team_ids: list[Id]
     inbox_ids: list[Id] | None
     language: Language
-    active: bool
+    active: bool = Field(description="False until the invitation is accepted.")
+    status: Literal["pending", "confirmed"]
+    last_seen_at: Time | None = Field(default=None, description="Null: never, or not within 90 days.")
+    invitation_expires_at: Time | None = Field(
+        default=None, description="Of a pending one; in the past: send it again."
+    )
+    pending_email: str | None = Field(default=None, description="An address that waits to be confirmed.")
 
     @classmethod
     def of(cls, state: AgentState, *, email: bool) -> "AgentOut":
@@ -59,11 +72,15 @@ class AgentOut(BaseModel):
             inbox_ids=None if state.inbox_ids is None else list(state.inbox_ids),
             language=state.language,
             active=state.active,
+            status="confirmed" if state.active else "pending",
         )
 
 
 class NewAgent(Body):
-    """``inbox_ids`` must be said: null gives every inbox. ``initial_password`` is told to the agent by other means."""
+    """``inbox_ids`` must be said: null gives every inbox.
+
+    With ``initial_password``, which is told to the agent by other means, they need no invitation and get none.
+    """
 
     name: Name
     email: Email
@@ -101,20 +118,23 @@ async def list_agents(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = N
     """The agents of the account, in the order in which they came."""
     async with db.begin() as tx:
         rows = await directory.agents(tx, who.account_id, after=after(cursor), limit=limit + 1)
-    return paging.page(
-        rows, limit, lambda row: (row.state.id,), lambda row: AgentOut.of(row.state, email=_sees_email(who, row.state))
-    )
+        out = await details_of(tx, who, [row.state for row in rows])
+    return paging.page(out, limit, lambda one: (one.id,), lambda one: one)
 
 
 @router.post("/agents", status_code=201)
-async def create_agent(body: NewAgent, who: Manager, db: Db, caller: Called, response: Response) -> AgentOut:
-    """Add an agent."""
+async def create_agent(
+    *, body: NewAgent, who: Manager, db: Db, caller: Called, response: Response, once: Idempotency
+) -> AgentOut:
+    """Invite a person by e-mail; or, with `initial_password`, add them at once (then without Idempotency-Key)."""
     hashed = None
     if body.initial_password is not None:
         if fault := password_fault(body.initial_password, email=body.email):
             raise problems.weak_password(fault, "/initial_password")
         hashed = await caller.passwords.hash(body.initial_password)
     async with caller.act(db, who) as act:
+        if hashed is None:  # what was sent is kept as a plain hash, which a password must not be
+            await once.start(act.tx)
         state = AgentState(
             id=new_id(),
             account_id=act.account,
@@ -124,22 +144,26 @@ async def create_agent(body: NewAgent, who: Manager, db: Db, caller: Called, res
             team_ids=ids(body.team_ids),
             inbox_ids=None if body.inbox_ids is None else ids(body.inbox_ids),
             language=body.language or act.stored.state.language,
+            active=hashed is not None,
         )
         stored = await administration.save_agent(act, None, state)
+        tag(response, stored)
         if hashed is not None:
             await sign_in.set_password(act.tx, act.account, state.id, hashed)
-    tag(response, stored)
-    return AgentOut.of(stored.state, email=True)
+            return AgentOut.of(stored.state, email=True)
+        await invitations.send(act, caller.settings, stored.state)
+        (out,) = await details_of(act.tx, who, [stored.state])
+        return await once.finish(act.tx, out)
 
 
 @router.get("/agents/{agent_id}")
 async def get_agent(agent_id: UUID, who: Reader, db: Db, response: Response) -> AgentOut:
     async with db.begin() as tx:
         found = (await directory.agents_by_id(tx, who.account_id, [str(agent_id)])).get(str(agent_id))
-    if found is None:
-        raise problems.not_found("agent")
-    tag(response, found)
-    return AgentOut.of(found.state, email=_sees_email(who, found.state))
+        if found is None:
+            raise problems.not_found("agent")
+        tag(response, found)
+        return (await details_of(tx, who, [found.state]))[0]
 
 
 @router.patch("/agents/{agent_id}")
@@ -158,8 +182,11 @@ async def edit_agent(
         before = await administration.agent(act, str(agent_id))
         check_match(if_match, before, AgentOut.of(before.state, email=True))
         stored = await administration.save_agent(act, before, before.state.model_copy(update=body.fields()))
-    tag(response, stored)
-    return AgentOut.of(stored.state, email=True)
+        if not stored.state.active and stored.state.email != before.state.email:
+            # Whoever has the other address must not get in with what was sent there.
+            await invitations.send(act, caller.settings, stored.state)
+        tag(response, stored)
+        return (await details_of(act.tx, who, [stored.state]))[0]
 
 
 @router.delete("/agents/{agent_id}", status_code=204)
@@ -171,6 +198,22 @@ async def remove_agent(agent_id: UUID, who: Manager, db: Db, caller: Called) -> 
         await bus_credentials.settle(db, caller.bus)
     except BusUnavailable:
         return  # the worker goes on trying
+
+
+async def details_of(tx: Tx, who: Principal, states: Sequence[AgentState]) -> list[AgentOut]:
+    """Agents as this principal sees them."""
+    seen = [state.id for state in states if _sees_email(who, state)]
+    last = await sign_in.last_seen(tx, who.account_id, seen) if seen else {}
+    sent = await links.of_agents(tx, who.account_id, seen) if seen else {}
+    found = []
+    for state in states:
+        out = AgentOut.of(state, email=_sees_email(who, state))
+        invitation, change = sent.get((state.id, Purpose.INVITATION)), sent.get((state.id, Purpose.EMAIL_CHANGE))
+        out.last_seen_at = last.get(state.id)
+        out.invitation_expires_at = invitation.expires_at if invitation else None
+        out.pending_email = change.email if change and change.expires_at > now() else None
+        found.append(out)
+    return found
 
 
 def _sees_email(who: Principal, state: AgentState) -> bool:

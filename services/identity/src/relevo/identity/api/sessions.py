@@ -5,7 +5,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from relevo.chassis.database import Tx
+from relevo.chassis.database import Database, Tx
 from relevo.chassis.http import Db
 from relevo.chassis.problems import Problem
 from relevo.contracts.base import Id
@@ -70,10 +70,7 @@ async def sign_in(body: SignIn, db: Db, caller: Called) -> SignedIn:
         caller.ip,
         caller.user_agent,
     )
-    tokens = await sessions.sign_in(db, caller.settings, caller.passwords, attempt)
-    async with db.begin() as tx:
-        agent = await _agent(tx, tokens.account_id, tokens.agent_id)
-    return SignedIn(**_out(tokens).model_dump(), agent=agent)
+    return await signed_in(db, await sessions.sign_in(db, caller.settings, caller.passwords, attempt))
 
 
 @router.post("/sessions/refresh")
@@ -116,6 +113,13 @@ async def get_me(who: Anyone, db: Db) -> Me:
         permissions=sorted(who.viewer.permissions),
         scope=who.viewer.scope,
     )
+
+
+async def signed_in(db: Database, tokens: Tokens) -> SignedIn:
+    """The answer to who has just signed in, with who they are."""
+    async with db.begin() as tx:
+        agent = await _agent(tx, tokens.account_id, tokens.agent_id)
+    return SignedIn(**_out(tokens).model_dump(), agent=agent)
 
 
 def _out(tokens: Tokens) -> TokensOut:

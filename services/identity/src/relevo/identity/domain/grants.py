@@ -133,6 +133,11 @@ def judge_agent_removal(
     return None
 
 
+def judge_reach(holder: Authority, role: RoleState) -> Refusal | None:
+    """May the holder do anything about the access of agents with this role?"""
+    return Refusal("outranked") if _outranks(role, holder) else None
+
+
 def judge_members(
     holder: Authority, team_id: str | None, before: Iterable[str], after: Iterable[str]
 ) -> Refusal | None:

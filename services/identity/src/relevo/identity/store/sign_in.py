@@ -115,6 +115,16 @@ _END = text(
 _OPEN_SESSIONS = text(
     "select cast(id as text) from sessions where agent_id = :agent and account_id = :account and ended_at is null"
 )
+_LAST_SEEN = text(
+    """
+    select cast(agent.id as text) as id, seen.at
+    from unnest(cast(:agents as uuid[])) as agent(id)
+    cross join lateral (
+        select max(refreshed_at) as at from sessions s where s.agent_id = agent.id and s.account_id = :account
+    ) as seen
+    where seen.at is not null
+    """
+)
 _FORGET_SESSIONS = text(
     """
     delete from sessions s where coalesce(s.ended_at, s.refreshed_at) < :before
@@ -168,6 +178,13 @@ async def use_refresh_token(tx: Tx, session: str, sha256: bytes, now: datetime) 
 async def open_sessions(tx: Tx, account: str, agent: str) -> list[str]:
     found = await tx.execute(_OPEN_SESSIONS, {"account": account, "agent": agent})
     return [row[0] for row in found]
+
+
+async def last_seen(tx: Tx, account: str, agents: Sequence[str]) -> dict[str, datetime]:
+    """When each of the agents last had tokens issued, to the life of one; who has not lately is left out."""
+    found = await tx.execute(_LAST_SEEN, {"account": account, "agents": list(agents)})
+    rows: Sequence[Any] = found.all()
+    return {row[0]: row[1] for row in rows}
 
 
 async def end_sessions(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any, Final, Literal
 
+from relevo.notification.domain.access_texts import ACCESS
+
 Language = Literal["es", "en"]
 
 _MAX_VALUE: Final = 300
@@ -40,14 +42,7 @@ _TEMPLATES: Final[Mapping[str, Mapping[Language, tuple[str, str]]]] = {
         "es": ("{title}", "{text}"),
         "en": ("{title}", "{text}"),
     },
-    "invitation": {
-        "es": ("Te invitan a {account} en Relevo", "Para aceptar y elegir tu contraseña, abre: {link}"),
-        "en": ("You are invited to {account} on Relevo", "To accept and choose your password, open: {link}"),
-    },
-    "password_reset": {
-        "es": ("Restablecer tu contraseña de Relevo", "Para elegir otra contraseña, abre: {link}"),
-        "en": ("Reset your Relevo password", "To choose another password, open: {link}"),
-    },
+    **ACCESS,
 }
 
 TEMPLATES: Final = frozenset(_TEMPLATES)

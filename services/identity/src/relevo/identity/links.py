@@ -1,0 +1,83 @@
+"""One-time links: made, sent by e-mail, and found again.
+
+A token is in the clear in one place only: the command to notification that sends it. Here it is kept as its SHA-256.
+In the address it stands behind the ``#``, which no browser sends to a server: neither logs nor referrers hold it.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from relevo.chassis.database import Tx
+from relevo.contracts.base import new_id, now
+from relevo.contracts.identity import AccountState, AgentState
+from relevo.contracts.notification import Notify
+from relevo.identity.domain.links import LIFETIME, Purpose
+from relevo.identity.store import links as store
+from relevo.identity.store.links import Link
+
+_PAGE: Final = {
+    Purpose.INVITATION: "invitation",
+    Purpose.PASSWORD_RESET: "password-reset",
+    Purpose.EMAIL_CHANGE: "email-confirmation",
+}
+
+
+async def send(
+    tx: Tx,
+    purpose: Purpose,
+    *,
+    account: AccountState,
+    agent: AgentState,
+    address: str,
+    public_url: str,
+    actor: str,
+    data: Mapping[str, str] | None = None,
+) -> Link:
+    """Make a link and have it sent to the address. What the texts name further is in ``data``."""
+    token = secrets.token_urlsafe(32)
+    link = Link(new_id(), account.id, agent.id, address, now() + LIFETIME[purpose])
+    await store.add(tx, link, purpose, digest(token))
+    values = {
+        "account": account.name,
+        "name": agent.name,
+        "until": local(link.expires_at, account.time_zone),
+        "link": f"{public_url.rstrip('/')}/{_PAGE[purpose]}#{token}",
+    }
+    command = Notify(
+        dedup_key=link.id,
+        kind=purpose.value,
+        address=address,
+        language=agent.language,
+        template=purpose.value,
+        data={**values, **(data or {})},
+        useless_after=link.expires_at,
+    )
+    tx.emit(command, account=account.id, entity=agent.id, actor=actor)
+    return link
+
+
+def warn(tx: Tx, template: str, *, account: AccountState, agent: AgentState, address: str, actor: str) -> None:
+    """Tell somebody that something about their access has changed, in case it was not them."""
+    command = Notify(
+        dedup_key=new_id(),
+        kind="security",
+        address=address,
+        language=agent.language,
+        template=template,
+        data={"account": account.name, "name": agent.name, "at": local(now(), account.time_zone)},
+    )
+    tx.emit(command, account=account.id, entity=agent.id, actor=actor)
+
+
+def digest(token: str) -> bytes:
+    """What of a token is kept."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def local(at: datetime, time_zone: str) -> str:
+    """A time as people of the account read it."""
+    return f"{at.astimezone(ZoneInfo(time_zone)):%Y-%m-%d %H:%M} ({time_zone})"
