@@ -212,7 +212,8 @@ async def quiet(where: Where, ledger: Ledger, seconds: float) -> float:
             async with streams(where) as bus:
                 ends = await bus.ends()
             waiting = sum(rows(where, service, statement)[0][0] for service, statement in _waiting(where))
-            stored = rows(where, "conversation", "select count(*) from messages where account_id = %s", where.account)
+            written = "select count(*) from messages where account_id = %s and kind <> 'activity'"
+            stored = rows(where, "conversation", written, where.account)
             # Ingest died with one in hand: the broker brings it again after half a minute.
             aside = sum(rows(where, service, "select count(*) from dead_letters")[0][0] for service in where.databases)
             listed = rows(where, "ingest", "select count(*) from dead_letters_seen")[0][0]

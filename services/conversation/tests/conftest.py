@@ -4,23 +4,30 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from nats.aio.msg import Msg
 from psycopg.rows import dict_row
 
-from relevo.chassis import Received
+from relevo.chassis import Received, directory
+from relevo.chassis.auth import access_token
 from relevo.chassis.database import Database, Pool, Tx
 from relevo.chassis.outbox import ensure_days, outgoing
-from relevo.chassis.testing import template_database
+from relevo.chassis.testing import running, template_database
 from relevo.contracts.base import Model, new_id, now
 from relevo.contracts.catalogue import BY_MODEL
+from relevo.contracts.identity import PLATFORM, AgentState, RoleState, SigningKeyState
 from relevo.contracts.inbound import Content, Sender
 from relevo.contracts.ingest import InboxState, MessageReceived, StatusReceived
+from relevo.contracts.permissions import ROLES
+from relevo.conversation.app import build
 from relevo.kernel.identity import sender_key
 
 _sequence = itertools.count(1)
@@ -145,5 +152,97 @@ def run(servers: Any) -> Callable[[Callable[[Service], Any]], Any]:
                 await service.database.close()
 
         return asyncio.run(main())
+
+    return runner
+
+
+class Desk:
+    """The running service, with people who sign in."""
+
+    def __init__(self, service, world) -> None:
+        self.service = service
+        self.world = world
+        self.key_id = new_id()
+        pair = Ed25519PrivateKey.generate()
+        self.private = pair.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        self.public = pair.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    async def know(self, kind, state, account=None) -> None:
+        async with self.service.runtime.database.begin() as tx:
+            await directory.apply(tx, kind, account or self.world.account_id, state.id, state, 1)
+
+    async def agent(self, role="agent", teams=(), inboxes=None, permissions=None, scope=None) -> tuple[str, dict]:
+        """A new agent's id, and the headers of their requests."""
+        template = ROLES[role]
+        await self.know("signing_key", SigningKeyState(id=self.key_id, public_pem=self.public), PLATFORM)
+        state = RoleState(
+            id=new_id(),
+            account_id=self.world.account_id,
+            name="Custom",
+            permissions=template.permissions if permissions is None else permissions,
+            scope=scope or template.scope,
+        )
+        await self.know("role", state)
+        agent = AgentState(
+            id=new_id(),
+            account_id=self.world.account_id,
+            name="Eva Ruiz",
+            email="eva@example.com",
+            role_id=state.id,
+            team_ids=teams,
+            inbox_ids=inboxes,
+        )
+        await self.know("agent", agent)
+        token = access_token(
+            self.private,
+            self.key_id,
+            agent_id=agent.id,
+            account_id=self.world.account_id,
+            session_id=new_id(),
+            issued_at=now(),
+            expires_at=now() + timedelta(hours=1),
+        )
+        return agent.id, {"authorization": f"Bearer {token}", "accept-language": "es"}
+
+    async def customer_writes(self, who="34600111222", text="Hola", **more) -> None:
+        message = self.world.message(who, text, **more)
+        await self.service.admin.publish(
+            message.data, account=self.world.account_id, entity=message.envelope.entity, sequence=1
+        )
+        await self.service.settle()
+
+    async def get(self, path, who, **params):
+        return await self.service.http.get(path, headers=who, params=params)
+
+    async def begun(self, who, text="Hola", **more) -> str:
+        """The path of a conversation that a customer has just begun, as this person sees it."""
+        await self.customer_writes(text=text, **more)
+        return f"/conversations/{(await self.get('/conversations', who)).json()['items'][0]['id']}"
+
+    async def lines(self, path, who) -> list[str]:
+        """The activity lines of a conversation."""
+        items = (await self.get(f"{path}/messages", who)).json()["items"]
+        return [m["text"] for m in items if m["kind"] == "activity"]
+
+    async def post(self, path, who, body=None, **headers):
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.service.http.post(path, headers=who | more, json=body)
+
+
+@pytest.fixture
+def at_desk(servers, world):
+    """Run an async test body with a Desk."""
+
+    @asynccontextmanager
+    async def desk():
+        async with running(build, servers) as service:
+            yield Desk(service, world)
+
+    def runner(body):
+        async def main():
+            async with desk() as one:
+                await body(one)
+
+        asyncio.run(main())
 
     return runner

@@ -1,6 +1,7 @@
 """The life of a conversation, whatever happens to it in whatever order."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -8,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from relevo.contracts.base import new_id
-from relevo.contracts.conversation import ConversationEvent, MessageCreated
+from relevo.contracts.conversation import ConversationEvent, ConversationOpened, MessageCreated, MessageStatusChanged
 from relevo.contracts.ingest import InboxState
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
-from relevo.conversation.domain import assignee, life, properties, writing
+from relevo.conversation.domain import activity, assignee, life, properties, snooze, writing
 from relevo.conversation.domain.state import Change, Conversation, Incoming, Refused, Writing, stage_of
 
 START = datetime(2025, 3, 1, 9, tzinfo=UTC)
@@ -138,6 +139,45 @@ class Life(RuleBasedStateMachine):
         before = self.conversation
         self.attempt(lambda: life.unarchive(before, self.now), allowed=before.state.archived)
 
+    @rule(ahead=st.one_of(st.none(), st.integers(-10, 10_000)))
+    def snooze(self, ahead: int | None) -> None:
+        before = self.conversation
+        until = None if ahead is None else self.now + timedelta(seconds=ahead)
+        future = ahead is None or ahead > 0
+        self.attempt(lambda: snooze.snooze(before, until, self.now), allowed=before.unresolved and future)
+        if before.unresolved and future:
+            assert (self.conversation.state.status, self.conversation.state.snoozed_until) == ("snoozed", until)
+
+    @rule()
+    def wake(self) -> None:
+        before = self.conversation
+        self.attempt(lambda: snooze.wake(before, self.now), allowed=before.state.status == "snoozed")
+
+    @rule(ahead=st.integers(0, 10_000))
+    def a_timer_rings(self, ahead: int) -> None:
+        before = self.conversation.state
+        self.now += timedelta(seconds=ahead)
+        self.take(snooze.come_due(self.conversation, self.now, self.now))
+        due = before.snoozed_until is not None and before.snoozed_until <= self.now
+        assert self.conversation.state.status == ("open" if due else before.status)
+
+    @rule()
+    def leave_to_the_bot(self) -> None:
+        before = self.conversation
+        allowed = before.unresolved and before.state.status != "pending"
+        self.attempt(lambda: snooze.make_pending(before, self.now), allowed=allowed)
+
+    @rule()
+    def take_over(self) -> None:
+        before = self.conversation
+        self.attempt(lambda: snooze.take_over(before, self.now), allowed=before.state.status == "pending")
+
+    @rule(priority=st.sampled_from([None, "low", "urgent"]), subject=st.sampled_from(["", "Pedido", "Factura"]))
+    def describe(self, priority: Any, subject: str) -> None:
+        self.take(properties.set_priority(self.conversation, priority, self.now))
+        self.take(properties.set_subject(self.conversation, subject, self.now))
+        assert (self.conversation.state.priority, self.conversation.state.subject) == (priority, subject)
+
     @rule(add=st.sets(st.sampled_from("abcd")), remove=st.sets(st.sampled_from("abcd")))
     def labels(self, add: set[str], remove: set[str]) -> None:
         before = set(self.conversation.state.labels)
@@ -161,9 +201,7 @@ class Life(RuleBasedStateMachine):
         after = self.conversation.state
         newer = version > before.assignment_version
         assert after.assignment_version == max(version, before.assignment_version)
-        assert (after.assignee_id, after.team_id) == (
-            (agent, team) if newer else (before.assignee_id, before.team_id)
-        )
+        assert (after.assignee_id, after.team_id) == ((agent, team) if newer else (before.assignee_id, before.team_id))
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), status=st.sampled_from(["sent", "delivered", "read", "failed"]))
@@ -188,6 +226,7 @@ class Life(RuleBasedStateMachine):
         assert not s.archived or s.status == "resolved"
         assert (s.resolved_at is not None) == (s.status == "resolved")
         assert s.waiting_since is None or (s.status != "resolved" and s.waiting_since >= s.opened_at)
+        assert s.snoozed_until is None or s.status == "snoozed"
         assert s.resolved_at is None or s.resolved_at >= s.opened_at
         assert s.first_reply_at is None or s.first_reply_at >= s.opened_at
         assert s.last_activity_at <= self.now
@@ -197,6 +236,18 @@ class Life(RuleBasedStateMachine):
         for earlier, later in zip(self.events, self.events[1:], strict=False):
             assert later.before == earlier.conversation.access
         assert self.events[0].before is None
+
+    @invariant()
+    def every_change_but_what_is_said_leaves_a_line_that_can_be_read(self) -> None:
+        for event in self.events[-3:]:
+            line = activity.line_of(event)
+            shows_itself = isinstance(event, MessageCreated | MessageStatusChanged | ConversationOpened)
+            assert (line is None) == shows_itself
+            if line:
+                es, en = (activity.words(line, "agent:x", {"x": "Eva"}, lang, "Europe/Madrid") for lang in ("es", "en"))
+                assert es.startswith("Eva ")
+                assert en.startswith("Eva ")
+                assert es != en
 
     @invariant()
     def only_public_replies_leave(self) -> None:

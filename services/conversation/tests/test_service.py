@@ -1,109 +1,18 @@
 """The running service: what comes in over the bus, what agents do over HTTP, what leaves again."""
 
-import asyncio
 import json
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from sqlalchemy import text
 
-from relevo.chassis import directory
-from relevo.chassis.auth import access_token
 from relevo.chassis.statements import rendered
-from relevo.chassis.testing import running
 from relevo.contracts.assignment import ConversationAssigned, Reason
 from relevo.contracts.base import new_id, now
-from relevo.contracts.identity import PLATFORM, AgentState, RoleState, SigningKeyState, TeamState
-from relevo.contracts.permissions import ROLES, ConversationScope, Permission
+from relevo.contracts.identity import TeamState
+from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.conversation import lists
-from relevo.conversation.app import build
 from relevo.conversation.handlers import on_ingest
 from relevo.kernel.access import ConversationFacts, Viewer, may_see
-
-
-class Desk:
-    """The running service, with people who sign in."""
-
-    def __init__(self, service, world) -> None:
-        self.service = service
-        self.world = world
-        self.key_id = new_id()
-        pair = Ed25519PrivateKey.generate()
-        self.private = pair.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-        self.public = pair.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-
-    async def know(self, kind, state, account=None) -> None:
-        async with self.service.runtime.database.begin() as tx:
-            await directory.apply(tx, kind, account or self.world.account_id, state.id, state, 1)
-
-    async def agent(self, role="agent", teams=(), inboxes=None, permissions=None, scope=None) -> tuple[str, dict]:
-        """A new agent's id, and the headers of their requests."""
-        template = ROLES[role]
-        await self.know("signing_key", SigningKeyState(id=self.key_id, public_pem=self.public), PLATFORM)
-        state = RoleState(
-            id=new_id(),
-            account_id=self.world.account_id,
-            name="Custom",
-            permissions=template.permissions if permissions is None else permissions,
-            scope=scope or template.scope,
-        )
-        await self.know("role", state)
-        agent = AgentState(
-            id=new_id(),
-            account_id=self.world.account_id,
-            name="Eva Ruiz",
-            email="eva@example.com",
-            role_id=state.id,
-            team_ids=teams,
-            inbox_ids=inboxes,
-        )
-        await self.know("agent", agent)
-        token = access_token(
-            self.private,
-            self.key_id,
-            agent_id=agent.id,
-            account_id=self.world.account_id,
-            session_id=new_id(),
-            issued_at=now(),
-            expires_at=now() + timedelta(hours=1),
-        )
-        return agent.id, {"authorization": f"Bearer {token}", "accept-language": "es"}
-
-    async def customer_writes(self, who="34600111222", text="Hola", **more) -> None:
-        message = self.world.message(who, text, **more)
-        await self.service.admin.publish(
-            message.data, account=self.world.account_id, entity=message.envelope.entity, sequence=1
-        )
-        await self.service.settle()
-
-    async def get(self, path, who, **params):
-        return await self.service.http.get(path, headers=who, params=params)
-
-    async def post(self, path, who, body=None, **headers):
-        more = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.service.http.post(path, headers=who | more, json=body)
-
-
-@pytest.fixture
-def at_desk(servers, world):
-    """Run an async test body with a Desk."""
-
-    @asynccontextmanager
-    async def desk():
-        async with running(build, servers) as service:
-            yield Desk(service, world)
-
-    def runner(body):
-        async def main():
-            async with desk() as one:
-                await body(one)
-
-        asyncio.run(main())
-
-    return runner
 
 
 def test_from_the_customer_s_message_to_the_agent_s_reply_and_back(at_desk):
@@ -310,7 +219,7 @@ def test_who_may_not_see_finds_nothing_and_who_may_not_act_is_refused(at_desk, w
         )
         assert (await desk.post(f"{path}/messages", notes_only, {"text": "x"})).status_code == 403
         assert (await desk.post(f"{path}/messages", notes_only, {"text": "x", "private": True})).status_code == 201
-        stranger = Desk(desk.service, type(world)())
+        stranger = type(desk)(desk.service, type(world)())
         _, other_account = await stranger.agent("administrator")
         assert (await desk.get(path, other_account)).status_code == 404
         assert (await desk.get(f"/contacts/{conversation['contact']['id']}", other_account)).status_code == 404

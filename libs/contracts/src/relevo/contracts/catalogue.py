@@ -84,6 +84,7 @@ def _inbound(model: type[Model], token: str) -> Message:
 
 
 _STORY = ("assignment", "automation", "reporting", "realtime", "notification")
+_TOLD = ("automation", "reporting", "realtime")
 
 MESSAGES: tuple[Message, ...] = (
     _inbound(inbound.InboundMessage, "message"),
@@ -99,6 +100,12 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.ConversationResolved, *_STORY),
     _event("conversation", conversation.ConversationArchived, *_STORY),
     _event("conversation", conversation.ConversationUnarchived, *_STORY),
+    _event("conversation", conversation.ConversationSnoozed, *_TOLD),
+    _event("conversation", conversation.ConversationWoken, *_TOLD),
+    _event("conversation", conversation.ConversationMadePending, *_TOLD),
+    _event("conversation", conversation.ConversationTakenOver, *_TOLD),
+    _event("conversation", conversation.PriorityChanged, *_TOLD),
+    _event("conversation", conversation.SubjectChanged, *_TOLD),
     _event("conversation", conversation.LabelsChanged, *_STORY),
     _event("conversation", conversation.ParticipantsChanged, *_STORY),
     _event("conversation", conversation.AssigneeChanged, *_STORY),

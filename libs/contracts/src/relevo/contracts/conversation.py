@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints
 
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.inbound import MAX_TEXT, Attachment
-from relevo.contracts.snapshots import AccessFacts, ContactSnapshot, ConversationSnapshot, MessageSnapshot
+from relevo.contracts.snapshots import AccessFacts, ContactSnapshot, ConversationSnapshot, MessageSnapshot, Priority
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
@@ -54,6 +54,36 @@ class ConversationArchived(ConversationEvent):
 
 class ConversationUnarchived(ConversationEvent):
     """An archived conversation lost that flag; it is resolved."""
+
+
+class ConversationSnoozed(ConversationEvent):
+    """A conversation was put off, until `snoozed_until` or, without one, until its customer writes."""
+
+
+class ConversationWoken(ConversationEvent):
+    """A snoozed conversation is open again. ``cause`` tells what woke it."""
+
+    cause: Literal["time", "customer", "agent", "automation"]
+
+
+class ConversationMadePending(ConversationEvent):
+    """A conversation was handed to a bot."""
+
+
+class ConversationTakenOver(ConversationEvent):
+    """A pending conversation is open: people have it, no bot any more."""
+
+
+class PriorityChanged(ConversationEvent):
+    """A conversation became more or less urgent."""
+
+    from_priority: Priority | None = None
+
+
+class SubjectChanged(ConversationEvent):
+    """A conversation's subject was written anew."""
+
+    from_subject: str = ""
 
 
 class LabelsChanged(ConversationEvent):

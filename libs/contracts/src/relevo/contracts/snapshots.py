@@ -52,7 +52,8 @@ class ConversationSnapshot(Model):
 
     ``sequence`` is that event's number. ``cycle`` counts openings (1, then +1 a reopening); ``opened_at`` is the
     start of the present cycle, ``first_reply_at`` its first public human reply, ``waiting_since`` the first
-    customer message that no human has answered. ``assignment_version`` is assignment's own counter.
+    customer message that no human has answered. ``snoozed_until`` is None also when it is snoozed until the customer's
+    next message. ``assignment_version`` is assignment's own counter.
     """
 
     id: Id
@@ -65,6 +66,7 @@ class ConversationSnapshot(Model):
     status: ConversationStatus
     stage: Stage
     archived: bool = False
+    snoozed_until: Time | None = None
     priority: Priority | None = None
     subject: str = ""
     language: str | None = None

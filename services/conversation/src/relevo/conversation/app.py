@@ -2,7 +2,8 @@
 
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
-from relevo.conversation import api, handlers, retention
+from relevo.conversation import api, due, handlers, retention
+from relevo.conversation.changes import SNOOZE
 from relevo.conversation.settings import Settings
 
 
@@ -18,5 +19,6 @@ def build() -> Service:
             Consumer(streams.CMD_CONVERSATION, handlers.on_commands),
         ),
         router=api.router,
+        timers={SNOOZE: due.on_snooze},
         workers=(retention.run,),
     )

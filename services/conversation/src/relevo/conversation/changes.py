@@ -3,17 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+from pydantic_core import to_json
+
+from relevo.chassis import timers
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Tx
-from relevo.contracts.base import Model
-from relevo.contracts.conversation import ContactCreated
+from relevo.chassis.timers import Timer
+from relevo.contracts.base import Model, new_id, now
+from relevo.contracts.conversation import ContactCreated, ConversationEvent, ConversationSnoozed
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
 from relevo.conversation import store
+from relevo.conversation.domain import activity
+from relevo.conversation.domain.activity import Line
 from relevo.conversation.domain.state import Change, Conversation
 from relevo.conversation.store.messages import StoredMessage
 from relevo.conversation.store.rows import Key
+
+SNOOZE: Final = "snooze"
+"""The timers of snoozed conversations, by conversation id. One that its conversation no longer waits for does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,8 @@ class Changes:
         self.conversations = dict(conversations)
         self._changed: set[Key] = set()
         self._messages: dict[str, StoredMessage] = {}
+        self._lines: list[StoredMessage] = []
+        self._timers: dict[str, Timer] = {}
         self._emissions: list[_Emission] = []
 
     def apply(self, change: Change, *, actor: str, cause: Envelope | None = None) -> None:
@@ -49,6 +61,10 @@ class Changes:
         for event in change.events:
             sequence = event.conversation.sequence
             self._emissions.append(_Emission(event, account_id, state.id, actor, sequence, change.at, cause))
+            if line := activity.line_of(event):
+                self._lines.append(_activity(event, line, actor, change.at))
+            if isinstance(event, ConversationSnoozed) and event.conversation.snoozed_until:
+                self._timers[state.id] = Timer(state.id, event.conversation.snoozed_until, account_id=account_id)
         if change.outbound:
             self._emissions.append(_Emission(change.outbound, account_id, state.id, actor, 0, change.at, cause))
 
@@ -62,10 +78,11 @@ class Changes:
         self._messages[message.id] = StoredMessage(account_id, message, withheld_from=contact.id)
 
     async def save(self, tx: Tx) -> None:
-        """Write it all: one statement for conversations, one for messages; the events commit with them."""
+        """Write it all: one statement for conversations, one for messages, one for timers; the events commit with them."""
         await store.conversations.save(tx, [self.conversations[key] for key in sorted(self._changed)])
         crash_point("conversation.between_conversations_and_messages")
-        await store.messages.save(tx, list(self._messages.values()))
+        await store.messages.save(tx, [*self._messages.values(), *self._lines])
+        await timers.schedule_all(tx, SNOOZE, self._timers.values())
         crash_point("conversation.before_events")
         for emission in self._emissions:
             tx.emit(
@@ -77,3 +94,20 @@ class Changes:
                 time=emission.at,
                 cause=emission.cause,
             )
+
+
+def _activity(event: ConversationEvent, line: Line, actor: str, at: datetime) -> StoredMessage:
+    """The row of an activity line: it has the number of the event that it tells of."""
+    state = event.conversation
+    message = MessageSnapshot(
+        id=new_id(),
+        conversation_id=state.id,
+        kind="activity",
+        sequence=state.sequence,
+        text="",
+        author=actor,
+        occurred_at=at,
+        created_at=now(),
+    )
+    told = to_json({"code": line.code, **line.values}).decode()
+    return StoredMessage(state.account_id, message, activity=told)

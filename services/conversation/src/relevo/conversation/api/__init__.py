@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from relevo.conversation.api import contacts, conversations, messages
+from relevo.conversation.api import acts, contacts, conversations, messages
 
 router = APIRouter()
-for part in (conversations, messages, contacts):
+for part in (conversations, acts, messages, contacts):
     router.include_router(part.router)

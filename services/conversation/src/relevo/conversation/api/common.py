@@ -12,7 +12,7 @@ from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Database, Tx
 from relevo.chassis.idempotency import Once
-from relevo.chassis.problems import Problem
+from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.base import now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
@@ -75,15 +75,23 @@ async def locked(tx: Tx, who: Principal, conversation_id: UUID) -> Conversation:
 
 
 async def apply(tx: Tx, who: Principal, conversation: Conversation, act: Act) -> Change:
-    """Carry an act out on a conversation that is locked, and write what came of it. Raises Problem 409."""
+    """Carry an act out on a conversation that is locked, and write what came of it. Raises Problem 409 or 422."""
     try:
         change = act(conversation, now())
     except Refused as refused:
-        raise Problem(409, refused.code, es=refused.es, en=refused.en) from None
+        raise problem_of(refused) from None
     changes = Changes({(conversation.state.account_id, conversation.state.id): conversation})
     changes.apply(change, actor=who.actor)
     await changes.save(tx)
     return change
+
+
+def problem_of(refused: Refused) -> Problem:
+    """422 naming the field at fault, or 409 when it is the state."""
+    if refused.pointer is None:
+        return Problem(409, refused.code, es=refused.es, en=refused.en)
+    field = FieldError(refused.pointer, es=refused.es, en=refused.en)
+    return Problem(422, refused.code, es=refused.es, en=refused.en, errors=(field,))
 
 
 def after(cursor: str | None) -> tuple[datetime, str] | None:

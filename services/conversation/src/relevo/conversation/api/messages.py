@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
@@ -14,13 +14,14 @@ from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
-from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.problems import FieldError, Problem, language_of
 from relevo.contracts.base import new_id
 from relevo.contracts.inbound import MAX_TEXT
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import MessageSnapshot
 from relevo.conversation import lists
 from relevo.conversation.api.common import SEQUENCE, Body, Reader, apply, locked, no_conversation
+from relevo.conversation.api.shown import MessageShown, reading
 from relevo.conversation.domain import writing
 from relevo.conversation.domain.state import Change, Conversation, Writing
 from relevo.conversation.store import messages as store
@@ -66,14 +67,16 @@ async def list_messages(
     ] = "oldest",
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> Page[MessageSnapshot]:
-    """The messages and private notes of a conversation, by sequence."""
+    request: Request,
+) -> Page[MessageShown]:
+    """The messages, private notes and activity lines of a conversation, by sequence."""
     place: int | None = paging.decode(cursor, int)[0] if cursor else None
     async with db.begin() as tx:
         if await lists.conversation(tx, who.viewer, str(conversation_id)) is None:
             raise no_conversation()
         rows = await store.page(tx, who.account_id, str(conversation_id), limit, place, newest_first=order == "newest")
-    return paging.page(rows, limit, lambda row: (row["sequence"],), store.message_of)
+        show = await reading(tx, who.account_id, rows, language_of(request))
+    return paging.page(rows, limit, lambda row: (row["sequence"],), show)
 
 
 @router.post("/conversations/{conversation_id}/messages", status_code=201)

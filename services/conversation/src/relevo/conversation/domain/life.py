@@ -14,6 +14,7 @@ from relevo.contracts.conversation import (
 )
 from relevo.contracts.ingest import InboxState, ReopenPolicy
 from relevo.contracts.snapshots import ContactSnapshot, ConversationSnapshot, MessageSnapshot
+from relevo.conversation.domain import snooze
 from relevo.conversation.domain.state import Change, Conversation, Incoming, Refused, following
 
 
@@ -64,8 +65,8 @@ def begin(
 def receive(conversation: Conversation, incoming: Incoming, now: datetime) -> Change:
     """A customer's message joins the conversation.
 
-    A resolved one is reopened by it; an archived one loses that flag first. Times never run ahead of ``now``, and a
-    new cycle never begins before the last one ended.
+    A resolved one is reopened by it, an archived one loses that flag first, a snoozed one wakes; a pending one stays
+    the bot's. Times never run ahead of ``now``, and a new cycle never begins before the last one ended.
     """
     at = min(incoming.occurred_at, now)
     events: list[ConversationEvent] = []
@@ -73,6 +74,10 @@ def receive(conversation: Conversation, incoming: Incoming, now: datetime) -> Ch
         reopened = _reopen(conversation, max(at, conversation.state.resolved_at or at), now, "customer")
         conversation = reopened.conversation
         events.extend(reopened.events)
+    elif conversation.state.status == "snoozed":
+        woken = snooze.wake(conversation, now, "customer")
+        conversation = woken.conversation
+        events.extend(woken.events)
     before = conversation.state
     message = MessageSnapshot(
         id=incoming.id,
@@ -113,7 +118,11 @@ def resolve(conversation: Conversation, now: datetime) -> Change:
             en="The conversation is resolved already.",
         )
     conversation = following(
-        conversation, status="resolved", resolved_at=max(now, before.opened_at), waiting_since=None
+        conversation,
+        status="resolved",
+        snoozed_until=None,
+        resolved_at=max(now, before.opened_at),
+        waiting_since=None,
     )
     event = ConversationResolved(conversation=conversation.state, before=before.access)
     return Change(conversation, now, (event,))

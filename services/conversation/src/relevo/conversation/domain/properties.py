@@ -1,10 +1,11 @@
-"""What a conversation is described by: its labels."""
+"""What a conversation is described by: its labels, priority and subject."""
 
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from relevo.contracts.conversation import LabelsChanged
+from relevo.contracts.conversation import LabelsChanged, PriorityChanged, SubjectChanged
+from relevo.contracts.snapshots import Priority
 from relevo.conversation.domain.state import Change, Conversation, Refused, following
 
 MAX_LABELS: Final = 100
@@ -28,4 +29,24 @@ def change_labels(conversation: Conversation, add: Iterable[str], remove: Iterab
         )
     conversation = following(conversation, labels=labels)
     event = LabelsChanged(conversation=conversation.state, before=before.access, added=added, removed=removed)
+    return Change(conversation, now, (event,))
+
+
+def set_priority(conversation: Conversation, priority: Priority | None, now: datetime) -> Change:
+    """Say how urgent the conversation is; None: nothing is said."""
+    before = conversation.state
+    if priority == before.priority:
+        return Change(conversation, now)
+    conversation = following(conversation, priority=priority)
+    event = PriorityChanged(conversation=conversation.state, before=before.access, from_priority=before.priority)
+    return Change(conversation, now, (event,))
+
+
+def set_subject(conversation: Conversation, subject: str, now: datetime) -> Change:
+    """Write the subject anew; an empty one takes it away."""
+    before = conversation.state
+    if subject == before.subject:
+        return Change(conversation, now)
+    conversation = following(conversation, subject=subject)
+    event = SubjectChanged(conversation=conversation.state, before=before.access, from_subject=before.subject)
     return Change(conversation, now, (event,))

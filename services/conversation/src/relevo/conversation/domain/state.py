@@ -14,13 +14,17 @@ from relevo.contracts.snapshots import ConversationSnapshot, ConversationStatus,
 
 
 class Refused(Exception):
-    """The conversation's state does not allow this; ``code`` is stable, the reason and the mend are in both languages."""
+    """What cannot be done; ``code`` is stable, the reason and the mend are in both languages.
 
-    def __init__(self, code: str, *, es: str, en: str) -> None:
+    ``pointer`` names the field of the request at fault; without one it is the state that does not allow it.
+    """
+
+    def __init__(self, code: str, *, es: str, en: str, pointer: str | None = None) -> None:
         super().__init__(en)
         self.code = code
         self.es = es
         self.en = en
+        self.pointer = pointer
 
 
 @dataclass(frozen=True, slots=True)

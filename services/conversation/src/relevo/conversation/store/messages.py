@@ -29,12 +29,12 @@ _SAVE = text(
     """
     insert into messages (
         id, account_id, conversation_id, withheld_from, sequence, kind, text, author, author_name, external_id,
-        reply_to, attachments, mentions, status, error, occurred_at, created_at
+        reply_to, attachments, mentions, activity, status, error, occurred_at, created_at
     )
     select
         r.id, r.account_id, case when r.withheld_from is null then r.conversation_id end, r.withheld_from,
         case when r.withheld_from is null then r.sequence end, r.kind, r.text, r.author, r.author_name, r.external_id,
-        r.reply_to, r.attachments, r.mentions, r.status, r.error, r.occurred_at, r.created_at
+        r.reply_to, r.attachments, r.mentions, cast(r.activity as jsonb), r.status, r.error, r.occurred_at, r.created_at
     from rows from (
         json_to_recordset(cast(:messages as json)) as (
             id uuid, conversation_id uuid, kind text, sequence bigint, text text, author text, author_name text,
@@ -42,10 +42,11 @@ _SAVE = text(
             occurred_at timestamptz, created_at timestamptz
         ),
         unnest(cast(:accounts as uuid[])),
-        unnest(cast(:withheld as uuid[]))
+        unnest(cast(:withheld as uuid[])),
+        unnest(cast(:activities as text[]))
     ) as r(
         id, conversation_id, kind, sequence, text, author, author_name, external_id, reply_to, attachments, mentions,
-        status, error, occurred_at, created_at, account_id, withheld_from
+        status, error, occurred_at, created_at, account_id, withheld_from, activity
     )
     on conflict (id) do update set
         status = excluded.status, error = excluded.error, external_id = excluded.external_id
@@ -69,11 +70,15 @@ async def find(tx: Tx, keys: Iterable[Key]) -> dict[Key, MessageSnapshot]:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message with its account. ``withheld_from`` is the blocked contact who wrote it: it is in no conversation."""
+    """A message with its account. ``withheld_from`` is the blocked contact who wrote it: it is in no conversation.
+
+    ``activity`` is what an activity line tells, as JSON.
+    """
 
     account_id: str
     message: MessageSnapshot
     withheld_from: str | None = None
+    activity: str | None = None
 
 
 async def save(tx: Tx, stored: Sequence[StoredMessage]) -> None:
@@ -86,6 +91,7 @@ async def save(tx: Tx, stored: Sequence[StoredMessage]) -> None:
             "messages": json_list(s.message.model_dump_json() for s in stored),
             "accounts": [s.account_id for s in stored],
             "withheld": [s.withheld_from for s in stored],
+            "activities": [s.activity for s in stored],
         },
     )
 

@@ -1,0 +1,104 @@
+"""Acts on one conversation: put off, woken, given to the bot and taken back, how urgent it is and what it is about."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+
+from relevo.chassis.auth import Principal, require
+from relevo.chassis.http import Db
+from relevo.chassis.idempotency import Idempotency
+from relevo.contracts.permissions import Permission
+from relevo.contracts.snapshots import ConversationSnapshot, Priority
+from relevo.conversation.api.common import Body, act_on
+from relevo.conversation.domain import properties, snooze
+from relevo.conversation.domain.state import Change, Conversation
+from relevo.kernel.text import clean
+
+router = APIRouter(tags=["conversations"])
+
+Updater = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_UPDATE))]
+
+
+class Snooze(Body):
+    """How long to put a conversation off."""
+
+    until: AwareDatetime | None = Field(default=None, description="Null: until the customer writes.")
+
+
+class NewPriority(Body):
+    """How urgent; null: nothing is said."""
+
+    priority: Priority | None
+
+
+def _one_line(value: str) -> str:
+    return " ".join(clean(value).split())
+
+
+class NewSubject(Body):
+    """What it is about; empty: nothing is said."""
+
+    subject: Annotated[str, StringConstraints(max_length=998), AfterValidator(_one_line)]
+
+
+@router.post("/conversations/{conversation_id}/snooze")
+async def snooze_conversation(
+    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID, body: Snooze
+) -> ConversationSnapshot:
+    """Put a conversation off until a moment, or until its customer writes. It wakes then by itself."""
+
+    def act(conversation: Conversation, moment: datetime) -> Change:
+        return snooze.snooze(conversation, body.until, moment)
+
+    return await act_on(act, db, once=once, who=who, response=response, conversation_id=conversation_id)
+
+
+@router.post("/conversations/{conversation_id}/wake")
+async def wake_conversation(
+    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID
+) -> ConversationSnapshot:
+    """Have a snoozed conversation open again before its time."""
+    return await act_on(snooze.wake, db, once=once, who=who, response=response, conversation_id=conversation_id)
+
+
+@router.post("/conversations/{conversation_id}/pending")
+async def make_conversation_pending(
+    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID
+) -> ConversationSnapshot:
+    """Leave an open or snoozed conversation to the bot."""
+    return await act_on(snooze.make_pending, db, once=once, who=who, response=response, conversation_id=conversation_id)
+
+
+@router.post("/conversations/{conversation_id}/take-over")
+async def take_over_conversation(
+    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID
+) -> ConversationSnapshot:
+    """Take a pending conversation from the bot: it is open."""
+    return await act_on(snooze.take_over, db, once=once, who=who, response=response, conversation_id=conversation_id)
+
+
+@router.post("/conversations/{conversation_id}/priority")
+async def set_priority(
+    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID, body: NewPriority
+) -> ConversationSnapshot:
+    """Say how urgent a conversation is."""
+
+    def act(conversation: Conversation, moment: datetime) -> Change:
+        return properties.set_priority(conversation, body.priority, moment)
+
+    return await act_on(act, db, once=once, who=who, response=response, conversation_id=conversation_id)
+
+
+@router.post("/conversations/{conversation_id}/subject")
+async def set_subject(
+    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID, body: NewSubject
+) -> ConversationSnapshot:
+    """Say what a conversation is about."""
+
+    def act(conversation: Conversation, moment: datetime) -> Change:
+        return properties.set_subject(conversation, body.subject, moment)
+
+    return await act_on(act, db, once=once, who=who, response=response, conversation_id=conversation_id)

@@ -1,0 +1,218 @@
+"""Activity lines: who did what, from what to what, one line a change.
+
+A line is kept as data (a code and its values) and put into words when it is read, in the reader's language. What shows
+as itself in the conversation (messages, what became of them) has no line.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+from relevo.contracts.conversation import (
+    AssigneeChanged,
+    ConversationArchived,
+    ConversationEvent,
+    ConversationMadePending,
+    ConversationReopened,
+    ConversationResolved,
+    ConversationSnoozed,
+    ConversationTakenOver,
+    ConversationUnarchived,
+    ConversationWoken,
+    LabelsChanged,
+    ParticipantsChanged,
+    PriorityChanged,
+    SubjectChanged,
+)
+
+Language = Literal["es", "en"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One change: ``code`` says which, ``values`` what it was and became. People and teams are ids."""
+
+    code: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def ids(self) -> set[str]:
+        """The people and teams it names."""
+        found: set[str] = set()
+        for name in ("from", "to", "from_team", "to_team") if self.code == "assignee" else ():
+            found.add(self.values.get(name) or "")
+        for name in ("added", "removed") if self.code == "participants" else ():
+            found.update(self.values.get(name, ()))
+        return found - {""}
+
+
+_PLAIN: Final[Mapping[type[ConversationEvent], str]] = {
+    ConversationResolved: "resolved",
+    ConversationArchived: "archived",
+    ConversationUnarchived: "unarchived",
+    ConversationMadePending: "made_pending",
+    ConversationTakenOver: "taken_over",
+}
+
+
+def line_of(event: ConversationEvent) -> Line | None:
+    """The line that an event leaves, None when it has none."""
+    state = event.conversation
+    match event:
+        case ConversationReopened():
+            return Line("reopened", {"cause": event.cause})
+        case ConversationSnoozed():
+            return Line("snoozed", {"until": state.snoozed_until.isoformat() if state.snoozed_until else None})
+        case ConversationWoken():
+            return Line("woken", {"cause": event.cause})
+        case PriorityChanged():
+            return Line("priority", {"from": event.from_priority, "to": state.priority})
+        case SubjectChanged():
+            return Line("subject", {"from": event.from_subject, "to": state.subject})
+        case LabelsChanged():
+            return Line("labels", {"added": event.added, "removed": event.removed})
+        case ParticipantsChanged():
+            return Line("participants", {"added": event.added})
+        case AssigneeChanged():
+            return Line(
+                "assignee",
+                {
+                    "from": event.from_assignee_id,
+                    "to": state.assignee_id,
+                    "from_team": event.from_team_id,
+                    "to_team": state.team_id,
+                    "reason": event.reason,
+                    "mode": event.mode,
+                },
+            )
+        case _:
+            code = _PLAIN.get(type(event))
+            return Line(code) if code else None
+
+
+def words(line: Line, actor: str, names: Mapping[str, str], language: Language, zone: str = "UTC") -> str:
+    """The line as a sentence. ``names`` has people, teams and keys by id; times are shown in ``zone`` (IANA)."""
+    who = _who(actor, names, language)
+    sentence = _SENTENCES[line.code](_Words(line.values, names, language, zone))
+    return f"{who} {sentence}."
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    values: Mapping[str, Any]
+    names: Mapping[str, str]
+    language: Language
+    zone: str
+
+    def say(self, es: str, en: str) -> str:
+        return es if self.language == "es" else en
+
+    def name(self, key: str) -> str:
+        id_ = self.values.get(key)
+        return self.names.get(id_, self.say("alguien que ya no está", "somebody who has left")) if id_ else ""
+
+    def named(self, key: str) -> str:
+        return ", ".join(self.names.get(one, self.say("alguien", "somebody")) for one in self.values.get(key) or ())
+
+
+def _who(actor: str, names: Mapping[str, str], language: Language) -> str:
+    kind, _, id_ = actor.partition(":")
+    unknown = {
+        "agent": ("Alguien del equipo", "Somebody of the team"),
+        "contact": ("El cliente", "The customer"),
+        "rule": ("Una regla", "A rule"),
+        "bot": ("Un bot", "A bot"),
+        "key": ("Una integración", "An integration"),
+    }.get(kind, ("Relevo", "Relevo"))
+    return names.get(id_) or unknown[0 if language == "es" else 1]
+
+
+def _snoozed(w: _Words) -> str:
+    until = w.values.get("until")
+    if until is None:
+        return w.say("pospuso la conversación hasta que escriba el cliente", "snoozed this until the customer writes")
+    moment = datetime.fromisoformat(until).astimezone(ZoneInfo(w.zone))
+    return w.say(
+        f"pospuso la conversación hasta el {moment:%d/%m/%Y a las %H:%M}", f"snoozed this until {moment:%Y-%m-%d %H:%M}"
+    )
+
+
+def _woken(w: _Words) -> str:
+    return {
+        "time": w.say("reactivó la conversación: llegó su hora", "woke this up: its time came"),
+        "customer": w.say("reactivó la conversación al escribir", "woke this up by writing"),
+    }.get(w.values["cause"], w.say("reactivó la conversación", "woke this up"))
+
+
+def _assignee(w: _Words) -> str:
+    v = w.values
+    parts = []
+    if v["to"] != v["from"]:
+        if v["to"]:
+            parts.append(w.say(f"asignó la conversación a {w.name('to')}", f"assigned this to {w.name('to')}"))
+        else:
+            parts.append(w.say(f"quitó la conversación a {w.name('from')}", f"took this from {w.name('from')}"))
+    if v["to_team"] != v["from_team"]:
+        if v["to_team"]:
+            team = w.name("to_team")
+            parts.append(w.say(f"la pasó al equipo {team}", f"passed it to the team {team}"))
+        else:
+            team = w.name("from_team")
+            parts.append(w.say(f"la quitó del equipo {team}", f"took it from the team {team}"))
+    return w.say(" y ", " and ").join(parts)
+
+
+def _labels(w: _Words) -> str:
+    return _added_removed(w, ", ".join(w.values["added"]), ", ".join(w.values["removed"]), ("etiquetó con", "labelled"))
+
+
+def _participants(w: _Words) -> str:
+    return _added_removed(w, w.named("added"), w.named("removed"), ("añadió a", "added"))
+
+
+def _added_removed(w: _Words, added: str, removed: str, adding: tuple[str, str]) -> str:
+    parts = [w.say(f"{adding[0]} {added}", f"{adding[1]} {added}")] if added else []
+    parts += [w.say(f"quitó {removed}", f"removed {removed}")] if removed else []
+    return w.say(" y ", " and ").join(parts)
+
+
+_PRIORITIES: Final = {
+    "low": ("baja", "low"),
+    "medium": ("media", "medium"),
+    "high": ("alta", "high"),
+    "urgent": ("urgente", "urgent"),
+    None: ("ninguna", "none"),
+}
+
+
+def _priority(w: _Words) -> str:
+    (es_from, en_from), (es_to, en_to) = _PRIORITIES[w.values["from"]], _PRIORITIES[w.values["to"]]
+    return w.say(
+        f"cambió la prioridad de {es_from} a {es_to}",
+        f"changed the priority from {en_from} to {en_to}",
+    )
+
+
+def _subject(w: _Words) -> str:
+    to = w.values["to"]
+    if not to:
+        return w.say("quitó el asunto", "took the subject away")
+    return w.say(f"cambió el asunto a «{to}»", f"changed the subject to “{to}”")
+
+
+_SENTENCES: Final[Mapping[str, Any]] = {
+    "resolved": lambda w: w.say("resolvió la conversación", "resolved this"),
+    "reopened": lambda w: w.say("reabrió la conversación", "reopened this"),
+    "archived": lambda w: w.say("archivó la conversación", "archived this"),
+    "unarchived": lambda w: w.say("desarchivó la conversación", "unarchived this"),
+    "made_pending": lambda w: w.say("dejó la conversación al bot", "left this to the bot"),
+    "taken_over": lambda w: w.say("tomó la conversación del bot", "took this over from the bot"),
+    "snoozed": _snoozed,
+    "woken": _woken,
+    "assignee": _assignee,
+    "labels": _labels,
+    "participants": _participants,
+    "priority": _priority,
+    "subject": _subject,
+}
