@@ -146,3 +146,27 @@ async def nothing_kept(notification: Running, token: str) -> None:
             return all(state == "sent" and token not in text for state, text in await found.fetchall())
 
     await until(gone, "the mail's text to be forgotten")
+
+
+async def test_a_forgotten_password_is_a_mail_and_its_change_another(
+    both: tuple[Running, Running], mail: tuple[MailServer, str]
+) -> None:
+    identity, notification = both
+    made = await set_up(identity)
+    assert (await invite(identity, made, "eva@example.com", initial_password=PASSWORD)).status_code == 201
+    for address in ("nobody@example.com", "eva@example.com"):
+        assert (await identity.http.post("/password-resets", json={"email": address})).status_code == 202
+    token = token_of(await mail[0].next_to("eva@example.com", "Restablecer tu contraseña"), "password-reset")
+    chosen = {"token": token, "password": "another staple entirely"}
+    assert (await identity.http.post("/password-resets/complete", json=chosen)).status_code == 204
+    await mail[0].next_to("eva@example.com", "contraseña de Relevo ha cambiado")
+    session = {"email": "eva@example.com", "password": "another staple entirely"}
+    entered = (await identity.http.post("/sessions", json=session)).json()
+    change = {"email": "eva.luna@example.com", "password": "another staple entirely"}
+    headers = {"Authorization": f"Bearer {entered['access_token']}"}
+    assert (await identity.http.put("/me/email", json=change, headers=headers)).status_code == 202
+    token = token_of(await mail[0].next_to("eva.luna@example.com", "Confirma tu dirección"), "email-confirmation")
+    assert (await identity.http.post("/email-confirmations", json={"token": token})).status_code == 200
+    await mail[0].next_to("eva@example.com", "dirección de correo en Relevo ha cambiado")
+    assert not [m for m in mail[0].got if "nobody@" in m["To"]]
+    await nothing_kept(notification, token)

@@ -28,6 +28,8 @@ ROUTES: tuple[Route, ...] = (
     Route("/account", "identity"),
     Route("/agents", "identity"),
     Route("/invitations", "identity"),
+    Route("/password-resets", "identity"),
+    Route("/email-confirmations", "identity"),
     Route("/teams", "identity"),
     Route("/roles", "identity"),
     Route("/api-keys", "identity"),

@@ -1,9 +1,11 @@
 """Wiring of the identity service."""
 
+import asyncio
+
 from relevo.chassis import Consumer, Runtime, Service
 from relevo.chassis.sealing import key_bytes
 from relevo.contracts import streams
-from relevo.identity import administration, api, bus_credentials, handlers, housekeeping, signing
+from relevo.identity import administration, api, bus_credentials, handlers, housekeeping, recovery, signing
 from relevo.identity.bus_access import BusAccess
 from relevo.identity.passwords import Passwords
 from relevo.identity.settings import IdentitySettings
@@ -15,6 +17,7 @@ def build() -> Service:
 
     async def set_up(runtime: Runtime) -> None:
         runtime.extra["passwords"] = Passwords()
+        runtime.extra["reset_asked"] = asyncio.Event()
         runtime.extra["bus_access"] = BusAccess(settings, runtime.js)
         async with runtime.database.begin() as tx:
             await signing.ensure_key(tx, key_bytes(settings.master_key))
@@ -28,6 +31,6 @@ def build() -> Service:
         migrations="relevo.identity.migrations",
         consumers=(Consumer(streams.EVT_INGEST, handlers.on_ingest),),
         router=api.router,
-        workers=(bus_credentials.settler, housekeeping.housekeeper),
+        workers=(bus_credentials.settler, housekeeping.housekeeper, recovery.sender),
         setup=set_up,
     )

@@ -10,10 +10,10 @@ from typing import Literal
 
 from relevo.chassis.database import Database
 from relevo.contracts.base import now
-from relevo.contracts.identity import AccountState, AgentChanged, AgentState
+from relevo.contracts.identity import AgentChanged, AgentState
 from relevo.identity import administration, limits, links, problems, sessions
 from relevo.identity.administration import Act, shown
-from relevo.identity.domain.links import INVITATIONS_PER_ACCOUNT, MAILS_PER_AGENT, OPENED_PER_IP, Purpose
+from relevo.identity.domain.links import INVITATIONS_PER_ACCOUNT, MAILS_PER_AGENT, Purpose
 from relevo.identity.domain.sign_in import password_fault
 from relevo.identity.passwords import Passwords
 from relevo.identity.publish import Change
@@ -58,27 +58,6 @@ async def cancel(act: Act, before: Stored[AgentState]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Invitation:
-    """What an invitation says to who opens it."""
-
-    link: Link
-    account: AccountState
-    agent: AgentState
-
-
-async def look(db: Database, token: str, ip: str) -> Invitation:
-    """The invitation of a token, which stays good. Raises Problem 410, or 429 from a place that tries too many."""
-    await limits.check(db, (OPENED_PER_IP, "link", ip))
-    async with db.begin() as tx:
-        link = await store.peek(tx, Purpose.INVITATION, links.digest(token), now())
-        account = await directory.account(tx, link.account_id) if link else None
-        found = await directory.agents_by_id(tx, link.account_id, [link.agent_id]) if link else {}
-    if link is None or account is None or link.agent_id not in found:
-        raise problems.link_over()
-    return Invitation(link, account.state, found[link.agent_id].state)
-
-
-@dataclass(frozen=True, slots=True)
 class Acceptance:
     """What the invited person says. ``name`` and ``language`` None: as the invitation had them."""
 
@@ -95,7 +74,7 @@ async def accept(db: Database, settings: IdentitySettings, passwords: Passwords,
 
     Raises Problem 410 when the invitation is not good (any more), 422 for a password that is too easy, 429.
     """
-    invitation = await look(db, given.token, given.ip)
+    invitation = await links.opened(db, Purpose.INVITATION, given.token, given.ip)
     if fault := password_fault(given.password, email=invitation.agent.email):
         raise problems.weak_password(fault, "/password")
     hashed = await passwords.hash(given.password)

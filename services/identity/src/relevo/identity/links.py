@@ -7,15 +7,18 @@ In the address it stands behind the ``#``, which no browser sends to a server: n
 import hashlib
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from relevo.chassis.database import Tx
+from relevo.chassis.database import Database, Tx
 from relevo.contracts.base import new_id, now
 from relevo.contracts.identity import AccountState, AgentState
 from relevo.contracts.notification import Notify
-from relevo.identity.domain.links import LIFETIME, Purpose
+from relevo.identity import limits, problems
+from relevo.identity.domain.links import LIFETIME, OPENED_PER_IP, Purpose
+from relevo.identity.store import directory
 from relevo.identity.store import links as store
 from relevo.identity.store.links import Link
 
@@ -58,6 +61,27 @@ async def send(
     )
     tx.emit(command, account=account.id, entity=agent.id, actor=actor)
     return link
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A link that is good, and whom it is about."""
+
+    link: Link
+    account: AccountState
+    agent: AgentState
+
+
+async def opened(db: Database, purpose: Purpose, token: str, ip: str) -> Opened:
+    """The link of a token, which stays good. Raises Problem 410, or 429 from a place that tries too many."""
+    await limits.check(db, (OPENED_PER_IP, "link", ip))
+    async with db.begin() as tx:
+        link = await store.peek(tx, purpose, digest(token), now())
+        account = await directory.account(tx, link.account_id) if link else None
+        found = await directory.agents_by_id(tx, link.account_id, [link.agent_id]) if link else {}
+    if link is None or account is None or link.agent_id not in found:
+        raise problems.link_over()
+    return Opened(link, account.state, found[link.agent_id].state)
 
 
 def warn(tx: Tx, template: str, *, account: AccountState, agent: AgentState, address: str, actor: str) -> None:

@@ -127,6 +127,11 @@ def wrong_credentials() -> Problem:
     )
 
 
+def wrong_password(pointer: str) -> Problem:
+    es, en = "No es tu contraseña actual.", "This is not your present password."
+    return Problem(403, "wrong_password", es=es, en=en, errors=(FieldError(pointer, es=es, en=en),))
+
+
 def too_many_attempts(wait: timedelta) -> Problem:
     minutes = max(1, round(wait.total_seconds() / 60))
     return Problem(

@@ -75,6 +75,9 @@ async def sign_in(db: Database, settings: IdentitySettings, passwords: Passwords
         await store.forgive_attempt(tx, by_ip, clear=by_address)
         if not await store.lock_agent(tx, who.account_id, who.agent_id):
             raise problems.wrong_credentials()
+        # It may have been changed while it was verified: then the sessions of before are ended, and this is one.
+        if not await store.lock_password(tx, who.account_id, who.agent_id, who.hash):
+            raise problems.wrong_credentials()
         if renewed is not None:
             await store.set_password(tx, who.account_id, who.agent_id, renewed)
         return await begin(tx, settings, who.account_id, who.agent_id, ip=attempt.ip, user_agent=attempt.user_agent)

@@ -9,6 +9,8 @@ from relevo.identity.api import (
     bus_credentials,
     invitations,
     keys,
+    me,
+    passwords,
     roles,
     sessions,
     setup,
@@ -16,5 +18,5 @@ from relevo.identity.api import (
 )
 
 router = APIRouter()
-for part in (setup, sessions, accounts, agents, invitations, teams, roles, keys, bus_credentials, audit):
+for part in (setup, sessions, me, passwords, accounts, agents, invitations, teams, roles, keys, bus_credentials, audit):
     router.include_router(part.router)

@@ -16,7 +16,7 @@ from relevo.chassis.paging import Cursor, Limit, Page
 from relevo.contracts.base import Id, Time, new_id, now
 from relevo.contracts.identity import AgentState
 from relevo.contracts.permissions import Permission
-from relevo.identity import administration, bus_credentials, invitations, problems
+from relevo.identity import access, administration, bus_credentials, invitations, problems
 from relevo.identity.api.common import (
     AnyText,
     Body,
@@ -177,11 +177,18 @@ async def edit_agent(
     response: Response,
     if_match: IfMatch = None,
 ) -> AgentOut:
-    """Change an agent. Sessions go on: what the agent may is looked up at every request."""
+    """Change an agent. Sessions go on: what the agent may is looked up at every request.
+
+    Another address of somebody who is in is sent a link, and is theirs when they have confirmed it.
+    """
     async with caller.act(db, who) as act:
         before = await administration.agent(act, str(agent_id))
         check_match(if_match, before, AgentOut.of(before.state, email=True))
-        stored = await administration.save_agent(act, before, before.state.model_copy(update=body.fields()))
+        fields = body.fields()
+        email = fields.pop("email", None) if before.state.active else None
+        stored = await administration.save_agent(act, before, before.state.model_copy(update=fields))
+        if email is not None:
+            await access.request_email(act, caller.settings, stored.state, email)
         if not stored.state.active and stored.state.email != before.state.email:
             # Whoever has the other address must not get in with what was sent there.
             await invitations.send(act, caller.settings, stored.state)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Depends, Header, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from relevo.chassis import paging
@@ -86,7 +86,28 @@ def ids(values: list[UUID]) -> tuple[str, ...]:
     return tuple(sorted({str(value) for value in values}))
 
 
+class Token(Body):
+    """What stands behind the # in the link that was sent."""
+
+    token: AnyText = Field(repr=False)
+
+
 Anyone = Annotated[Principal, Depends(require())]
+
+
+async def _person(who: Anyone) -> Principal:
+    if who.kind != "agent":
+        raise Problem(
+            403,
+            "not_an_agent",
+            es="Esto es de una persona que ha iniciado sesión: una clave de API no puede.",
+            en="This belongs to a person who is signed in: an API key cannot do it.",
+        )
+    return who
+
+
+Person = Annotated[Principal, Depends(_person)]
+"""An agent with a session, not a key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,14 @@ from pydantic import BaseModel, Field
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.contracts.base import Time
-from relevo.identity import administration, invitations
+from relevo.identity import administration, invitations, links
 from relevo.identity.api.agents import AgentOut, Manager, details_of
-from relevo.identity.api.common import AnyText, Body, Called, Language, Name
+from relevo.identity.api.common import AnyText, Called, Language, Name, Token
 from relevo.identity.api.sessions import SignedIn, signed_in
+from relevo.identity.domain.links import Purpose
 from relevo.identity.invitations import Acceptance
 
 router = APIRouter(tags=["invitations"])
-
-
-class Token(Body):
-    """What stands behind the # in the link that was sent."""
-
-    token: AnyText = Field(repr=False)
 
 
 class InvitationOut(BaseModel):
@@ -63,7 +58,7 @@ async def cancel_invitation(agent_id: UUID, who: Manager, db: Db, caller: Called
 @router.post("/invitations/read")
 async def read_invitation(body: Token, db: Db, caller: Called) -> InvitationOut:
     """What a link invites to. It stays good. (POST: a token must not stand in an address.)"""
-    found = await invitations.look(db, body.token, caller.ip)
+    found = await links.opened(db, Purpose.INVITATION, body.token, caller.ip)
     return InvitationOut(
         account_name=found.account.name,
         name=found.agent.name,

@@ -80,6 +80,29 @@ async def forgive_attempt(tx: Tx, subject: str, *, clear: str) -> None:
     await tx.execute(_CLEAR, {"subject": clear})
 
 
+async def clear_attempts(tx: Tx, subject: str) -> None:
+    """Forget the count of a subject."""
+    await tx.execute(_CLEAR, {"subject": subject})
+
+
+_HASH = text("select hash from passwords where agent_id = :agent and account_id = :account")
+_LOCK_HASH = text(
+    "select 1 from passwords where agent_id = :agent and account_id = :account and hash = :hash for update"
+)
+
+
+async def password(tx: Tx, account: str, agent: str) -> str | None:
+    """The hash of the agent's password, None without one."""
+    row: Any = (await tx.execute(_HASH, {"agent": agent, "account": account})).first()
+    return row[0] if row else None
+
+
+async def lock_password(tx: Tx, account: str, agent: str, hash: str) -> bool:  # noqa: A002
+    """Whether the hash that was verified is still the agent's; if so, it stays until this transaction ends."""
+    parameters = {"agent": agent, "account": account, "hash": hash}
+    return (await tx.execute(_LOCK_HASH, parameters)).first() is not None
+
+
 _LOCK_AGENT = text(
     "select 1 from agents where id = :agent and account_id = :account and active and deleted_at is null for share"
 )
