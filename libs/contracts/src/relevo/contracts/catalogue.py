@@ -95,6 +95,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("ingest", ingest.EventQuarantined, "reporting"),
     _event("conversation", conversation.ContactCreated, "reporting", "automation", "realtime"),
     _event("conversation", conversation.ContactUpdated, "automation", "realtime"),
+    _event("conversation", conversation.ContactDeleted, "automation", "realtime"),
     _event("conversation", conversation.ConversationOpened, *_STORY),
     _event("conversation", conversation.ConversationReopened, *_STORY),
     _event("conversation", conversation.ConversationResolved, *_STORY),

@@ -6,22 +6,40 @@ from pydantic import Field, StringConstraints
 
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.inbound import MAX_TEXT, Attachment
-from relevo.contracts.snapshots import AccessFacts, ContactSnapshot, ConversationSnapshot, MessageSnapshot, Priority
+from relevo.contracts.snapshots import (
+    AccessFacts,
+    ContactOrigin,
+    ContactProfile,
+    ContactSnapshot,
+    ConversationSnapshot,
+    MessageSnapshot,
+    Priority,
+)
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 
 
 class ContactCreated(Model):
-    """A contact came to be; the first known facts."""
+    """A contact came to be; the first known facts. ``origin`` tells how."""
 
     contact: ContactSnapshot
+    profile: ContactProfile = ContactProfile()
+    origin: ContactOrigin = "channel"
 
 
 class ContactUpdated(Model):
-    """A contact changed; the whole new state."""
+    """A contact changed; the whole new state. ``changed`` names what did (`email`, `labels`, `attributes.size`)."""
 
     contact: ContactSnapshot
+    profile: ContactProfile = ContactProfile()
+    changed: tuple[str, ...] = ()
+
+
+class ContactDeleted(Model):
+    """A contact without conversations was deleted."""
+
+    contact_id: Id
 
 
 class ConversationEvent(Model):

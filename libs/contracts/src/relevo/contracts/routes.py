@@ -22,6 +22,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/conversations", "conversation"),
     Route("/contacts", "conversation"),
     Route("/labels", "conversation"),
+    Route("/attributes", "conversation"),
     Route("/setup", "identity"),
     Route("/sessions", "identity"),
     Route("/me", "identity"),

@@ -1,6 +1,9 @@
 """The state that conversation events carry, so that no consumer reads back a later one."""
 
+from collections.abc import Mapping
 from typing import Literal
+
+from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr
 
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.inbound import Attachment, DeliveryStatus
@@ -9,10 +12,15 @@ ConversationStatus = Literal["open", "pending", "snoozed", "resolved"]
 Stage = Literal["new", "in_progress", "closed", "archived"]
 Priority = Literal["low", "medium", "high", "urgent"]
 MessageKind = Literal["incoming", "outgoing", "note", "activity"]
+AttributeValue = StrictBool | StrictInt | StrictFloat | StrictStr
+ContactOrigin = Literal["channel", "manual", "import"]
 MessageStatus = Literal["received", "queued", "sent", "delivered", "read", "failed"]
 
 __all__ = [
     "AccessFacts",
+    "AttributeValue",
+    "ContactOrigin",
+    "ContactProfile",
     "ContactSnapshot",
     "ConversationSnapshot",
     "ConversationStatus",
@@ -45,6 +53,20 @@ class ContactSnapshot(Model):
     language: str | None = None
     labels: tuple[str, ...] = ()
     blocked: bool = False
+
+
+class ContactProfile(Model):
+    """What is known of a contact beyond what every event of their conversations carries.
+
+    ``identifier`` is theirs in another system, unique within the account; ``country`` is ISO 3166, two letters.
+    ``attributes`` are the custom attributes by key: text, a number, true or false; a date is written YYYY-MM-DD.
+    """
+
+    identifier: str | None = None
+    company: str = ""
+    city: str = ""
+    country: str | None = None
+    attributes: Mapping[str, AttributeValue] = {}
 
 
 class ConversationSnapshot(Model):

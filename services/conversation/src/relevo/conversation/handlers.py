@@ -112,6 +112,7 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             current[channel] = (data.inbox.account_id, conversation.state.id)
         changes.apply(life.receive(conversation, incoming, moment), actor=actor, cause=received.envelope)
     await changes.save(tx)
+    await store.profiles.active(tx, {(s.account_id, contacts[s.channel].id): moment for s in sightings})
 
 
 async def on_assignment(batch: Sequence[Received], tx: Tx) -> None:

@@ -19,8 +19,21 @@ contacts = Table(
     Column("language", Text),
     Column("labels", ARRAY(Text), nullable=False),
     Column("blocked", Boolean, nullable=False),
+    Column("identifier", Text),
+    Column("company", Text, nullable=False),
+    Column("city", Text, nullable=False),
+    Column("country", Text),
+    Column("attributes", JSONB, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("created_at", _TIME, nullable=False),
+)
+
+contact_activity = Table(
+    "contact_activity",
+    metadata,
+    Column("contact_id", _ID, primary_key=True),
+    Column("account_id", _ID, nullable=False),
+    Column("at", _TIME, nullable=False),
 )
 
 conversations = Table(

@@ -7,6 +7,7 @@ from relevo.chassis.received import Received
 from relevo.contracts.catalogue import BY_MODEL
 from relevo.contracts.conversation import (
     ContactCreated,
+    ContactDeleted,
     ContactUpdated,
     ConversationEvent,
     MessageCreated,
@@ -17,7 +18,8 @@ from relevo.realtime import store
 
 # A message changes nothing of who may see its conversation; these are most of the traffic and stay undecoded.
 _WITHOUT_FACTS = frozenset(
-    BY_MODEL[model].name for model in (ContactCreated, ContactUpdated, MessageCreated, MessageStatusChanged)
+    BY_MODEL[model].name
+    for model in (ContactCreated, ContactDeleted, ContactUpdated, MessageCreated, MessageStatusChanged)
 )
 
 

@@ -5,26 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, select, text
+from sqlalchemy import text
 
 from relevo.chassis.database import Tx
 from relevo.contracts.snapshots import ContactSnapshot
 from relevo.conversation.domain.contacts import NewContact, Sighting
-from relevo.conversation.store.rows import LostRace, Row, json_list, older, plain
-from relevo.conversation.tables import contacts
+from relevo.conversation.store.rows import LostRace, Row, json_list, plain
 
 CONTACT_COLUMNS: Final = "cast(p.id as text) as contact_id, p.name, p.email, p.phone, p.language as contact_language, p.labels as contact_labels, p.blocked"
-_CONTACT: Final = (
-    contacts.c.id.label("contact_id"),
-    contacts.c.name,
-    contacts.c.email,
-    contacts.c.phone,
-    contacts.c.language.label("contact_language"),
-    contacts.c.labels.label("contact_labels"),
-    contacts.c.blocked,
-    contacts.c.sequence,
-    contacts.c.created_at,
-)
 
 # The account of a conversation is compared outside of its lateral join: within, a planner without statistics takes the
 # index of the whole inbox for as good as the one of the sender.
@@ -70,6 +58,19 @@ _ADD_CONTACTS = text(
 )
 
 _ADD_CHANNELS = text(
+    """
+    insert into contact_channels (account_id, inbox_id, source_id, recipient_key, contact_id, created_at)
+    select k.account_id, k.inbox_id, k.source_id, k.recipient_key, k.contact_id, :now
+    from unnest(
+        cast(:accounts as uuid[]), cast(:inboxes as uuid[]), cast(:sources as text[]),
+        cast(:keys as text[]), cast(:contacts as uuid[])
+    ) as k(account_id, inbox_id, source_id, recipient_key, contact_id)
+    order by k.inbox_id, k.source_id
+    on conflict do nothing
+    """
+)
+
+_CHANNELS = text(
     """
     insert into contact_channels (account_id, inbox_id, source_id, recipient_key, contact_id, created_at)
     select k.account_id, k.inbox_id, k.source_id, k.recipient_key, k.contact_id, :now
@@ -171,37 +172,6 @@ async def add_channels(tx: Tx, links: Sequence[tuple[Sighting, ContactSnapshot]]
     )
     if result.rowcount != len(links):
         raise LostRace("a sender's channel was linked by another transaction")
-
-
-async def block(tx: Tx, account_id: str, contact_id: str, *, blocked: bool, sequence: int) -> None:
-    """Block or unblock a contact that is locked."""
-    await tx.execute(
-        _BLOCK_CONTACT, {"account": account_id, "id": contact_id, "blocked": blocked, "sequence": sequence}
-    )
-
-
-async def page(
-    tx: Tx, account_id: str, limit: int, after: tuple[datetime, str] | None, *, email: str | None, phone: str | None
-) -> Sequence[Row]:
-    """One page of contacts, the newest first."""
-    c = contacts.c
-    conditions: list[ColumnElement[bool]] = [c.account_id == account_id]
-    if email:
-        conditions.append(c.email == email)
-    if phone:
-        conditions.append(c.phone == phone)
-    if after:
-        conditions.append(older(c.created_at, c.id, after))
-    statement = select(*_CONTACT).where(*conditions).order_by(c.created_at.desc(), c.id.desc()).limit(limit + 1)
-    return list(plain(await tx.execute(statement)))
-
-
-async def read(tx: Tx, account_id: str, contact_id: str, *, lock: bool = False) -> Row | None:
-    """One contact of the account."""
-    statement = select(*_CONTACT).where(contacts.c.account_id == account_id, contacts.c.id == contact_id)
-    if lock:
-        statement = statement.with_for_update(key_share=True)
-    return next(plain(await tx.execute(statement)), None)
 
 
 async def channels(tx: Tx, account_id: str, contact_id: str) -> Sequence[Row]:
