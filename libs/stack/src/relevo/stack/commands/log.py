@@ -48,7 +48,7 @@ def rebuild(
     transaction, at exactly the place where the service is.
     """
     arguments = ["rebuild", *([projection] if projection else []), *(["--restart"] if restart else [])]
-    raise typer.Exit(_job(service, [*arguments, *(["--json"] if as_json else [])]))
+    raise typer.Exit(run_job(service, [*arguments, *(["--json"] if as_json else [])]))
 
 
 def archive(
@@ -57,12 +57,14 @@ def archive(
     as_json: AsJson = False,
 ) -> None:
     """Move the outbox days that are due to the object store now. The services do it by themselves every hour."""
-    codes = [_job(service, ["archive", *(["--json"] if as_json else [])]) for service in services or wiring.installed()]
+    codes = [
+        run_job(service, ["archive", *(["--json"] if as_json else [])]) for service in services or wiring.installed()
+    ]
     raise typer.Exit(max(codes))
 
 
-def _job(service: str, arguments: list[str]) -> int:
-    """Run a job of a service with the environment that its process has; the exit code."""
+def run_job(service: str, arguments: list[str], *, module: str = "") -> int:
+    """Run a job of a service, or a module of it, with the environment that its process has; the exit code."""
     if service not in wiring.installed():
         raise StackError(
             f"there is no service {service}", f"Choose among {', '.join(wiring.installed())}", Exit.REFUSED
@@ -81,7 +83,7 @@ def _job(service: str, arguments: list[str]) -> int:
         public_url="",
     )
     done = subprocess.run(
-        [sys.executable, "-m", f"relevo.{service}", *arguments],
+        [sys.executable, "-m", ".".join(filter(None, ("relevo", service, module))), *arguments],
         env={"RELEVO_LOG_LEVEL": "warning", **os.environ, **told},
         stdin=subprocess.DEVNULL,
         check=False,
