@@ -153,6 +153,53 @@ async def test_who_signs_out_is_out_and_their_other_session_is_not(account):
     assert (await account.call("DELETE", "/sessions/current")).json()["code"] == "no_session"
 
 
+async def open_sessions(account, token):
+    return (await account.call("GET", "/sessions", token=token, expect=200)).json()["items"]
+
+
+async def test_i_see_my_sessions_and_end_one_or_all_others_or_all(account):
+    agent, stranger = await person(account), await person(account)
+    tokens = [await account.signed_in(agent["email"]) for _ in range(4)]
+    theirs = await account.signed_in(stranger["email"])
+    mine = await open_sessions(account, tokens[0])
+    assert [one["current"] for one in mine] == [False, False, False, True]
+    assert all(one["ip"] and one["user_agent"].startswith("python-httpx") for one in mine)
+    first = (await account.call("GET", "/sessions?limit=3", token=tokens[0], expect=200)).json()
+    rest = (await account.call("GET", f"/sessions?limit=3&cursor={first['next']}", token=tokens[0])).json()
+    assert [one["id"] for one in first["items"] + rest["items"]] == [one["id"] for one in mine]
+
+    newest = f"/sessions/{mine[0]['id']}"
+    await account.call("DELETE", newest, token=theirs, expect=404)
+    await account.call("GET", "/me", token=tokens[3], expect=200)
+    await account.call("DELETE", newest, token=tokens[0], expect=204)
+    await account.call("GET", "/me", token=tokens[3], expect=401)
+    await account.call("DELETE", newest, token=tokens[0], expect=404)
+
+    await account.call("DELETE", "/sessions?keep_current=true", token=tokens[0], expect=204)
+    assert [one["id"] for one in await open_sessions(account, tokens[0])] == [mine[3]["id"]]
+    await account.call("GET", "/me", token=tokens[1], expect=401)
+    await account.call("DELETE", "/sessions", token=tokens[0], expect=204)
+    await account.call("GET", "/me", token=tokens[0], expect=401)
+    await account.call("GET", "/me", token=theirs, expect=200)
+    assert (await account.call("GET", "/sessions", expect=403)).json()["code"] == "not_an_agent"
+    log = (await account.call("GET", f"/audit?entity_id={agent['id']}", expect=200)).json()["items"]
+    assert [entry["action"] for entry in log[:3]] == ["sessions.ended", "sessions.ended", "session.ended"]
+
+
+async def test_a_manager_signs_out_who_does_not_outrank_them(account, other):
+    agent = await person(account)
+    token = await account.signed_in(agent["email"])
+    manager = await account.new_agent((await account.new_role(["agents.manage"], "team"))["id"])
+    as_manager = await account.signed_in(manager["email"])
+    for outranking in (account.admin_id, agent["id"]):
+        refused = await account.call("DELETE", f"/agents/{outranking}/sessions", token=as_manager, expect=403)
+        assert refused.json()["code"] == "outranked"
+    await other.call("DELETE", f"/agents/{agent['id']}/sessions", expect=404)
+    await account.call("GET", "/me", token=token, expect=200)
+    await account.call("DELETE", f"/agents/{agent['id']}/sessions", expect=204)
+    await account.call("GET", "/me", token=token, expect=401)
+
+
 async def test_no_secret_is_in_the_database(account):
     agent = await person(account, initial_password="a very secret password")
     tokens = (await account.sign_in(agent["email"], "a very secret password")).json()

@@ -40,6 +40,16 @@ async def end_sessions(act: Act, agent: AgentState, *, action: str, keep: str | 
     await act.done(changes, [Record(action, "agent", agent.id, None, {"sessions_ended": len(changes)})])
 
 
+async def end_session(act: Act, agent: AgentState, session: str) -> None:
+    """End one of the agent's sessions. Raises Problem 404 when it is not theirs, or not open."""
+    if session not in await sign_in.open_sessions(act.tx, act.account, agent.id):
+        raise problems.not_found("session")
+    changes = await administration.end_sessions(
+        act.tx, act.account, [session], reason="signed_out", access_token=act.access_token
+    )
+    await act.done(changes, [Record("session.ended", "agent", agent.id, None, {"session_id": session})])
+
+
 async def request_email(act: Act, settings: IdentitySettings, agent: AgentState, email: str) -> None:
     """Have an active agent's new address confirmed; asked for the present one, forget the request before.
 

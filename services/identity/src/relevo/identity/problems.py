@@ -57,6 +57,7 @@ _THINGS = {
     "agent": ("ese agente", "such agent"),
     "team": ("ese equipo", "such team"),
     "role": ("ese rol", "such role"),
+    "session": ("esa sesión abierta", "such open session"),
     "inbox": ("esa bandeja", "such inbox"),
     "api_key": ("esa clave", "such key"),
     "credential": ("esa credencial", "such credential"),

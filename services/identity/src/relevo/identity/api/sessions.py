@@ -1,21 +1,26 @@
 """Sign-in, refresh, sign-out, and who one is."""
 
+from datetime import timedelta
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from relevo.chassis import paging
 from relevo.chassis.database import Database, Tx
 from relevo.chassis.http import Db
+from relevo.chassis.paging import Cursor, Limit, Page
 from relevo.chassis.problems import Problem
-from relevo.contracts.base import Id
+from relevo.contracts.base import Id, Time, now
 from relevo.contracts.identity import AccountState
 from relevo.contracts.permissions import ConversationScope, Permission
-from relevo.identity import problems, sessions
-from relevo.identity.api.agents import AgentOut
-from relevo.identity.api.common import Anyone, AnyText, Body, Called, Language
+from relevo.identity import access, administration, problems, sessions
+from relevo.identity.api.agents import AgentOut, Manager
+from relevo.identity.api.common import Anyone, AnyText, Body, Called, Language, Person, after
 from relevo.identity.sessions import Attempt, Tokens
 from relevo.identity.store import directory
+from relevo.identity.store import sign_in as store
 from relevo.kernel.identity import email_or_none
 
 router = APIRouter(tags=["sessions"])
@@ -43,6 +48,17 @@ class TokensOut(BaseModel):
 
 class SignedIn(TokensOut):
     agent: AgentOut
+
+
+class SessionOut(BaseModel):
+    """An open session of mine. ``refreshed_at``: when it was last in use, to a quarter of an hour."""
+
+    id: Id
+    created_at: Time
+    refreshed_at: Time
+    ip: str
+    user_agent: str
+    current: bool
 
 
 class Me(BaseModel):
@@ -91,6 +107,59 @@ async def sign_out(who: Anyone, db: Db, caller: Called) -> None:
         )
     async with db.begin() as tx:
         await sessions.end(tx, caller.settings, who.account_id, who.session_id, reason="signed_out", actor=who.actor)
+
+
+@router.get("/sessions")
+async def list_sessions(
+    who: Person, db: Db, caller: Called, limit: Limit = 50, cursor: Cursor = None
+) -> Page[SessionOut]:
+    """My open sessions, the newest first."""
+    since = now() - timedelta(days=caller.settings.refresh_token_days)
+    async with db.begin() as tx:
+        rows = await store.listed(tx, who.account_id, who.id, since=since, before=after(cursor), limit=limit + 1)
+    return paging.page(
+        rows,
+        limit,
+        lambda row: (row.id,),
+        lambda row: SessionOut(
+            id=row.id,
+            created_at=row.created_at,
+            refreshed_at=row.refreshed_at,
+            ip=row.ip,
+            user_agent=row.user_agent,
+            current=row.id == who.session_id,
+        ),
+    )
+
+
+@router.delete("/sessions", status_code=204)
+async def sign_out_everywhere(
+    who: Person,
+    db: Db,
+    caller: Called,
+    keep_current: Annotated[bool, Query(description="End all but this one.")] = False,
+) -> None:
+    """End all my sessions, at once and everywhere."""
+    async with caller.act(db, who) as act:
+        agent = (await administration.agent(act, who.id)).state
+        await access.end_sessions(act, agent, action="sessions.ended", keep=who.session_id if keep_current else None)
+
+
+@router.delete("/sessions/{session_id}", status_code=204)
+async def end_session(session_id: UUID, who: Person, db: Db, caller: Called) -> None:
+    """End one of my sessions, at once and everywhere."""
+    async with caller.act(db, who) as act:
+        agent = (await administration.agent(act, who.id)).state
+        await access.end_session(act, agent, str(session_id))
+
+
+@router.delete("/agents/{agent_id}/sessions", status_code=204)
+async def sign_out_agent(agent_id: UUID, who: Manager, db: Db, caller: Called) -> None:
+    """End all sessions of an agent, at once and everywhere: a telephone was lost."""
+    async with caller.act(db, who) as act:
+        agent = (await administration.agent(act, str(agent_id))).state
+        administration.check_reach(act, await administration.role(act, agent.role_id))
+        await access.end_sessions(act, agent, action="sessions.ended", keep=None)
 
 
 @router.get("/me")

@@ -138,6 +138,14 @@ _END = text(
 _OPEN_SESSIONS = text(
     "select cast(id as text) from sessions where agent_id = :agent and account_id = :account and ended_at is null"
 )
+_LIST = text(
+    """
+    select cast(id as text) as id, created_at, refreshed_at, ip, user_agent from sessions
+    where agent_id = :agent and account_id = :account and ended_at is null and refreshed_at > :since
+      and (cast(:before as uuid) is null or id < :before)
+    order by id desc limit :limit
+    """
+)
 _LAST_SEEN = text(
     """
     select cast(agent.id as text) as id, seen.at
@@ -201,6 +209,23 @@ async def use_refresh_token(tx: Tx, session: str, sha256: bytes, now: datetime) 
 async def open_sessions(tx: Tx, account: str, agent: str) -> list[str]:
     found = await tx.execute(_OPEN_SESSIONS, {"account": account, "agent": agent})
     return [row[0] for row in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open session. ``refreshed_at``: when it last got tokens."""
+
+    id: str
+    created_at: datetime
+    refreshed_at: datetime
+    ip: str
+    user_agent: str
+
+
+async def listed(tx: Tx, account: str, agent: str, *, since: datetime, before: str | None, limit: int) -> list[Session]:
+    """The agent's open sessions that got tokens since then, the newest first."""
+    parameters = {"account": account, "agent": agent, "since": since, "before": before, "limit": limit}
+    return [Session(**row) for row in (await tx.execute(_LIST, parameters)).mappings()]
 
 
 async def last_seen(tx: Tx, account: str, agents: Sequence[str]) -> dict[str, datetime]:
