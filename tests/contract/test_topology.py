@@ -8,8 +8,8 @@ from typing import Any
 import nats
 import pytest
 
-from relevo.chassis.topology import DestructiveChange, apply, plan, stream_config
-from relevo.contracts.streams import STREAMS
+from relevo.chassis.topology import BadLimit, DestructiveChange, apply, fills, limit, plan, stream_config
+from relevo.contracts.streams import BY_NAME, STREAMS
 from relevo.stack.testing import TestServers
 
 
@@ -46,25 +46,41 @@ async def test_the_topology_is_applied_planned_and_guarded(servers: TestServers)
     assert await apply(broker) == []
 
     # Another hand changed a stream: the plan tells what, in words, and mends it.
-    altered = stream_config(STREAMS[0]) | {"max_age": 3600 * 10**9}
+    altered = stream_config(STREAMS[0]) | {"description": "other"}
     await broker.request(f"$JS.API.STREAM.UPDATE.{STREAMS[0].name}", altered)
     (change,) = await plan(broker)
     assert (change.action, change.kind, change.name) == ("update", "stream", STREAMS[0].name)
-    assert change.details == (f"max_age: {3600 * 10**9} → {7 * 24 * 3600 * 10**9}",)
+    assert change.details == (f"description: 'other' → {STREAMS[0].description!r}",)
     assert not change.destructive
     await apply(broker)
     assert await plan(broker) == []
 
     # What could lose messages is refused before anything is touched.
-    for streams in (changed("METRICS", max_age=timedelta(hours=1)), changed("EVT_CONVERSATION", partitions=4)):
+    for streams in (
+        changed("METRICS", pattern="metrics.{account}.{family}"),
+        changed("EVT_CONVERSATION", partitions=4),
+    ):
         (change,) = await plan(broker, streams=streams)
         assert change.destructive
         with pytest.raises(DestructiveChange, match=change.name):
             await apply(broker, streams=streams)
         assert await plan(broker) == []
-    await apply(broker, streams=changed("METRICS", max_age=timedelta(hours=1)), allow_destructive=True)
+    await apply(broker, streams=changed("EVT_CONVERSATION", partitions=4), allow_destructive=True)
     (change,) = await plan(broker)
-    assert change.name == "METRICS"
+    assert change.name == "EVT_CONVERSATION"
+    await apply(broker, allow_destructive=True)
+
+    # How much is kept is the operator's: another release, or another disk, changes nothing of it.
+    evt = BY_NAME["EVT_CONVERSATION"]
+    with pytest.raises(BadLimit, match="too little"):
+        await limit(broker, evt, max_bytes=1000)
+    with pytest.raises(BadLimit, match="from 1 to 7 days"):
+        await limit(broker, evt, max_age=timedelta(days=8))
+    before, after = await limit(broker, evt, max_bytes=20 * 1024**3, max_age=timedelta(days=3))
+    assert before.limit == 64 * 1024**3 * 30 // 100
+    assert (after.limit, after.age) == (20 * 1024**3, timedelta(days=3))
+    await apply(broker, room=10 * 1024**3)
+    assert after in await fills(broker)
 
     # A stream that nobody knows is said and left alone.
     await apply(broker)

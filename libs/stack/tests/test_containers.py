@@ -19,7 +19,7 @@ from relevo.stack.process import free_port
 
 ROOT = Path(__file__).parents[3]
 SERVICES = ("identity", "channels", "conversation")
-FOLDERS = (*SERVICES, "nats", "postgres", "edge")
+FOLDERS = (*SERVICES, "nats", containers.NATS_DATA, "postgres", "edge")
 
 
 @pytest.fixture
@@ -137,9 +137,7 @@ def test_setup_makes_roles_databases_streams_and_tables_and_makes_them_once(tmp_
     database = PostgresServer(
         place, ports["postgres"], home.secret("postgres-admin"), tmp_path / "postgres.log", THROWAWAY
     )
-    broker = NatsServer(
-        place, ports["nats"], ports["monitoring"], home.bus_keys(), tmp_path / "nats.log", wiring.max_file_store_bytes()
-    )
+    broker = NatsServer(place, ports["nats"], ports["monitoring"], home.bus_keys(), tmp_path / "nats.log")
     said: list[str] = []
     try:
         database.start()

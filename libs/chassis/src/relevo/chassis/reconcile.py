@@ -130,9 +130,10 @@ class Reconciler:
         It may when the stream as a whole went back to an earlier end, or when an operator has said so for everything up
         to a sequence (`relevo topology heal`). What was let go of by age is no loss. Raises LaneRefused.
         """
-        if now() - mark.at >= stream.max_age - timedelta(hours=1):
-            return
         info = await self._bus.stream_info(stream)
+        # The stream's own age: an operator may have chosen less than the catalogue.
+        if now() - mark.at >= topology.Fill.of(info).age - timedelta(hours=1):
+            return
         state = info["state"]
         if parse_time(info["created"]) <= mark.at and (
             (state["messages"] > 0 and state["last_seq"] < mark.seq)

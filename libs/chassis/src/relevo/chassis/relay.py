@@ -21,6 +21,7 @@ from sqlalchemy import text
 
 from relevo.chassis import telemetry
 from relevo.chassis.bus import Bus, BusError, NoStream
+from relevo.chassis.capacity import FullStreams, says_full
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, described
 from relevo.chassis.pacing import pause
@@ -83,6 +84,7 @@ class Relay:
         self._held: set[int] = set()
         self._expected: dict[Lane, int] = {}
         self._refused: dict[Lane, tuple[str, float]] = {}
+        self._full = FullStreams(bus.service)
         self._reconciler = Reconciler(bus, database)
         self._unchecked: set[Lane] = set()
         self._seen: dict[str, tuple[str, int, int]] = {}
@@ -97,8 +99,8 @@ class Relay:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Lanes that wait for a person, with the reason."""
-        return {f"{stream}/{p}": reason for (stream, p), (reason, _) in self._refused.items()}
+        """Lanes and full streams that wait for a person, with the reason."""
+        return {f"{stream}/{p}": reason for (stream, p), (reason, _) in self._refused.items()} | self._full.refused
 
     def wake(self, partitions: set[int]) -> None:
         """Rows of these partitions have committed here: publish ours, poke whoever holds the others."""
@@ -205,16 +207,20 @@ class Relay:
             outcomes = await asyncio.gather(
                 *(self._publish(group) for group in groups.values()), return_exceptions=True
             )
-            for outcome in outcomes:
-                if isinstance(outcome, BaseException):
-                    failure = outcome
-                else:
+            for name, outcome in zip(groups, outcomes, strict=True):
+                if not isinstance(outcome, BaseException):
+                    self._full.accept(name)
                     published += outcome
+                elif says_full(outcome):
+                    self._full.refuse(name)
+                else:
+                    failure = outcome
             crash_point("relay.after_publish")
             if published:
                 self._published = len(published)
                 await self._record(published)
-                for group in groups.values():
+                taken = {row.stream.name for row, _ in published}
+                for group in (group for name, group in groups.items() if name in taken):
                     telemetry.RELAYED.labels(self._bus.service, group[0].stream.name).inc(len(group))
                     telemetry.RELAY_BATCH.labels(self._bus.service).observe(len(group))
             crash_point("relay.after_mark")
@@ -257,6 +263,7 @@ class Relay:
     async def _waiting(self, held: list[int]) -> list[_Row]:
         # A refused lane rests a while, so that its rows do not stand before those of the others.
         resting = [f"{stream}/{p}" for (stream, p), (_, at) in self._refused.items() if time.monotonic() - at < REST]
+        resting += [f"{stream}/{p}" for stream in self._full.resting() for p in held]
         found = await self._database.single(_WAITING, {"held": held, "refused": resting, "limit": MAX_ROWS})
         rows: list[_Row] = []
         size = 0

@@ -19,6 +19,7 @@ from nats.js import JetStreamContext
 from relevo.chassis import broker, directory, health, http, idempotency, outbox
 from relevo.chassis.archive import Archive
 from relevo.chassis.bus import Bus, UnsafeBroker, until
+from relevo.chassis.capacity import Capacity
 from relevo.chassis.database import Database, Pool, described
 from relevo.chassis.history import History, HistoryServer
 from relevo.chassis.lease import Leases
@@ -241,11 +242,13 @@ class Runtime:
         """Gauges every few seconds, memory every minute, outbox days every hour."""
         loop = asyncio.get_running_loop()
         next_days, next_prune = loop.time() + _HOUR, loop.time() + _MINUTE
+        capacity = Capacity(self.bus)
         while True:
             await asyncio.sleep(_MEASURE)
             try:
                 self.reader.measure()
                 await self.relay.measure()
+                await capacity.measure()
                 if loop.time() >= next_prune:
                     await self.reader.positions.prune()
                     next_prune = loop.time() + _MINUTE

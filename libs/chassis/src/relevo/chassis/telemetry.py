@@ -83,6 +83,15 @@ REOPENED: Final = Counter(
 RELAY_ERRORS: Final = Counter(
     "relevo_relay_errors", "Publishes that were refused or not answered.", ("service", "stream"), registry=REGISTRY
 )
+STREAM_BYTES: Final = Gauge(
+    "relevo_stream_bytes", "What the stream holds, as the broker counts it.", ("service", "stream"), registry=REGISTRY
+)
+STREAM_LIMIT: Final = Gauge(
+    "relevo_stream_limit_bytes",
+    "What the stream may hold; beyond it refuses what is new.",
+    ("service", "stream"),
+    registry=REGISTRY,
+)
 DEAD_LETTERS: Final = Counter(
     "relevo_dead_letters", "Events that the service gave up on.", ("service", "stream"), registry=REGISTRY
 )

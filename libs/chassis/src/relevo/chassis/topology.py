@@ -1,14 +1,15 @@
 """The reconciler of streams and service durables: the only code that makes or changes them.
 
 ``plan`` compares the catalogue with the broker; ``apply`` carries a plan out. Destructive changes (fewer
-partitions, other subjects, shorter retention) are refused unless allowed. Durables of adapters are identity's.
+partitions, other subjects) are refused unless allowed. How much a stream keeps is the operator's: it is chosen when the
+stream is made (a share of the room that all have) and changed by ``limit`` alone. Durables of adapters are identity's.
 """
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from relevo.contracts.catalogue import DURABLES, Durable
@@ -20,6 +21,15 @@ _NOT_FOUND = {10059, 10014}
 _THROUGH, _SINCE = "relevo-heal-through", "relevo-heal-since"
 _ALWAYS = datetime.fromtimestamp(0, UTC)
 _SHORT_WINDOW = _SECOND // 10
+
+ROOM = 64 * 1024**3
+"""Bytes that all streams together may take where nobody says how much there is."""
+LEAST_BYTES = 64 * 1024**2
+"""No stream is made smaller than this: a few atomic batches must always fit."""
+LEAST_AGE = timedelta(days=1)
+_SIZES = ("max_bytes", "max_age")
+
+_SHARES = sum(stream.share for stream in STREAMS)
 
 Action = Literal["create", "update", "unknown"]
 
@@ -42,6 +52,32 @@ class Healed:
     name: str
     found: Literal["made", "emptied", "partly"]
     through: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """How full a stream is; bytes as the broker counts them."""
+
+    name: str
+    held: int
+    limit: int
+    age: timedelta
+
+    @property
+    def ratio(self) -> float:
+        """From 0 to 1; 0 of a stream without a limit."""
+        return self.held / self.limit if self.limit > 0 else 0.0
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> "Fill":
+        """As the broker describes a stream (``config`` and ``state``)."""
+        config = info["config"]
+        age = timedelta(microseconds=config.get("max_age", 0) / 1000)
+        return cls(config["name"], info["state"]["bytes"], config.get("max_bytes", -1), age)
+
+
+class BadLimit(ValueError):
+    """A limit that a stream cannot have; the message says why and what can be done."""
 
 
 class DestructiveChange(Exception):
@@ -80,8 +116,8 @@ class Requester(Protocol):
         ...
 
 
-def stream_config(stream: Stream, replicas: int = 1) -> dict[str, Any]:
-    """A stream as the broker shall hold it."""
+def stream_config(stream: Stream, replicas: int = 1, room: int = ROOM) -> dict[str, Any]:
+    """A stream as the broker shall hold it; its ``max_bytes`` are its share of the room."""
     config: dict[str, Any] = {
         "name": stream.name,
         "description": stream.description,
@@ -91,7 +127,7 @@ def stream_config(stream: Stream, replicas: int = 1) -> dict[str, Any]:
         "discard": "new",
         "num_replicas": replicas,
         "max_age": int(stream.max_age.total_seconds()) * _SECOND,
-        "max_bytes": stream.max_bytes,
+        "max_bytes": max(room * stream.share // _SHARES, LEAST_BYTES),
         "duplicate_window": 120 * _SECOND,
         "allow_atomic": True,
     }
@@ -127,8 +163,6 @@ def _is_destructive(wanted: dict[str, Any], present: dict[str, Any]) -> bool:
     return (
         present.get("subjects") != wanted["subjects"]
         or present.get("retention") != wanted["retention"]
-        or present.get("max_age", 0) > wanted["max_age"]
-        or present.get("max_bytes", 0) > wanted["max_bytes"]
         or present.get("num_replicas", 1) > wanted["num_replicas"]
         or (present.get("subject_transform") or None) != wanted.get("subject_transform")
     )
@@ -144,18 +178,24 @@ async def _ask(bus: Requester, subject: str) -> dict[str, Any] | None:
     return answer
 
 
-async def plan(bus: Requester, *, replicas: int = 1, streams: Sequence[Stream] = STREAMS) -> list[Change]:
+async def plan(
+    bus: Requester, *, replicas: int = 1, streams: Sequence[Stream] = STREAMS, room: int = ROOM
+) -> list[Change]:
     """What ``apply`` would do, in order; empty when the broker is as the catalogue says."""
     changes: list[Change] = []
     for stream in streams:
-        wanted = stream_config(stream, replicas)
         answer = await _ask(bus, f"$JS.API.STREAM.INFO.{stream.name}")
         if answer is None:
-            changes.append(Change("create", "stream", stream.name, (", ".join(wanted["subjects"]),)))
-        elif details := _differences(wanted, answer["config"]):
+            made = stream_config(stream, replicas, room)
+            sizes = f"max_bytes: {made['max_bytes']}"
+            changes.append(Change("create", "stream", stream.name, (", ".join(made["subjects"]), sizes)))
+            continue
+        wanted = _kept(stream, replicas)
+        if details := _differences(wanted, answer["config"]):
             changes.append(Change("update", "stream", stream.name, details, _is_destructive(wanted, answer["config"])))
+    known = {stream.name for stream in streams}
     for durable in DURABLES:
-        if durable.stream not in streams:
+        if durable.stream.name not in known:
             continue
         answer = await _ask(bus, f"$JS.API.CONSUMER.INFO.{durable.stream.name}.{durable.name}")
         name = f"{durable.stream.name}/{durable.name}"
@@ -165,7 +205,6 @@ async def plan(bus: Requester, *, replicas: int = 1, streams: Sequence[Stream] =
             {k: v for k, v in durable_config(durable).items() if k != "name"}, answer["config"]
         ):
             changes.append(Change("update", "consumer", name, details))
-    known = {stream.name for stream in streams}
     listed = await bus.request("$JS.API.STREAM.NAMES", {})
     changes += [
         Change("unknown", "stream", name, ("not in the catalogue; left alone",))
@@ -176,10 +215,15 @@ async def plan(bus: Requester, *, replicas: int = 1, streams: Sequence[Stream] =
 
 
 async def apply(
-    bus: Requester, *, replicas: int = 1, allow_destructive: bool = False, streams: Sequence[Stream] = STREAMS
+    bus: Requester,
+    *,
+    replicas: int = 1,
+    allow_destructive: bool = False,
+    streams: Sequence[Stream] = STREAMS,
+    room: int = ROOM,
 ) -> list[Change]:
     """Make the broker as the catalogue says; answers what was done. Raises DestructiveChange before anything is touched."""
-    changes = await plan(bus, replicas=replicas, streams=streams)
+    changes = await plan(bus, replicas=replicas, streams=streams, room=room)
     refused = [change.name for change in changes if change.destructive]
     if refused and not allow_destructive:
         raise DestructiveChange(
@@ -190,11 +234,11 @@ async def apply(
     durables = {f"{durable.stream.name}/{durable.name}": durable for durable in DURABLES}
     for change in changes:
         if change.kind == "stream" and change.action != "unknown":
-            wanted = stream_config(by_name[change.name], replicas)
+            stream = by_name[change.name]
             if change.action == "create":
-                await bus.request(f"$JS.API.STREAM.CREATE.{change.name}", wanted)
+                await bus.request(f"$JS.API.STREAM.CREATE.{change.name}", stream_config(stream, replicas, room))
             else:
-                await _update(bus, change.name, wanted)
+                await _update(bus, change.name, _kept(stream, replicas))
         elif change.kind == "consumer":
             durable = durables[change.name]
             await bus.request(
@@ -211,6 +255,7 @@ async def heal(
     replicas: int = 1,
     since: datetime | None = None,
     streams: Sequence[Stream] = STREAMS,
+    room: int = ROOM,
 ) -> list[Healed]:
     """Make lost streams again, and let their owners publish into them what they held; answers what was done.
 
@@ -222,14 +267,14 @@ async def heal(
     word = since or _ALWAYS
     done = []
     for name in names:
-        wanted = stream_config(by_name[name], replicas)
         answer = await _ask(bus, f"$JS.API.STREAM.INFO.{name}")
         # Milliseconds: more than any stream can have had messages, and more at each time.
         beyond = int(time.time() * 1000)
         if answer is None:
             word_of = Healing(beyond - 1, word)
             await bus.request(
-                f"$JS.API.STREAM.CREATE.{name}", wanted | {"first_seq": beyond, "metadata": word_of.metadata()}
+                f"$JS.API.STREAM.CREATE.{name}",
+                stream_config(by_name[name], replicas, room) | {"first_seq": beyond, "metadata": word_of.metadata()},
             )
             done.append(Healed(name, "made", word_of.through))
             continue
@@ -241,9 +286,9 @@ async def heal(
             state = (await bus.request(f"$JS.API.STREAM.INFO.{name}", {}))["state"]
         await asyncio.sleep(3 * _SHORT_WINDOW / _SECOND)
         word_of = Healing(state["last_seq"], word)
-        await _update(bus, name, wanted | {"metadata": word_of.metadata()})
+        await _update(bus, name, _kept(by_name[name], replicas) | {"metadata": word_of.metadata()})
         done.append(Healed(name, "emptied" if not state["messages"] else "partly", word_of.through))
-    await apply(bus, replicas=replicas, streams=streams)
+    await apply(bus, replicas=replicas, streams=streams, room=room)
     return done
 
 
@@ -255,6 +300,49 @@ async def lost(bus: Requester, streams: Sequence[Stream] = STREAMS) -> list[str]
         if answer is None or not answer["state"]["messages"]:
             found.append(stream.name)
     return found
+
+
+async def fills(bus: Requester, streams: Sequence[Stream] = STREAMS) -> list[Fill]:
+    """How full the catalogue's streams are; those that are missing are left out."""
+    answers = [await _ask(bus, f"$JS.API.STREAM.INFO.{stream.name}") for stream in streams]
+    return [Fill.of(answer) for answer in answers if answer is not None]
+
+
+async def limit(
+    bus: Requester, stream: Stream, *, max_bytes: int | None = None, max_age: timedelta | None = None
+) -> tuple[Fill, Fill]:
+    """Change how much a stream keeps, while everything runs; answers how full it was and is.
+
+    Raises BadLimit: more bytes are held than the new limit allows (the broker would throw away the oldest), or the age is
+    beyond what owners' logs and memories of what was handled are made for; BusError when the broker has no such stream.
+    """
+    info = await bus.request(f"$JS.API.STREAM.INFO.{stream.name}", {})
+    before = Fill.of(info)
+    if max_bytes is not None and max_bytes < max(before.held, LEAST_BYTES):
+        raise BadLimit(
+            f"{stream.name} holds {before.held} bytes, no stream has less than {LEAST_BYTES}: {max_bytes} is too little; "
+            "give more, or a shorter age, and wait until it holds less"
+        )
+    if max_age is not None and not min(LEAST_AGE, stream.max_age) <= max_age <= stream.max_age:
+        raise BadLimit(
+            f"{stream.name} keeps messages from {_days(min(LEAST_AGE, stream.max_age))} to {_days(stream.max_age)} days"
+        )
+    changes: dict[str, Any] = {}
+    if max_bytes is not None:
+        changes["max_bytes"] = max_bytes
+    if max_age is not None:
+        changes["max_age"] = int(max_age.total_seconds()) * _SECOND
+    await _update(bus, stream.name, changes)
+    return before, Fill.of(await bus.request(f"$JS.API.STREAM.INFO.{stream.name}", {}))
+
+
+def _days(age: timedelta) -> str:
+    return f"{age / timedelta(days=1):g}"
+
+
+def _kept(stream: Stream, replicas: int) -> dict[str, Any]:
+    """What an existing stream shall be like; its sizes stay as they are."""
+    return {key: value for key, value in stream_config(stream, replicas).items() if key not in _SIZES}
 
 
 async def _update(bus: Requester, name: str, changes: dict[str, Any]) -> None:

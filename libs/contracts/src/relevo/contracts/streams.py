@@ -27,7 +27,11 @@ class BadToken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One JetStream stream. ``partitions`` 0: subjects are stored as published, in one lane."""
+    """One JetStream stream. ``partitions`` 0: subjects are stored as published, in one lane.
+
+    ``share`` is its part in a hundred of the room that all streams have together, after what the usual traffic puts into
+    each (measured: docs/adr/0016); METRICS gets a little more, since it keeps longest. ``max_age`` is the longest that it keeps; an operator may choose less.
+    """
 
     name: str
     pattern: str
@@ -36,7 +40,7 @@ class Stream:
     partition_at: int = 2
     partition_by: tuple[str, ...] = ()
     max_age: timedelta = timedelta(days=7)
-    max_bytes: int = 4 * 1024**3
+    share: int = 1
     tokens: tuple[str, ...] = field(init=False, default=(), compare=False)
     _fields: tuple[str, ...] = field(init=False, default=(), compare=False, repr=False)
     _form: str = field(init=False, default="", compare=False, repr=False)
@@ -103,52 +107,54 @@ INBOUND = Stream(
     PARTITIONS,
     partition_at=1,
     partition_by=("account", "inbox", "sender"),
+    share=6,
 )
-OUTBOUND = Stream("OUTBOUND", "outbound.{account}.{inbox}.{contact}.{kind}", "What adapters shall send.")
+OUTBOUND = Stream("OUTBOUND", "outbound.{account}.{inbox}.{contact}.{kind}", "What adapters shall send.", share=5)
 METRICS = Stream(
     "METRICS",
     "metrics.{account}.{family}.{metric}",
     "Facts, roll-up deltas and live gauges for consumers.",
     max_age=timedelta(days=90),
-    max_bytes=8 * 1024**3,
+    share=34,
 )
 DEAD = Stream(
     "DEAD",
     "dead.{service}.{account}.{reason}",
     "What a consumer gave up on.",
     max_age=timedelta(days=30),
-    max_bytes=1024**3,
 )
 
 
-def _events(service: str, partitions: int, description: str) -> Stream:
+def _events(service: str, partitions: int, description: str, share: int = 1) -> Stream:
     return Stream(
         f"EVT_{service.upper()}",
         f"evt.{service}.{{account}}.{{entity}}.{{event}}",
         description,
         partitions,
         partition_by=("account", "entity"),
+        share=share,
     )
 
 
-def _commands(service: str, partitions: int) -> Stream:
+def _commands(service: str, partitions: int, share: int = 1) -> Stream:
     return Stream(
         f"CMD_{service.upper()}",
         f"cmd.{service}.{{sender}}.{{account}}.{{entity}}.{{command}}",
         f"Requests to {service}, with the asking service in the subject.",
         partitions,
         partition_by=("account", "entity"),
+        share=share,
     )
 
 
-EVT_INGEST = _events("ingest", PARTITIONS, "Accepted inbound events, inboxes, quarantine.")
-EVT_CONVERSATION = _events("conversation", PARTITIONS, "The one ordered story of every conversation and contact.")
-EVT_ASSIGNMENT = _events("assignment", PARTITIONS, "Who holds a conversation, and why.")
+EVT_INGEST = _events("ingest", PARTITIONS, "Accepted inbound events, inboxes, quarantine.", 10)
+EVT_CONVERSATION = _events("conversation", PARTITIONS, "The one ordered story of every conversation and contact.", 30)
+EVT_ASSIGNMENT = _events("assignment", PARTITIONS, "Who holds a conversation, and why.", 2)
 EVT_PRESENCE = _events("presence", QUIET_PARTITIONS, "Agents' status changes.")
-EVT_AUTOMATION = _events("automation", PARTITIONS, "What rules did.")
+EVT_AUTOMATION = _events("automation", PARTITIONS, "What rules did.", 3)
 EVT_IDENTITY = _events("identity", QUIET_PARTITIONS, "The directory: accounts, agents, roles, teams, keys.")
-EVT_NOTIFICATION = _events("notification", QUIET_PARTITIONS, "Notifications of the team's own people.")
-CMD_CONVERSATION = _commands("conversation", PARTITIONS)
+EVT_NOTIFICATION = _events("notification", QUIET_PARTITIONS, "Notifications of the team's own people.", 2)
+CMD_CONVERSATION = _commands("conversation", PARTITIONS, 2)
 CMD_ASSIGNMENT = _commands("assignment", PARTITIONS)
 CMD_PRESENCE = _commands("presence", QUIET_PARTITIONS)
 CMD_NOTIFICATION = _commands("notification", QUIET_PARTITIONS)

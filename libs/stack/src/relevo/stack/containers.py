@@ -19,7 +19,7 @@ import httpx
 import psycopg
 
 from relevo.contracts.routes import ROUTES
-from relevo.stack import databases, edge, nats, postgres, topology, wiring
+from relevo.stack import databases, edge, nats, postgres, room, topology, wiring
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
 from relevo.stack.migrations import Migration, migrate
@@ -29,6 +29,8 @@ SERVICE_PORT = 8080
 MOUNTED = Path("/run/secrets/relevo")
 """Where a service's container finds its folder (its RELEVO_SECRETS)."""
 NATS_STORE = Path("/data")
+NATS_DATA = "nats-data"
+"""The folder of the broker's store among the prepared ones: what is free there is what the streams can have."""
 EDGE_FILES = Path("/etc/relevo")
 _PATIENCE_SECONDS = 120.0
 
@@ -68,9 +70,7 @@ def prepare(home: Home, into: Path, servers: Servers, services: Sequence[str]) -
     _write(
         into / "nats",
         "nats.conf",
-        nats.configuration(
-            keys, wiring.max_file_store_bytes(), listen="0.0.0.0:4222", monitoring="0.0.0.0:8222", store=NATS_STORE
-        ),
+        nats.configuration(keys, listen="0.0.0.0:4222", monitoring="0.0.0.0:8222", store=NATS_STORE),
     )
     _write(into / "postgres", "password", home.secret("postgres-admin"))
     settings = {"listen_addresses": "*", "unix_socket_directories": "/var/run/postgresql"}
@@ -100,7 +100,7 @@ def setup(home: Home, prepared: Path, servers: Servers, services: Sequence[str],
         health = f"{servers.nats_monitoring_url}/healthz"
         _wait(lambda: httpx.get(health, timeout=5, trust_env=False).raise_for_status(), httpx.HTTPError)
     with _step(report, "streams"):
-        topology.apply(servers.nats_url, home.secrets / "topology.creds")
+        topology.apply(servers.nats_url, home.secrets / "topology.creds", room=room.for_streams(prepared / NATS_DATA))
     with _step(report, f"migrations of {len(services)} databases"):
         _migrate(prepared, services)
 

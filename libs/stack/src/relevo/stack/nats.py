@@ -8,10 +8,12 @@ from pathlib import Path
 
 import httpx
 
+from relevo.stack import room
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.keys import BusKeys
 from relevo.stack.place import Place
 from relevo.stack.process import Child, binary, end_leftover, spawn, tail
+from relevo.stack.readiness import StreamFill
 
 _READY_SECONDS = 60.0  # a large store is checked at start
 _STOP_SECONDS = 20.0
@@ -27,7 +29,6 @@ class NatsServer:
     monitoring_port: int
     keys: BusKeys
     log: Path
-    max_file_store_bytes: int
     child: Child | None = None
 
     @property
@@ -50,7 +51,6 @@ class NatsServer:
             self.place.folder(f"nats/{name}")
         text = configuration(
             self.keys,
-            self.max_file_store_bytes,
             listen=f"127.0.0.1:{self.port}",
             monitoring=f"127.0.0.1:{self.monitoring_port}",
             store=folder,
@@ -79,6 +79,17 @@ class NatsServer:
         document: dict[str, object] = answer.json()
         return document
 
+    def fills(self) -> list[StreamFill]:
+        """How full the streams of our account are. Raises httpx.HTTPError while the server does not answer."""
+        parameters = {"acc": self.keys.account.public, "streams": "true", "config": "true"}
+        answer = httpx.get(f"{self.monitoring_url}/jsz", params=parameters, timeout=5, trust_env=False)
+        answer.raise_for_status()
+        return [
+            StreamFill(stream["name"], stream["state"]["bytes"], stream["config"].get("max_bytes", -1))
+            for account in answer.json().get("account_details") or ()
+            for stream in account.get("stream_detail") or ()
+        ]
+
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
         with httpx.Client(trust_env=False, timeout=2) as client:
@@ -97,7 +108,7 @@ class NatsServer:
                 time.sleep(0.02)
 
 
-def configuration(keys: BusKeys, max_file_store_bytes: int, *, listen: str, monitoring: str, store: Path) -> str:
+def configuration(keys: BusKeys, *, listen: str, monitoring: str, store: Path) -> str:
     """The server's configuration file. It holds no private key, but whoever changes it decides whom the broker trusts."""
     return f"""\
 server_name: relevo
@@ -108,7 +119,8 @@ max_control_line: 16384
 ping_interval: "20s"
 jetstream {{
   store_dir: {json.dumps(str(store / "jetstream"))}
-  max_file_store: {max_file_store_bytes}
+  # Each stream has its own limit, which can be changed while the server runs.
+  max_file_store: {room.MAX_FILE_STORE}
   max_memory_store: 268435456
   # An acknowledged message is on disk: with the default interval a power cut was shown to lose acknowledged ones.
   sync_interval: always

@@ -99,6 +99,8 @@ class Stack:
     instances: list[Instance] = field(default_factory=list)
     phase: str = "starting"
     stopping: bool = False
+    growth: readiness.Growth = field(default_factory=readiness.Growth)
+    streams: list[readiness.StreamFill] = field(default_factory=list)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def run(self) -> None:
@@ -152,7 +154,6 @@ class Stack:
             private["nats-monitoring"],
             keys,
             home.logs / "nats.log",
-            wiring.max_file_store_bytes(),
         )
         with self._step(f"PostgreSQL on 127.0.0.1:{ports['postgres']}"):
             self.postgres.start()
@@ -272,6 +273,8 @@ class Stack:
             passes = 0
             while True:
                 self._look_after(client, probe=passes % 10 == 0)
+                if passes % 50 == 0:
+                    self._watch_streams()
                 if passes % 10 == 0:
                     self._write_status()
                     self._watch_servers()
@@ -306,6 +309,21 @@ class Stack:
             if server is not None and server.child is not None and not server.child.alive():
                 self.report(f"{name} ended with {server.child.process.returncode}; starting it again")
                 server.start()
+
+    def _watch_streams(self) -> None:
+        """Say that a stream is filling, once; `relevo status` says it as long as it is so."""
+        if self.nats is None:
+            return
+        try:
+            fills = self.nats.fills()
+        except httpx.HTTPError:
+            return  # it is being started again
+        before = {fill.name for fill in self.streams if fill.line(self.started_at)}
+        self.streams = self.growth.add(time.monotonic(), fills)
+        now = datetime.now(UTC)
+        for fill in self.streams:
+            if fill.name not in before and (line := fill.line(now)):
+                self.report(line)
 
     # -- stop ---------------------------------------------------------------------------------------------------------
 
@@ -366,6 +384,7 @@ class Stack:
             "url": self.edge.url if self.edge is not None else None,
             "servers": servers,
             "services": [instance.describe() for instance in self.instances],
+            "streams": [fill.describe(datetime.now(UTC)) for fill in self.streams],
         }
         write_secret(self.home.status_file, json.dumps(document, indent=1))
 

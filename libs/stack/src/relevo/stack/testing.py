@@ -38,7 +38,6 @@ OWNER = "relevo_test"
 """The ordinary role that owns test databases: what a service may not do in production fails in its tests too."""
 _OWNER_PASSWORD = "relevo_test"  # noqa: S105 — a throwaway server on loopback
 _EXTENSIONS = ("unaccent", "pg_trgm")
-_FILE_STORE_BYTES = 2**50  # every test's streams reserve their max_bytes; none of it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ def start_servers(folder: Path) -> TestServers:
         keys = BusKeys.load(Path(os.environ["RELEVO_TEST_NATS_KEYS"]).read_text())
     else:
         keys = BusKeys.generate()
-        broker = NatsServer(place, free_port(), free_port(), keys, folder / "nats.log", _FILE_STORE_BYTES)
+        broker = NatsServer(place, free_port(), free_port(), keys, folder / "nats.log")
         broker.start()
         url = broker.url
     _prepare(pg_admin_dsn)

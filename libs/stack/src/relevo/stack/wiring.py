@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from relevo.contracts import streams
 from relevo.contracts.grants import Grants, service_grants
 from relevo.stack.errors import StackError
 from relevo.stack.home import Home
@@ -28,8 +27,6 @@ SERVICES = (
 )
 PrepareBus = Callable[[str, Path], object]
 """Makes the streams: given the broker's URL and the topology user's .creds."""
-
-_STORE_MARGIN_BYTES = 4 * 1024**3  # readers' state, object stores
 
 
 def installed() -> tuple[str, ...]:
@@ -58,11 +55,6 @@ def migrations_fingerprint(service: str) -> str:
                 digest.update(file.relative_to(source).as_posix().encode())
                 digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def max_file_store_bytes() -> int:
-    """What the streams may take together: the broker counts each stream's max_bytes as reserved."""
-    return sum(stream.max_bytes for stream in streams.STREAMS) + _STORE_MARGIN_BYTES
 
 
 def topology_grants() -> Grants:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import httpx
@@ -16,11 +17,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from relevo.stack import databases, observe, topology, wiring
+from relevo.stack import databases, observe, room, topology, wiring
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
 from relevo.stack.postgres import programs_folder
 from relevo.stack.process import wait_for
+from relevo.stack.readiness import StreamFill
 from relevo.stack.seed import connection as read_connection
 from relevo.stack.seed import connection_file
 from relevo.stack.supervisor import Stack
@@ -58,7 +60,7 @@ def up(
         home,
         replicas,
         lambda line: console.print(f"  {line}", markup=False),
-        prepare_bus=topology.apply,
+        prepare_bus=lambda url, creds: topology.apply(url, creds, room=room.for_streams(home.place.root)),
         after_start=(_seed, _announce, *((_play,) if demo else ())),
     )
     console.print(f"Relevo starts in {home.path}", markup=False)
@@ -101,7 +103,7 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="For machines
     if document is not None:
         _add_figures(document)
     if as_json:
-        print(json.dumps(document or {"phase": "stopped", "servers": [], "services": []}, indent=1))
+        print(json.dumps(document or {"phase": "stopped", "servers": [], "services": [], "streams": []}, indent=1))
     elif document is None:
         console.print(f"nothing runs in {home.path}", markup=False)
     else:
@@ -313,3 +315,7 @@ def _print_status(document: dict[str, Any]) -> None:
     for item in document["services"]:
         if item["missing"]:
             console.print(f"{item['name']} is not ready: {item['missing']}", markup=False)
+    for item in document["streams"]:
+        fill = StreamFill(item["name"], item["held"], item["limit"], item["per_second"])
+        if line := fill.line(datetime.now(UTC)):
+            console.print(line, markup=False)

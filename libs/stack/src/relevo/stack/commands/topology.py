@@ -1,17 +1,19 @@
-"""`relevo topology plan|apply|heal`."""
+"""`relevo topology plan|apply|limits|heal`."""
 
 import json
+import shutil
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from relevo.chassis.topology import Change
+from relevo.chassis.topology import ROOM, Change, Fill
 from relevo.contracts.streams import BY_NAME, OUTBOUND
-from relevo.stack import topology
+from relevo.stack import room, topology
 from relevo.stack.commands.lifecycle import require_running
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
@@ -38,6 +40,10 @@ def register(app: typer.Typer) -> None:
     group.command("plan", epilog="Example:  relevo topology plan --json")(plan)
     group.command("apply", epilog="Example:  relevo topology apply")(apply)
     group.command(
+        "limits",
+        epilog="Examples:  relevo topology limits  ·  relevo topology limits EVT_CONVERSATION=20GiB INBOUND=8GiB/3d",
+    )(limits)
+    group.command(
         "heal",
         epilog="Examples:  relevo topology heal  ·  relevo topology heal EVT_CONVERSATION --yes  ·  "
         "relevo topology heal OUTBOUND --since 2026-11-22T09:30:00Z",
@@ -50,7 +56,7 @@ def plan(
 ) -> None:
     """Show what `apply` would change; changes nothing."""
     url, creds = _target(nats_url, credentials)
-    _show(topology.plan(url, creds, replicas=replicas), as_json=as_json)
+    _show(topology.plan(url, creds, replicas=replicas, room=_room(nats_url)), as_json=as_json)
 
 
 def apply(
@@ -65,7 +71,84 @@ def apply(
 ) -> None:
     """Make streams and durables as the catalogue says. Changes that could lose messages are refused unless allowed."""
     url, creds = _target(nats_url, credentials)
-    _show(topology.apply(url, creds, replicas=replicas, allow_destructive=allow_destructive), as_json=as_json)
+    done = topology.apply(url, creds, replicas=replicas, allow_destructive=allow_destructive, room=_room(nats_url))
+    _show(done, as_json=as_json)
+
+
+def limits(
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STREAM=SIZE[/AGE]]...", help="What a stream may hold, and for how long; none: show them."
+        ),
+    ] = None,
+    *,
+    nats_url: NatsUrl = None,
+    credentials: Credentials = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how full the streams are, or change what they may hold, while everything runs.
+
+    A full stream refuses what is new; what services have to say waits in their databases and goes out when there is room.
+    """
+    wanted = dict(_limit(change) for change in changes or [])
+    url, creds = _target(nats_url, credentials)
+    if nats_url is None:
+        _check_room(topology.fills(url, creds), wanted)
+    for before, after in topology.limit(url, creds, wanted) if wanted else ():
+        if not as_json:
+            console.print(
+                f"{after.name}: {room.shown(before.limit)}, {_days(before)} → {room.shown(after.limit)}, {_days(after)}",
+                markup=False,
+            )
+    if wanted and not as_json:
+        return
+    shown = topology.fills(url, creds)
+    if as_json:
+        print(json.dumps([asdict(fill) | {"age": fill.age.total_seconds()} for fill in shown], indent=1))
+        return
+    table = Table("stream", "holds", "may hold", "full", "keeps", box=None, pad_edge=False)
+    for fill in shown:
+        table.add_row(
+            fill.name, room.shown(fill.held), room.shown(fill.limit), f"{100 * fill.ratio:.0f} %", _days(fill)
+        )
+    console.print(table)
+
+
+def _room(nats_url: str | None) -> int:
+    """What streams that are to be made share: of another broker nobody knows the disk."""
+    if nats_url is None:
+        return room.for_streams(Home.from_environment().place.root)
+    return room.given() or ROOM
+
+
+def _days(fill: Fill) -> str:
+    return f"{fill.age / timedelta(days=1):g} d"
+
+
+def _limit(text: str) -> tuple[str, tuple[int | None, timedelta | None]]:
+    name, _, rest = text.partition("=")
+    size, _, age = rest.partition("/")
+    if name not in BY_NAME:
+        raise StackError(f"the catalogue has no stream {name}", f"Choose among {', '.join(BY_NAME)}")
+    try:
+        return name, (room.size(size) if size else None, room.age(age) if age else None)
+    except ValueError as error:
+        raise StackError(f"{text}: {error}", "Write STREAM=20GiB, STREAM=20GiB/3d or STREAM=/3d") from None
+
+
+def _check_room(fills: list[Fill], wanted: dict[str, tuple[int | None, timedelta | None]]) -> None:
+    """The streams together must fit on the disk of this home; raises StackError."""
+    limits = {fill.name: fill.limit for fill in fills} | {
+        name: max_bytes for name, (max_bytes, _) in wanted.items() if max_bytes is not None
+    }
+    free = shutil.disk_usage(Home.from_environment().place.root).free
+    more = sum(limits.values()) - sum(fill.held for fill in fills)
+    if any(max_bytes for max_bytes, _ in wanted.values()) and more > free:
+        raise StackError(
+            f"all streams full would take {room.shown(more)} more, {room.shown(free)} are free on the disk",
+            "Give this one less, another less, or all a larger disk",
+        )
 
 
 def heal(
@@ -108,7 +191,7 @@ def heal(
         console.print(f"Owners will publish again what was lost of: {', '.join(chosen) or 'nothing'}", markup=False)
         if chosen and not typer.confirm("Go on?"):
             raise typer.Exit(Exit.REFUSED)
-    healed = topology.heal(url, creds, chosen, replicas=replicas, since=since)
+    healed = topology.heal(url, creds, chosen, replicas=replicas, since=since, room=_room(nats_url))
     if as_json:
         print(json.dumps([asdict(one) for one in healed], indent=1))
         return
