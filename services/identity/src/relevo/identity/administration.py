@@ -32,7 +32,7 @@ from relevo.identity import problems
 from relevo.identity.domain import grants
 from relevo.identity.domain.grants import ADMINISTRATOR, Authority, Refusal
 from relevo.identity.publish import Change, publish
-from relevo.identity.store import audit, directory, keys, links, sign_in
+from relevo.identity.store import audit, directory, keys, links, second_factor, sign_in
 from relevo.identity.store.audit import By, Record
 from relevo.identity.store.directory import Stored
 
@@ -271,6 +271,7 @@ async def remove_agent(act: Act, before: Stored[AgentState]) -> None:
     gone = Stored(before.state.model_copy(update={"active": False, "team_ids": ()}), before.version + 1)
     await directory.remove_agent(act.tx, gone)
     await links.forget(act.tx, act.account, gone.state.id)
+    await second_factor.remove(act.tx, act.account, gone.state.id)
     changes = [Change(AgentChanged(agent=gone.state, deleted=True), act.account, gone.state.id, gone.version)]
     changes += await _move(act, agent_id=gone.state.id, leave=set(before.state.team_ids), join=set())
     sessions = await sign_in.open_sessions(act.tx, act.account, gone.state.id)
@@ -323,6 +324,12 @@ async def revoke_credentials(
 def check_reach(act: Act, role: Stored[RoleState]) -> None:
     """May agents with the role be handled at all? Raises Problem 403 when they hold more than who acts."""
     _allow(grants.judge_reach(act.holder, role.state))
+
+
+def check_not_oneself(act: Act, agent: AgentState) -> None:
+    """Raises Problem 403 when who acts, or whose key does, is the agent: an open session must not do that."""
+    if act.agent_id == agent.id:
+        raise problems.not_oneself()
 
 
 def check_adapter(act: Act, inbox: str) -> None:

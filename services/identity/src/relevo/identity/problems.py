@@ -133,6 +133,49 @@ def wrong_password(pointer: str) -> Problem:
     return Problem(403, "wrong_password", es=es, en=en, errors=(FieldError(pointer, es=es, en=en),))
 
 
+def second_factor_needed() -> Problem:
+    """The password is right; the same request with a code goes on."""
+    return Problem(
+        401,
+        "second_factor_needed",
+        es="Falta el código de tu aplicación de verificación: repite la petición con «code».",
+        en="The code of your authenticator app is missing: send the request again with `code`.",
+    )
+
+
+def wrong_code(status: int) -> Problem:
+    es = "El código no es correcto, o ya se usó: espera al siguiente."
+    en = "The code is not right, or was used already: wait for the next one."
+    return Problem(status, "wrong_code", es=es, en=en, errors=(FieldError("/code", es=es, en=en),))
+
+
+def second_factor_on() -> Problem:
+    return Problem(
+        409,
+        "second_factor_on",
+        es="La verificación en dos pasos ya está activada: desactívala antes.",
+        en="Two-step verification is on already: switch it off first.",
+    )
+
+
+def second_factor_off() -> Problem:
+    return Problem(
+        409,
+        "second_factor_off",
+        es="La verificación en dos pasos no está activada: empieza por POST /me/second-factor.",
+        en="Two-step verification is not on: begin with POST /me/second-factor.",
+    )
+
+
+def not_oneself() -> Problem:
+    return Problem(
+        403,
+        "not_oneself",
+        es="Eso no se hace con uno mismo: desactívala en tu perfil, con un código.",
+        en="Not upon oneself: switch it off in your profile, with a code.",
+    )
+
+
 def too_many_attempts(wait: timedelta) -> Problem:
     minutes = max(1, round(wait.total_seconds() / 60))
     return Problem(

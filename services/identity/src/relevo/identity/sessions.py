@@ -10,9 +10,9 @@ from relevo.chassis.database import Database, Tx
 from relevo.chassis.problems import Problem
 from relevo.chassis.sealing import key_bytes
 from relevo.contracts.base import new_id, now
-from relevo.identity import administration, problems, signing
+from relevo.identity import administration, limits, problems, second_factor, signing
 from relevo.identity.domain import sign_in as rules
-from relevo.identity.domain.sign_in import PER_ADDRESS, PER_IP, Refresh
+from relevo.identity.domain.sign_in import PER_ADDRESS, PER_IP, PER_SECOND_FACTOR, Refresh
 from relevo.identity.limits import subject
 from relevo.identity.passwords import Passwords
 from relevo.identity.publish import publish
@@ -42,6 +42,7 @@ class Attempt:
 
     email: str
     password: str = field(repr=False)
+    code: str | None = field(repr=False)
     account_id: str | None
     ip: str
     user_agent: str
@@ -51,7 +52,7 @@ async def sign_in(db: Database, settings: IdentitySettings, passwords: Passwords
     """Begin a session.
 
     Raises Problem 429 after too many attempts, 409 with the accounts when several take this address and password,
-    else 401, the same for an unknown address, a removed agent and a wrong password.
+    401 when a code is needed or wrong, else 401, the same for an unknown address, a removed agent and a wrong password.
     """
     by_address, by_ip = subject("email", attempt.email), subject("ip", attempt.ip)
     at = now()
@@ -71,16 +72,37 @@ async def sign_in(db: Database, settings: IdentitySettings, passwords: Passwords
     who = matching[0]
     assert who.hash is not None
     renewed = await passwords.hash(attempt.password) if passwords.outdated(who.hash) else None
-    async with db.begin() as tx:
-        await store.forgive_attempt(tx, by_ip, clear=by_address)
-        if not await store.lock_agent(tx, who.account_id, who.agent_id):
-            raise problems.wrong_credentials()
-        # It may have been changed while it was verified: then the sessions of before are ended, and this is one.
-        if not await store.lock_password(tx, who.account_id, who.agent_id, who.hash):
-            raise problems.wrong_credentials()
-        if renewed is not None:
-            await store.set_password(tx, who.account_id, who.agent_id, renewed)
-        return await begin(tx, settings, who.account_id, who.agent_id, ip=attempt.ip, user_agent=attempt.user_agent)
+    if attempt.code is not None:
+        await limits.check(db, (PER_SECOND_FACTOR, "code", who.agent_id))
+    try:
+        async with db.begin() as tx:
+            tokens = await _admitted(tx, settings, who, attempt, renewed)
+            await store.forgive_attempts(tx, [by_ip, *([subject("code", who.agent_id)] if attempt.code else [])])
+            await store.clear_attempts(tx, by_address)
+            return tokens
+    except Problem as problem:
+        if problem.code == "second_factor_needed":
+            # An office whose people all have one must not lock itself out; for the address it counts.
+            async with db.begin() as tx:
+                await store.forgive_attempts(tx, [by_ip])
+        raise
+
+
+async def _admitted(
+    tx: Tx, settings: IdentitySettings, who: Candidate, attempt: Attempt, renewed: str | None
+) -> Tokens:
+    """A session for who had the right password, when nothing has changed since, and the code is right."""
+    assert who.hash is not None
+    # The password may have been changed while it was verified: then the sessions of before are ended, and this is one.
+    if not (
+        await store.lock_agent(tx, who.account_id, who.agent_id)
+        and await store.lock_password(tx, who.account_id, who.agent_id, who.hash)
+    ):
+        raise problems.wrong_credentials()
+    await second_factor.present(tx, who.account_id, who.agent_id, key_bytes(settings.master_key), attempt.code)
+    if renewed is not None:
+        await store.set_password(tx, who.account_id, who.agent_id, renewed)
+    return await begin(tx, settings, who.account_id, who.agent_id, ip=attempt.ip, user_agent=attempt.user_agent)
 
 
 async def begin(tx: Tx, settings: IdentitySettings, account: str, agent: str, *, ip: str, user_agent: str) -> Tokens:

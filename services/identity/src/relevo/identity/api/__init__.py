@@ -12,11 +12,26 @@ from relevo.identity.api import (
     me,
     passwords,
     roles,
+    second_factor,
     sessions,
     setup,
     teams,
 )
 
 router = APIRouter()
-for part in (setup, sessions, me, passwords, accounts, agents, invitations, teams, roles, keys, bus_credentials, audit):
+for part in (
+    setup,
+    sessions,
+    me,
+    second_factor,
+    passwords,
+    accounts,
+    agents,
+    invitations,
+    teams,
+    roles,
+    keys,
+    bus_credentials,
+    audit,
+):
     router.include_router(part.router)

@@ -27,10 +27,14 @@ router = APIRouter(tags=["sessions"])
 
 
 class SignIn(Body):
-    """``account_id`` only when one address signs in to several accounts."""
+    """``account_id`` only when one address signs in to several accounts.
+
+    ``code`` when that was answered with `second_factor_needed`: six digits of the app, or a recovery code.
+    """
 
     email: AnyText
     password: AnyText = Field(repr=False)
+    code: AnyText | None = Field(default=None, repr=False)
     account_id: UUID | None = None
 
 
@@ -82,6 +86,7 @@ async def sign_in(body: SignIn, db: Db, caller: Called) -> SignedIn:
     attempt = Attempt(
         email_or_none(body.email) or body.email.strip().lower().replace("\x00", ""),
         body.password,
+        body.code,
         str(body.account_id) if body.account_id else None,
         caller.ip,
         caller.user_agent,

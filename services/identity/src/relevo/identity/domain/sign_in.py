@@ -21,6 +21,9 @@ PER_ADDRESS = Limit(8, timedelta(minutes=15))
 PER_IP = Limit(60, timedelta(minutes=15))
 """Wider than per address: an office may stand behind one IP. Successful attempts are not counted."""
 
+PER_SECOND_FACTOR = Limit(10, timedelta(hours=1))
+"""Wrong codes of one agent; a right one takes away only itself, so that the person's own sign-ins give nobody more."""
+
 
 def password_fault(password: str, *, email: str) -> str | None:
     """Why the password is not taken (a code), or None. Length, not composition: as NIST SP 800-63B has it."""

@@ -74,10 +74,9 @@ async def count_attempt(
     return {subject: (attempts, since) for subject, attempts, since in rows}
 
 
-async def forgive_attempt(tx: Tx, subject: str, *, clear: str) -> None:
-    """After a success: take one from the first subject's count, forget the second's."""
-    await tx.execute(_FORGIVE, {"subjects": [subject]})
-    await tx.execute(_CLEAR, {"subject": clear})
+async def forgive_attempts(tx: Tx, subjects: Sequence[str]) -> None:
+    """Take one from the count of each subject."""
+    await tx.execute(_FORGIVE, {"subjects": list(subjects)})
 
 
 async def clear_attempts(tx: Tx, subject: str) -> None:
