@@ -23,6 +23,8 @@ ROUTES: tuple[Route, ...] = (
     Route("/contacts", "conversation"),
     Route("/labels", "conversation"),
     Route("/attributes", "conversation"),
+    Route("/views", "conversation"),
+    Route("/search", "conversation"),
     Route("/setup", "identity"),
     Route("/sessions", "identity"),
     Route("/me", "identity"),

@@ -14,15 +14,18 @@ the scope covers it or the viewer takes part in it:
 - `none` sees nothing at all, not even by taking part.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, bindparam, false, or_
 from sqlalchemy.types import TypeEngine
 
 from relevo.contracts.permissions import ConversationScope, Permission
+
+_FEW: Final = 12
+"""Inboxes of a viewer up to which each has a way of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +129,51 @@ def visible(viewer: Viewer, columns: ConversationColumns) -> ColumnElement[bool]
 
     Raises ValueError when a column is of type uuid and one of the viewer's ids is not a UUID.
     """
-    if Permission.CONVERSATIONS_READ not in viewer.permissions or viewer.scope is ConversationScope.NONE:
+    if not _sees_anything(viewer):
         return false()
     mine = _equals(columns.account_id, viewer.account_id)
     if viewer.scope is ConversationScope.ALL:
         return mine
-    ways: list[ColumnElement[bool]] = []
-    if viewer.agent_id is not None:
-        ways += [
-            _equals(columns.assignee_id, viewer.agent_id),
-            _equals(columns.owner_id, viewer.agent_id),
-            _has(columns.participant_ids, viewer.agent_id),
-        ]
-    if viewer.scope in (ConversationScope.TEAM, ConversationScope.UNASSIGNED_OWN):
-        ways.append(_of_my_teams_sql(viewer, columns))
-    return and_(mine, or_(false(), *ways))
+    covered = [_of_my_teams_sql(viewer, columns)] if _covers_some(viewer) else []
+    return and_(mine, or_(false(), *_takes_part_sql(viewer, columns), *covered))
+
+
+def ways(viewer: Viewer, columns: ConversationColumns) -> Sequence[ColumnElement[bool]]:
+    """`visible`, taken apart: each row that is seen meets at least one of these, perhaps several; () sees nothing.
+
+    One index each serves them, in whatever order it has, which no index does for them all together: a page of a list is
+    the first rows of each, merged. A viewer of a few inboxes has one way for each of them.
+    """
+    if not _sees_anything(viewer):
+        return ()
+    mine = _equals(columns.account_id, viewer.account_id)
+    if viewer.scope is ConversationScope.ALL:
+        return (mine,)
+    found = _takes_part_sql(viewer, columns)
+    if _covers_some(viewer):
+        each: Sequence[Viewer] = (viewer,)
+        if viewer.inbox_ids is not None and len(viewer.inbox_ids) <= _FEW:
+            each = [replace(viewer, inbox_ids=frozenset({inbox})) for inbox in sorted(viewer.inbox_ids)]
+        found += [_of_my_teams_sql(one, columns) for one in each]
+    return [and_(mine, way) for way in found]
+
+
+def _sees_anything(viewer: Viewer) -> bool:
+    return Permission.CONVERSATIONS_READ in viewer.permissions and viewer.scope is not ConversationScope.NONE
+
+
+def _covers_some(viewer: Viewer) -> bool:
+    return viewer.scope in (ConversationScope.TEAM, ConversationScope.UNASSIGNED_OWN)
+
+
+def _takes_part_sql(viewer: Viewer, columns: ConversationColumns) -> list[ColumnElement[bool]]:
+    if viewer.agent_id is None:
+        return []
+    return [
+        _equals(columns.assignee_id, viewer.agent_id),
+        _equals(columns.owner_id, viewer.agent_id),
+        _has(columns.participant_ids, viewer.agent_id),
+    ]
 
 
 def _of_my_teams_sql(viewer: Viewer, columns: ConversationColumns) -> ColumnElement[bool]:
@@ -161,6 +194,8 @@ def _equals(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
 def _one_of(column: ColumnElement[Any], values: frozenset[str]) -> ColumnElement[bool]:
     # One array parameter, so that the statement is the same whatever the number of teams.
     items = [_as(column.type, value) for value in sorted(values)]
+    if len(items) == 1:  # whose order an index keeps, as it does not for several
+        return column == bindparam(None, items[0], type_=column.type)
     return column == any_(bindparam(None, items, type_=ARRAY(column.type)))
 
 

@@ -1,29 +1,42 @@
-"""Conversations in lists and singly, over HTTP: composed of filters and the access rule, always newest activity first."""
+"""Conversations in lists and singly, over HTTP: composed of filters, an order and the access rule."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, literal, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Select,
+    Uuid,
+    and_,
+    case,
+    func,
+    literal,
+    select,
+    text,
+    tuple_,
+    union,
+)
 
 from relevo.chassis.database import Tx
-from relevo.contracts.snapshots import ConversationStatus, Stage
-from relevo.conversation.store.rows import Row, older, plain
+from relevo.conversation.filters import Filters, conditions
+from relevo.conversation.store.rows import Row, plain
 from relevo.conversation.tables import contacts, conversations
-from relevo.kernel.access import ConversationColumns, Viewer, visible
+from relevo.kernel.access import ConversationColumns, Viewer, visible, ways
 
 COUNT_LIMIT: Final = 1000
-"""Counts are exact up to here."""
+"""Counts of what is not counted beforehand are exact up to here."""
+
+Sort = Literal["activity", "created", "waiting", "priority"]
 
 _c = conversations.c
-_FACTS: Final = ConversationColumns.of(dict(_c.items()))
-# Literals, not parameters: only so can the planner prove that a partial index serves.
-_UNRESOLVED: Final = text("conversations.status <> 'resolved'")
-_ARCHIVED: Final = text("conversations.archived")
-_NOT_ARCHIVED: Final = text("not conversations.archived")
+FACTS: Final = ConversationColumns.of(dict(_c.items()))
 
-_SNAPSHOT: Final = (
+SNAPSHOT: Final = (
     *(column for column in _c if column.name != "contact_id"),
     contacts.c.id.label("contact_id"),
     contacts.c.name,
@@ -40,89 +53,125 @@ _LABELS = text(
     where c.account_id = :account and c.labels <> '{}' order by label
     """
 )
+# A filter may leave ten rows or half of all: the plan must know which.
+_PLAN_FOR_THESE_VALUES = text("select set_config('plan_cache_mode', 'force_custom_plan', true)")
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """What a list is narrowed to. ``archived`` None: whatever the stage asks for, without a stage the others."""
+class Part:
+    """A stretch of an order that one index has: which conversations, and by what; all rising or all falling."""
 
-    status: tuple[ConversationStatus, ...] = ()
-    stage: tuple[Stage, ...] = ()
-    channel: tuple[str, ...] = ()
-    inbox_id: str | None = None
-    assignee_id: str | None = None
-    unassigned: bool = False
-    team_id: str | None = None
-    label: str | None = None
-    contact_id: str | None = None
-    source_id: str | None = None
-    archived: bool | None = None
+    keys: tuple[ColumnElement[Any], ...]
+    falling: bool = True
+    only: ColumnElement[bool] | None = None
 
 
-def matching(viewer: Viewer, filters: Filters) -> list[ColumnElement[bool]]:
-    """The conditions of a list: what the viewer may see, and what was asked for."""
-    found: list[Any] = [visible(viewer, _FACTS), _c.account_id == viewer.account_id]
-    if filters.archived or filters.stage == ("archived",):
-        found.append(_ARCHIVED)
-    elif "archived" not in filters.stage:
-        found.append(_NOT_ARCHIVED)
-    if filters.status:
-        found.append(_c.status.in_(filters.status))
-    if filters.stage:
-        found.append(_c.stage.in_(filters.stage))
-    if (filters.status and "resolved" not in filters.status) or (
-        filters.stage and not {"closed", "archived"} & set(filters.stage)
-    ):
-        found.append(_UNRESOLVED)
-    if filters.channel:
-        found.append(_c.channel.in_(filters.channel))
-    if filters.inbox_id:
-        found.append(_c.inbox_id == filters.inbox_id)
-    if filters.assignee_id:
-        found.append(_c.assignee_id == filters.assignee_id)
-    if filters.unassigned:
-        found.append(_c.assignee_id.is_(None))
-    if filters.team_id:
-        found.append(_c.team_id == filters.team_id)
-    if filters.label:
-        found.append(_c.labels.contains([filters.label]))
-    if filters.source_id is not None:
-        found.append(_c.source_id == filters.source_id)
-    if filters.contact_id:
-        found.append(_c.contact_id == filters.contact_id)
-    return found
+_RANK: Final = case(
+    (_c.priority == text("'urgent'"), text("4")),
+    (_c.priority == text("'high'"), text("3")),
+    (_c.priority == text("'medium'"), text("2")),
+    else_=text("1"),
+).cast(BigInteger)
+_BY_ACTIVITY: Final = (_c.last_activity_at, _c.id)
+ORDERS: Final[Mapping[Sort, tuple[Part, ...]]] = {
+    "activity": (Part(_BY_ACTIVITY),),
+    # Numbers are given in the order of creation.
+    "created": (Part((_c.number,)),),
+    # Who waits longest; then those who do not wait.
+    "waiting": (
+        Part((_c.waiting_since, _c.id), falling=False, only=_c.waiting_since.is_not(None)),
+        Part(_BY_ACTIVITY, only=_c.waiting_since.is_(None)),
+    ),
+    "priority": (
+        Part((_RANK, *_BY_ACTIVITY), only=_c.priority.is_not(None)),
+        Part(_BY_ACTIVITY, only=_c.priority.is_(None)),
+    ),
+}
+"""Each order in parts, one after the other."""
+
+Place = tuple[int, Sequence[Any]]
+"""Where a page ends: the number of the part, and its keys there."""
 
 
 def page_of_conversations(
-    viewer: Viewer, filters: Filters, limit: int, after: tuple[datetime, str] | None = None
-) -> Select[Any]:
-    """The statement of one page, newest activity first, one row more than asked."""
-    conditions = matching(viewer, filters)
-    if after:
-        conditions.append(older(_c.last_activity_at, _c.id, after))
+    viewer: Viewer, filters: Filters, limit: int, part: Part = ORDERS["activity"][0], after: Sequence[Any] | None = None
+) -> Select[Any] | None:
+    """The statement of one page within a part, at most ``limit`` rows; None when the viewer sees nothing at all.
+
+    The first rows of each way to see a conversation, merged: each is served by an index in its own order.
+    """
+    wanted = conditions(viewer.account_id, filters)
+    if part.only is not None:
+        wanted.append(part.only)
+    if after is not None:
+        place = tuple_(*(literal(value, key.type) for key, value in zip(part.keys, after, strict=True)))
+        keys = tuple_(*part.keys)
+        wanted.append(keys < place if part.falling else keys > place)
+    seen = ways(viewer, FACTS)
+    if not seen:
+        return None
+    if len(seen) == 1:
+        return (
+            select(*SNAPSHOT, *(key.label(f"key_{n}") for n, key in enumerate(part.keys)))
+            .join_from(conversations, contacts, contacts.c.id == _c.contact_id)
+            .where(seen[0], *wanted)
+            .order_by(*_ordered(part, part.keys))
+            .limit(limit)
+        )
+    found = union(
+        *(
+            select(_c.id.label("found_id"), *(key.label(f"key_{n}") for n, key in enumerate(part.keys)))
+            .where(way, *wanted)
+            .order_by(*_ordered(part, part.keys))
+            .limit(limit)
+            # Parentheses: the limit is of each.
+            .subquery()
+            .select()
+            for way in seen
+        )
+    ).subquery("found")
+    keys_found = [found.c[f"key_{n}"] for n in range(len(part.keys))]
+    first = select(found).order_by(*_ordered(part, keys_found)).limit(limit).subquery("first")
     return (
-        select(*_SNAPSHOT)
-        .join_from(conversations, contacts, contacts.c.id == _c.contact_id)
-        .where(*conditions)
-        .order_by(_c.last_activity_at.desc(), _c.id.desc())
-        .limit(limit + 1)
+        select(*SNAPSHOT, *(first.c[f"key_{n}"] for n in range(len(part.keys))))
+        .join_from(first, conversations, and_(_c.id == first.c.found_id, _c.account_id == viewer.account_id))
+        .join(contacts, contacts.c.id == _c.contact_id)
+        .order_by(*_ordered(part, [first.c[f"key_{n}"] for n in range(len(part.keys))]))
     )
 
 
+def _ordered(part: Part, keys: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    return [key.desc() if part.falling else key.asc() for key in keys]
+
+
 async def conversations_page(
-    tx: Tx, viewer: Viewer, filters: Filters, limit: int, after: tuple[datetime, str] | None
-) -> Sequence[Row]:
-    """One page of conversations that the viewer may see."""
-    return list(plain(await tx.execute(page_of_conversations(viewer, filters, limit, after))))
+    tx: Tx, viewer: Viewer, filters: Filters, limit: int, *, after: Place | None = None, sort: Sort = "activity"
+) -> list[tuple[Row, Place]]:
+    """One page of conversations that the viewer may see and one more, each with its place."""
+    await tx.execute(_PLAN_FOR_THESE_VALUES)
+    found: list[tuple[Row, Place]] = []
+    first, keys = after or (0, None)
+    for number, part in enumerate(ORDERS[sort]):
+        if number < first or len(found) > limit:
+            continue
+        statement = page_of_conversations(
+            viewer, filters, limit + 1 - len(found), part, keys if number == first else None
+        )
+        if statement is None:
+            break
+        for row in plain(await tx.execute(statement)):
+            place = [row.pop(f"key_{n}") for n in range(len(part.keys))]
+            found.append((row, (number, place)))
+    return found
 
 
 async def conversation(tx: Tx, viewer: Viewer, conversation_id: str) -> Row | None:
     """One conversation, None when it is not there for the viewer."""
     statement = (
-        select(*_SNAPSHOT)
+        select(*SNAPSHOT)
         .join_from(conversations, contacts, contacts.c.id == _c.contact_id)
         .where(
-            visible(viewer, _FACTS),
+            visible(viewer, FACTS),
             _c.account_id == viewer.account_id,
             _c.id == conversation_id,
         )
@@ -130,24 +179,32 @@ async def conversation(tx: Tx, viewer: Viewer, conversation_id: str) -> Row | No
     return next(plain(await tx.execute(statement)), None)
 
 
-async def counts(tx: Tx, viewer: Viewer) -> dict[str, int]:
-    """How many unresolved conversations: all, unassigned, mine; at most COUNT_LIMIT + 1 each."""
-    unresolved: tuple[ConversationStatus, ...] = ("open", "pending", "snoozed")
-    views = {"open": Filters(status=unresolved), "unassigned": Filters(status=unresolved, unassigned=True)}
-    if viewer.agent_id:
-        views["mine"] = Filters(status=unresolved, assignee_id=viewer.agent_id)
-    columns = [
-        select(func.count())
-        .select_from(
-            select(literal(1)).select_from(conversations).where(*matching(viewer, f)).limit(COUNT_LIMIT + 1).subquery()
-        )
-        .scalar_subquery()
-        .label(name)
-        for name, f in views.items()
-    ]
-    return dict((await tx.execute(select(*columns))).mappings().one())
+async def count(tx: Tx, viewer: Viewer, filters: Filters) -> int:
+    """How many conversations of these filters the viewer sees; at most COUNT_LIMIT + 1."""
+    seen = ways(viewer, FACTS)
+    if not seen:
+        return 0
+    await tx.execute(_PLAN_FOR_THESE_VALUES)
+    wanted = conditions(viewer.account_id, filters)
+    # As many of each way make as many together, and more is not asked.
+    each = [select(_c.id).where(way, *wanted).limit(COUNT_LIMIT + 1).subquery().select() for way in seen]
+    found = (union(*each) if len(each) > 1 else each[0]).subquery()
+    some = select(literal(1)).select_from(found).limit(COUNT_LIMIT + 1).subquery()
+    return int((await tx.execute(select(func.count()).select_from(some))).scalar_one())
 
 
 async def labels(tx: Tx, account_id: str) -> list[str]:
     """The labels that conversations of the account have."""
     return list((await tx.execute(_LABELS, {"account": account_id})).scalars())
+
+
+def read_place(sort: Sort, part: int, keys: Sequence[Any]) -> Place:
+    """A place whose keys are as in JSON. Raises ValueError, LookupError or TypeError when it is none of this order."""
+    columns = ORDERS[sort][part].keys
+    return part, [_read(column, value) for column, value in zip(columns, keys, strict=True)]
+
+
+def _read(column: ColumnElement[Any], value: Any) -> Any:
+    if isinstance(column.type, DateTime):
+        return datetime.fromisoformat(value)
+    return str(UUID(value)) if isinstance(column.type, Uuid) else int(value)

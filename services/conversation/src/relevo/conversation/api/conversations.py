@@ -1,29 +1,32 @@
 """Conversations: lists, counts, and the acts that change their state."""
 
+import json
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 import psycopg.errors
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
-from relevo.chassis.paging import Cursor, Limit, Page
+from relevo.chassis.paging import Page
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.permissions import Permission
-from relevo.contracts.snapshots import ConversationSnapshot, ConversationStatus, Stage
+from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation import lists
-from relevo.conversation.api.common import Body, Reader, act_on, after, no_conversation
+from relevo.conversation.api.asked import Asked, Label, filters_of
+from relevo.conversation.api.common import Body, Reader, act_on, no_conversation
+from relevo.conversation.api.views import saved
 from relevo.conversation.domain import life, properties
 from relevo.conversation.domain.state import Change, Conversation
-from relevo.conversation.lists import Filters
+from relevo.conversation.filters import Standing
+from relevo.conversation.lists import Place, Sort
+from relevo.conversation.store import counts
 from relevo.conversation.store.conversations import snapshot_of
-from relevo.kernel.text import clean
 
 router = APIRouter(tags=["conversations"])
 
@@ -31,17 +34,6 @@ Resolver = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_RESOLVE
 Updater = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_UPDATE))]
 Archiver = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_ARCHIVE))]
 Labeller = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_LABEL))]
-
-
-def _label(value: str) -> str:
-    label = " ".join(clean(value).split())
-    if not label:
-        es, en = "Una etiqueta no puede estar vacía.", "A label cannot be empty."
-        raise PydanticCustomError("empty_label", "{en}", {"es": es, "en": en})
-    return label
-
-
-Label = Annotated[str, StringConstraints(max_length=60), AfterValidator(_label)]
 
 
 class LabelChange(Body):
@@ -65,76 +57,55 @@ class Count(BaseModel):
 
 
 class Counts(BaseModel):
-    """How many unresolved conversations one sees; ``mine`` is null for a key that stands for no agent."""
+    """How many unresolved conversations one sees in each standing view, `open` being all of them.
+
+    What concerns an agent is null for a key that stands for none. `mentions` and `participating` are exact up to 1,000.
+    """
 
     open: Count
     unassigned: Count
+    unattended: Count
     mine: Count | None = None
+    mentions: Count | None = None
+    participating: Count | None = None
+
+
+class ListQuery(Asked):
+    """What a list is asked for, and which page of it."""
+
+    saved: UUID | None = Field(default=None, description="A saved view, in place of all other filters and the order.")
+    limit: int = Field(default=50, ge=1, le=paging.MAX_LIMIT, description="How many items at most.")
+    cursor: str | None = Field(default=None, max_length=2000, description="`next` of the page before.")
 
 
 @router.get("/conversations")
-async def list_conversations(
-    *,
-    who: Reader,
-    db: Db,
-    status: Annotated[list[ConversationStatus] | None, Query()] = None,
-    stage: Annotated[list[Stage] | None, Query()] = None,
-    channel: Annotated[list[str] | None, Query(max_length=20)] = None,
-    inbox: UUID | None = None,
-    assignee: Annotated[UUID | Literal["me", "none"] | None, Query(description="An id, `me` or `none`.")] = None,
-    team: UUID | None = None,
-    label: Annotated[str | None, Query(max_length=60)] = None,
-    contact: UUID | None = None,
-    source: Annotated[
-        str | None, Query(max_length=512, description="The channel's own id of the person; needs `inbox`.")
-    ] = None,
-    archived: Annotated[bool | None, Query(description="True: only archived ones. They are in no other list.")] = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-) -> Page[ConversationSnapshot]:
-    """The conversations that one may see, newest activity first."""
-    if assignee == "me" and who.viewer.agent_id is None:
-        raise Problem(
-            422,
-            "not_an_agent",
-            es="Esta clave no representa a ningún agente: indica un id en lugar de «me».",
-            en="This key stands for no agent: give an id instead of `me`.",
-            errors=(FieldError("/query/assignee", es="Usa el id de un agente.", en="Use an agent's id."),),
-        )
-    if source is not None and inbox is None:
-        raise Problem(
-            422,
-            "source_needs_inbox",
-            es="El identificador del canal solo dice algo dentro de una bandeja: indica también `inbox`.",
-            en="A channel's id means something within an inbox only: give `inbox` too.",
-            errors=(FieldError("/query/inbox", es="Falta.", en="It is missing."),),
-        )
-    filters = Filters(
-        status=tuple(status or ()),
-        stage=tuple(stage or ()),
-        channel=tuple(channel or ()),
-        inbox_id=_text(inbox),
-        assignee_id=who.viewer.agent_id if assignee == "me" else _text(assignee) if assignee != "none" else None,
-        unassigned=assignee == "none",
-        team_id=_text(team),
-        label=_label(label) if label and label.strip() else None,
-        contact_id=_text(contact),
-        source_id=source,
-        archived=archived,
-    )
+async def list_conversations(who: Reader, db: Db, query: Annotated[ListQuery, Query()]) -> Page[ConversationSnapshot]:
+    """The conversations that one may see: filtered, in one of four orders."""
     async with db.begin() as tx:
-        rows = await lists.conversations_page(tx, who.viewer, filters, limit, after(cursor))
-    return paging.page(rows, limit, lambda r: (r["last_activity_at"].isoformat(), r["id"]), snapshot_of)
+        asked = await saved(tx, who, query.saved) if query.saved else query
+        place = _place(asked.sort, query.cursor)
+        rows = await lists.conversations_page(
+            tx, who.viewer, filters_of(asked, who), query.limit, after=place, sort=asked.sort
+        )
+    return paging.page(rows, query.limit, lambda r: _cursor(asked.sort, r[1]), lambda r: snapshot_of(r[0]))
 
 
 @router.get("/conversations/counts")
 async def count_conversations(who: Reader, db: Db) -> Counts:
-    """How many unresolved conversations one sees: all, unassigned, mine. Exact up to 1,000."""
+    """How many unresolved conversations one sees in each standing view."""
+    mine: tuple[Standing, ...] = () if who.viewer.agent_id is None else ("mentions", "participating")
     async with db.begin() as tx:
-        found = await lists.counts(tx, who.viewer)
-    return Counts.model_validate(
-        {name: Count(count=min(n, lists.COUNT_LIMIT), more=n > lists.COUNT_LIMIT) for name, n in found.items()}
-    )
+        found = {name: Count(count=n) for name, n in (await counts.standing(tx, who.viewer)).items()}
+        for view in mine:
+            found[view] = _count(await lists.count(tx, who.viewer, filters_of(Asked(view=view), who)))
+    return Counts.model_validate(found)
+
+
+@router.get("/conversations/count")
+async def count_some_conversations(who: Reader, db: Db, asked: Annotated[Asked, Query()]) -> Count:
+    """How many conversations of these filters one sees. Exact up to 1,000."""
+    async with db.begin() as tx:
+        return _count(await lists.count(tx, who.viewer, filters_of(asked, who)))
 
 
 @router.get("/conversations/{conversation_id}")
@@ -208,5 +179,29 @@ async def list_labels(who: Reader, db: Db) -> Labels:
         return Labels(items=await lists.labels(tx, who.account_id))
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+def _count(n: int) -> Count:
+    return Count(count=min(n, lists.COUNT_LIMIT), more=n > lists.COUNT_LIMIT)
+
+
+def _cursor(sort: Sort, place: Place) -> tuple[str, int, str]:
+    part, keys = place
+    return sort, part, json.dumps([key.isoformat() if isinstance(key, datetime) else key for key in keys])
+
+
+def _place(sort: Sort, cursor: str | None) -> Place | None:
+    """The place that a cursor of this order stands for. Raises Problem 422."""
+    if cursor is None:
+        return None
+    of, part, keys = paging.decode(cursor, str, int, str)
+    try:
+        if of != sort:
+            raise ValueError(of)
+        return lists.read_place(sort, part, json.loads(keys))
+    except (ValueError, LookupError, TypeError):
+        raise Problem(
+            422,
+            "invalid_cursor",
+            es="El cursor no es válido en este orden: usa el valor «next» de la página anterior.",
+            en="The cursor is not valid in this order: use the `next` of the page before.",
+            errors=(FieldError("/query/cursor", es="No es un cursor de esta lista.", en="Not a cursor of this list."),),
+        ) from None

@@ -1,0 +1,122 @@
+"""What a list of conversations is narrowed to: the conditions that were asked for, whoever asks."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, any_, literal, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from relevo.contracts.snapshots import ConversationStatus, Priority, Stage
+from relevo.conversation.tables import conversations, messages
+
+Standing = Literal["all", "mine", "unassigned", "mentions", "participating", "unattended"]
+"""The views that everybody has."""
+
+UNRESOLVED_STATUSES: Final[tuple[ConversationStatus, ...]] = ("open", "pending", "snoozed")
+
+_c = conversations.c
+# Literals, not parameters: only so can the planner prove that a partial index serves.
+UNRESOLVED: Final = text("conversations.status <> 'resolved'")
+_ARCHIVED: Final = text("conversations.archived")
+_NOT_ARCHIVED: Final = text("not conversations.archived")
+UNATTENDED: Final = text(
+    "conversations.status in ('open', 'pending')"
+    " and (conversations.first_reply_at is null or conversations.waiting_since is not null)"
+)
+"""No human has answered since it was opened, or the customer waits again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list is narrowed to; all of it together.
+
+    ``archived`` None: whatever the stage asks for, without a stage the others. ``labels``: all of them.
+    ``mentioned``: actors (`agent:ID`, `team:ID`) of whom a note mentions at least one. ``created`` and ``active``: from
+    a moment on, and before one. ``among``: only these conversations.
+    """
+
+    status: tuple[ConversationStatus, ...] = ()
+    stage: tuple[Stage, ...] = ()
+    channel: tuple[str, ...] = ()
+    inbox_ids: tuple[str, ...] = ()
+    assignee_id: str | None = None
+    unassigned: bool = False
+    team_id: str | None = None
+    no_team: bool = False
+    labels: tuple[str, ...] = ()
+    priority: tuple[Priority, ...] = ()
+    contact_id: str | None = None
+    source_id: str | None = None
+    participant_id: str | None = None
+    mentioned: tuple[str, ...] = ()
+    unattended: bool = False
+    archived: bool | None = None
+    created: tuple[datetime | None, datetime | None] = (None, None)
+    active: tuple[datetime | None, datetime | None] = (None, None)
+    among: tuple[str, ...] | None = None
+
+
+def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
+    """The conditions on `conversations`, of one account."""
+    found: list[Any] = [_c.account_id == account_id]
+    if asked.archived or asked.stage == ("archived",):
+        found.append(_ARCHIVED)
+    elif "archived" not in asked.stage:
+        found.append(_NOT_ARCHIVED)
+    if asked.status:
+        found.append(_c.status.in_(asked.status))
+    if asked.stage:
+        found.append(_c.stage.in_(asked.stage))
+    if _only_unresolved(asked):
+        found.append(UNRESOLVED)
+    if asked.channel:
+        found.append(_c.channel.in_(asked.channel))
+    if asked.inbox_ids:
+        one = len(asked.inbox_ids) == 1
+        found.append(_c.inbox_id == asked.inbox_ids[0] if one else _c.inbox_id.in_(asked.inbox_ids))
+    if asked.assignee_id:
+        found.append(_c.assignee_id == asked.assignee_id)
+    if asked.unassigned:
+        found.append(_c.assignee_id.is_(None))
+    if asked.team_id:
+        found.append(_c.team_id == asked.team_id)
+    if asked.no_team:
+        found.append(_c.team_id.is_(None))
+    if asked.labels:
+        found.append(_c.labels.contains(list(asked.labels)))
+    if asked.priority:
+        found.append(_c.priority.in_(asked.priority))
+    if asked.source_id is not None:
+        found.append(_c.source_id == asked.source_id)
+    if asked.contact_id:
+        found.append(_c.contact_id == asked.contact_id)
+    if asked.participant_id:
+        found.append(_c.participant_ids.contains([asked.participant_id]))
+    if asked.mentioned:
+        found.append(_c.id.in_(_mentioning(account_id, asked.mentioned)))
+    if asked.unattended:
+        found.append(UNATTENDED)
+    for column, (start, end) in ((_c.created_at, asked.created), (_c.last_activity_at, asked.active)):
+        if start is not None:
+            found.append(column >= start)
+        if end is not None:
+            found.append(column < end)
+    if asked.among is not None:
+        found.append(_c.id == any_(literal(list(asked.among), ARRAY(_c.id.type))))
+    return found
+
+
+def _only_unresolved(asked: Filters) -> bool:
+    return bool(
+        (asked.status and "resolved" not in asked.status)
+        or (asked.stage and not {"closed", "archived"} & set(asked.stage))
+        or asked.unattended
+    )
+
+
+def _mentioning(account_id: str, mentioned: tuple[str, ...]) -> Any:
+    m = messages.c
+    return select(m.conversation_id).where(
+        m.account_id == account_id, m.mentions.overlap(list(mentioned)), text("messages.mentions <> '{}'")
+    )
