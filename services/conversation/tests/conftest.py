@@ -224,6 +224,15 @@ class Desk:
         items = (await self.get(f"{path}/messages", who)).json()["items"]
         return [m["text"] for m in items if m["kind"] == "activity"]
 
+    async def refused(self, answer, status, code, pointer=None) -> None:
+        """It was, for this reason."""
+        assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+        if pointer:
+            assert answer.json()["errors"][0]["pointer"] == pointer
+
+    async def send(self, method, path, who, body=None):
+        return await self.service.http.request(method, path, headers=who, json=body)
+
     async def post(self, path, who, body=None, **headers):
         more = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.service.http.post(path, headers=who | more, json=body)

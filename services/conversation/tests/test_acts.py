@@ -8,12 +8,6 @@ from relevo.contracts.base import new_id, now
 from relevo.contracts.permissions import Permission
 
 
-async def refused(answer, status, code, pointer=None):
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    if pointer:
-        assert answer.json()["errors"][0]["pointer"] == pointer
-
-
 def test_a_snoozed_conversation_wakes_on_time_by_itself(at_desk):
     async def body(desk):
         _, who = await desk.agent()
@@ -83,7 +77,7 @@ def test_a_customer_wakes_what_was_snoozed_and_the_old_timer_then_does_nothing(a
         assert (await desk.get(path, who)).json()["status"] == "snoozed"
         woken = await desk.post(f"{path}/wake", who)
         assert woken.json()["status"] == "open"
-        await refused(await desk.post(f"{path}/wake", who), 409, "conversation_not_snoozed")
+        await desk.refused(await desk.post(f"{path}/wake", who), 409, "conversation_not_snoozed")
         assert (await desk.lines(path, who))[1:] == [
             "El cliente reactivó la conversación al escribir.",
             "Eva Ruiz pospuso la conversación hasta que escriba el cliente.",
@@ -99,19 +93,19 @@ def test_what_snoozing_and_pending_refuse(at_desk):
         _, reader = await desk.agent(permissions=frozenset({Permission.CONVERSATIONS_READ}))
         path = await desk.begun(who)
         past = {"until": (now() - timedelta(seconds=1)).isoformat()}
-        await refused(await desk.post(f"{path}/snooze", who, past), 422, "snooze_in_the_past", "/until")
+        await desk.refused(await desk.post(f"{path}/snooze", who, past), 422, "snooze_in_the_past", "/until")
         naive = await desk.post(f"{path}/snooze", who, {"until": "2030-01-01T00:00:00"})
         assert (naive.status_code, naive.json()["errors"][0]["pointer"]) == (422, "/until")
         assert (await desk.post(f"{path}/pending", who)).json()["status"] == "pending"
-        await refused(await desk.post(f"{path}/pending", who), 409, "conversation_already_pending")
+        await desk.refused(await desk.post(f"{path}/pending", who), 409, "conversation_already_pending")
         assert (await desk.post(f"{path}/take-over", who)).json()["status"] == "open"
-        await refused(await desk.post(f"{path}/take-over", who), 409, "conversation_not_pending")
+        await desk.refused(await desk.post(f"{path}/take-over", who), 409, "conversation_not_pending")
         await desk.post(f"{path}/resolve", who)
-        await refused(await desk.post(f"{path}/snooze", who, {}), 409, "conversation_is_resolved")
-        await refused(await desk.post(f"{path}/pending", who), 409, "conversation_is_resolved")
+        await desk.refused(await desk.post(f"{path}/snooze", who, {}), 409, "conversation_is_resolved")
+        await desk.refused(await desk.post(f"{path}/pending", who), 409, "conversation_is_resolved")
         for act in ("snooze", "wake", "pending", "take-over", "priority", "subject"):
             body = {"priority": "high"} if act == "priority" else {"subject": "x"} if act == "subject" else {}
-            await refused(await desk.post(f"{path}/{act}", reader, body), 403, "permission_missing")
+            await desk.refused(await desk.post(f"{path}/{act}", reader, body), 403, "permission_missing")
 
     at_desk(body)
 
@@ -144,8 +138,8 @@ def test_priority_and_subject_tell_what_they_were(at_desk):
         messages = (await desk.get(f"{path}/messages", who)).json()["items"]
         assert messages[2]["activity"] == {"code": "priority", "from": "urgent", "to": "low"}
         assert (await desk.get(path, who)).json()["message_count"] == 1
-        await refused(await desk.post(f"{path}/priority", who, {}), 422, "validation_failed", "/priority")
+        await desk.refused(await desk.post(f"{path}/priority", who, {}), 422, "validation_failed", "/priority")
         unknown = await desk.post(f"/conversations/{new_id()}/priority", who, {"priority": None})
-        await refused(unknown, 404, "conversation_not_found")
+        await desk.refused(unknown, 404, "conversation_not_found")
 
     at_desk(body)

@@ -12,7 +12,7 @@ from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ConversationEvent, ConversationOpened, MessageCreated, MessageStatusChanged
 from relevo.contracts.ingest import InboxState
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
-from relevo.conversation.domain import activity, assignee, life, properties, snooze, writing
+from relevo.conversation.domain import activity, assignee, life, participants, properties, snooze, writing
 from relevo.conversation.domain.state import Change, Conversation, Incoming, Refused, Writing, stage_of
 
 START = datetime(2025, 3, 1, 9, tzinfo=UTC)
@@ -183,6 +183,12 @@ class Life(RuleBasedStateMachine):
         before = set(self.conversation.state.labels)
         self.take(properties.change_labels(self.conversation, sorted(add), sorted(remove), self.now))
         assert set(self.conversation.state.labels) == (before - remove) | add
+
+    @rule(add=st.sets(st.sampled_from(AGENTS)), remove=st.sets(st.sampled_from(AGENTS)))
+    def take_part(self, add: set[str], remove: set[str]) -> None:
+        before = set(self.conversation.state.participant_ids)
+        self.take(participants.change_participants(self.conversation, sorted(add), sorted(remove), self.now))
+        assert set(self.conversation.state.participant_ids) == (before - remove) | add
 
     @rule(version=st.integers(0, 20), agent=st.sampled_from([None, *AGENTS]), team=st.sampled_from([None, "t1"]))
     def assign(self, version: int, agent: str | None, team: str | None) -> None:

@@ -112,9 +112,10 @@ class LabelsChanged(ConversationEvent):
 
 
 class ParticipantsChanged(ConversationEvent):
-    """People joined a conversation, by a mention or by hand."""
+    """People joined a conversation, by a mention or by hand, or left it."""
 
     added: tuple[Id, ...] = ()
+    removed: tuple[Id, ...] = ()
 
 
 class AssigneeChanged(ConversationEvent):

@@ -94,3 +94,24 @@ messages = Table(
     Column("occurred_at", _TIME, nullable=False),
     Column("created_at", _TIME, nullable=False),
 )
+
+mentions = Table(
+    "mentions",
+    metadata,
+    Column("account_id", _ID, nullable=False),
+    Column("agent_id", _ID, primary_key=True),
+    Column("conversation_id", _ID, nullable=False),
+    Column("message_id", _ID, primary_key=True),
+    Column("mentioned_at", _TIME, nullable=False),
+)
+
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("account_id", _ID, nullable=False),
+    Column("agent_id", _ID, primary_key=True),
+    Column("conversation_id", _ID, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("private", Boolean, nullable=False),
+    Column("updated_at", _TIME, nullable=False),
+)

@@ -24,6 +24,7 @@ from relevo.conversation.api.common import SEQUENCE, Body, Reader, apply, locked
 from relevo.conversation.api.shown import MessageShown, reading
 from relevo.conversation.domain import writing
 from relevo.conversation.domain.state import Change, Conversation, Writing
+from relevo.conversation.store import desk
 from relevo.conversation.store import messages as store
 from relevo.kernel.text import clean
 
@@ -116,8 +117,22 @@ async def write_message(
 
         change = await apply(tx, who, conversation, write)
         assert change.message
+        await _kept_for_people(tx, who, change, mentioned)
         response.headers[SEQUENCE] = str(change.conversation.state.sequence)
         return await once.finish(tx, change.message)
+
+
+async def _kept_for_people(tx: Tx, who: Principal, change: Change, mentioned: list[str]) -> None:
+    """Who writes needs the draft no more; who is mentioned finds it in their list.
+
+    Nothing counts as seen by it: the customer may have written at the same moment.
+    """
+    message, state = change.message, change.conversation.state
+    assert message
+    if mentioned:
+        await desk.mention(tx, state.account_id, message, mentioned)
+    if who.kind == "agent":
+        await desk.drop_draft(tx, state.account_id, who.id, state.id, private=message.kind == "note")
 
 
 async def _mentioned(tx: Tx, account_id: str, mentions: list[str]) -> list[str]:

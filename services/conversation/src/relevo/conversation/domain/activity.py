@@ -73,7 +73,7 @@ def line_of(event: ConversationEvent) -> Line | None:
         case LabelsChanged():
             return Line("labels", {"added": event.added, "removed": event.removed})
         case ParticipantsChanged():
-            return Line("participants", {"added": event.added})
+            return Line("participants", {"added": event.added, "removed": event.removed})
         case AssigneeChanged():
             return Line(
                 "assignee",
@@ -164,16 +164,18 @@ def _assignee(w: _Words) -> str:
 
 
 def _labels(w: _Words) -> str:
-    return _added_removed(w, ", ".join(w.values["added"]), ", ".join(w.values["removed"]), ("etiquetó con", "labelled"))
+    return _added_removed(
+        w, ", ".join(w.values["added"]), ", ".join(w.values["removed"]), ("etiquetó con", "labelled"), "quitó"
+    )
 
 
 def _participants(w: _Words) -> str:
-    return _added_removed(w, w.named("added"), w.named("removed"), ("añadió a", "added"))
+    return _added_removed(w, w.named("added"), w.named("removed"), ("añadió a", "added"), "quitó a")
 
 
-def _added_removed(w: _Words, added: str, removed: str, adding: tuple[str, str]) -> str:
+def _added_removed(w: _Words, added: str, removed: str, adding: tuple[str, str], taking: str) -> str:
     parts = [w.say(f"{adding[0]} {added}", f"{adding[1]} {added}")] if added else []
-    parts += [w.say(f"quitó {removed}", f"removed {removed}")] if removed else []
+    parts += [w.say(f"{taking} {removed}", f"removed {removed}")] if removed else []
     return w.say(" y ", " and ").join(parts)
 
 
