@@ -51,6 +51,14 @@ ELSEWHERE: Mapping[str, str] = {
         "libs/chassis/tests/test_history.py",
     ),
     **dict.fromkeys(("ingest.after_deferral", "ingest.after_admission"), "services/ingest/tests/test_fairness.py"),
+    **dict.fromkeys(
+        (
+            "contacts_import.between_contacts_and_events",
+            "contacts_import.before_commit",
+            "contacts_import.after_commit",
+        ),
+        "services/conversation/tests/test_contacts_import.py",
+    ),
     **dict.fromkeys(("reconcile.before_commit", "reconcile.after_commit"), "libs/chassis/tests/test_healing.py"),
 }
 """Points that no message of the load passes (jobs that run once a day or when told to; the healing of a stream that lost

@@ -62,9 +62,9 @@ class Office:
             return connection.execute(query, parameters).fetchall()
 
     def events(self, entity: str | None = None) -> list[tuple[str, int, dict[str, Any]]]:
-        """What was emitted: last token of the type, sequence, body, in order."""
+        """What was emitted of the account: last token of the type, sequence, body, in order."""
         found = []
-        for row in self.rows("select headers, body from outbox order by id"):
+        for row in self.rows("select headers, body from outbox where subject like %s order by id", f"%{self.account}%"):
             headers = json.loads(row["headers"])
             if entity is None or headers["ce-subject"] == entity:
                 name = headers["ce-type"].split(".")[-2]

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import structlog
 from fastapi import APIRouter, Depends, FastAPI
@@ -26,7 +26,7 @@ from relevo.contracts.routes import API
 if TYPE_CHECKING:
     from relevo.chassis.service import Runtime
 
-__all__ = ["Db", "Rt", "create_app"]
+__all__ = ["Db", "Rt", "body_limit", "create_app"]
 
 log = structlog.get_logger("relevo.http")
 
@@ -47,6 +47,20 @@ Db = Annotated[Database, Depends(_database)]
 """The service's database, in an endpoint's signature."""
 Rt = Annotated["Runtime", Depends(_runtime)]
 """The service's runtime, in an endpoint's signature."""
+
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+_LIMIT: Final = "max_body_bytes"
+
+
+def body_limit(limit: int) -> Callable[[_Endpoint], _Endpoint]:
+    """Let an endpoint take bodies of up to `limit` bytes, whatever the others may; put it beneath the router's own."""
+
+    def mark(endpoint: _Endpoint) -> _Endpoint:
+        setattr(endpoint, _LIMIT, limit)
+        return endpoint
+
+    return mark
 
 
 def create_app(
@@ -188,7 +202,7 @@ class _Outer:
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(correlation=request_id, trace=telemetry.trace_id(traceparent))
             try:
-                await self._app(scope, self._limited(receive, headers), sending)
+                await self._app(scope, self._limited(scope, receive, headers), sending)
             except Exception as error:
                 problem = self._problem(error, scope, request_id)
                 if status:
@@ -208,13 +222,16 @@ class _Outer:
         log.error("request_failed", method=scope["method"], route=self._template(scope), exc_info=error)
         return problems.internal(request_id)
 
-    def _limited(self, receive: Receive, headers: Headers) -> Receive:
-        limit = self._max_body_bytes
+    def _limited(self, scope: Scope, receive: Receive, headers: Headers) -> Receive:
         announced = headers.get("content-length", "0")
-        left = limit if not announced.isdigit() or int(announced) <= limit else -1
+        left: int | None = None
 
         async def receiving() -> Message:
             nonlocal left
+            if left is None:
+                # By now the route is known; nothing of the body was read before.
+                limit: int = getattr(scope.get("endpoint"), _LIMIT, self._max_body_bytes)
+                left = limit if not announced.isdigit() or int(announced) <= limit else -1
             if left < 0:
                 raise HTTPException(413)
             message = await receive()

@@ -2,7 +2,7 @@
 
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
-from relevo.conversation import api, due, handlers, retention
+from relevo.conversation import api, contacts_import, due, handlers, retention
 from relevo.conversation.changes import SNOOZE
 from relevo.conversation.settings import Settings
 
@@ -20,5 +20,5 @@ def build() -> Service:
         ),
         router=api.router,
         timers={SNOOZE: due.on_snooze},
-        workers=(retention.run,),
+        workers=(retention.run, contacts_import.run),
     )

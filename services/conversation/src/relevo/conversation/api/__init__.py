@@ -7,6 +7,7 @@ from relevo.conversation.api import (
     attributes,
     contact_notes,
     contacts,
+    contacts_import,
     conversations,
     desk,
     messages,
@@ -15,7 +16,7 @@ from relevo.conversation.api import (
 )
 
 router = APIRouter()
-# The first match answers: `views` and `desk` have paths that would be taken for a conversation's id.
+# The first match answers: `views`, `desk` and `contacts_import` have paths that would be taken for an id.
 for part in (
     views,
     desk,
@@ -23,6 +24,7 @@ for part in (
     acts,
     participants,
     messages,
+    contacts_import,
     contacts,
     contact_notes,
     attributes,

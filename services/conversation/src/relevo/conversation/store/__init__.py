@@ -4,6 +4,26 @@ Rows are written from the JSON of their snapshots: one parameter a statement. Lo
 door: contacts by their keys, then conversations by id. Every statement names the account beside the id.
 """
 
-from relevo.conversation.store import attributes, commands, contacts, conversations, messages, names, notes, profiles
+from relevo.conversation.store import (
+    attributes,
+    commands,
+    contacts,
+    conversations,
+    imports,
+    messages,
+    names,
+    notes,
+    profiles,
+)
 
-__all__ = ["attributes", "commands", "contacts", "conversations", "messages", "names", "notes", "profiles"]
+__all__ = [
+    "attributes",
+    "commands",
+    "contacts",
+    "conversations",
+    "imports",
+    "messages",
+    "names",
+    "notes",
+    "profiles",
+]

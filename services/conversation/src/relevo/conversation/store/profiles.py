@@ -49,6 +49,12 @@ _UPDATE = text(
     where c.id = r.id and c.account_id = r.account_id
     """
 )
+_RELEASE = text(
+    """
+    update contacts set identifier = null, email = null, phone = null
+    where account_id = cast(:account as uuid) and id = any(cast(:ids as uuid[]))
+    """
+)
 _DELETE = text(
     """
     with gone as (
@@ -159,6 +165,15 @@ async def update(tx: Tx, persons: Sequence[Person]) -> None:
     """Write contacts that are locked. Raises UniqueViolation as `insert` does."""
     if persons:
         await tx.execute(_UPDATE, {"persons": _json(persons)})
+
+
+async def release(tx: Tx, account_id: str, ids: Sequence[str]) -> None:
+    """Take identifier, e-mail and phone from contacts that are locked and written anew within this transaction.
+
+    Uniqueness is judged row by row: only so can two exchange what they have.
+    """
+    if ids:
+        await tx.execute(_RELEASE, {"account": account_id, "ids": list(ids)})
 
 
 async def delete(tx: Tx, account_id: str, contact_id: str) -> None:
