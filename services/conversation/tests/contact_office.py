@@ -75,7 +75,8 @@ class Office:
 def run_module(servers: Any, **environment: str) -> Iterator[tuple[Running, Callable[[Any], Any]]]:
     """A running service for many tests, and what runs their coroutines beside it."""
     with asyncio.Runner() as runner:
-        context = running(build, servers, **environment)
+        # Its loop stands still between the tests.
+        context = running(build, servers, RELEVO_LOOP_STALL_SECONDS="3600", **environment)
         service = runner.run(context.__aenter__())
         try:
             yield service, runner.run
