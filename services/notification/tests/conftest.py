@@ -45,6 +45,41 @@ class Desk(Organisation):
         await self.tell(AssigneeChanged(conversation=opened, before=opened.access), opened.id, actor=actor)
         return opened
 
+    async def wrote(self, talk: ConversationSnapshot, text: str = "hola", **values: Any) -> None:
+        """The customer writes, or an agent does."""
+        fields = {"kind": "incoming", "author": f"contact:{talk.contact.id}", "author_name": talk.contact.name} | values
+        message = MessageSnapshot(
+            id=new_id(),
+            conversation_id=talk.id,
+            sequence=1,
+            text=text,
+            occurred_at=now(),
+            created_at=now(),
+            **fields,
+        )
+        present = talk.model_copy(update={"sequence": self.next(talk.id)})
+        await self.tell(
+            MessageCreated(conversation=present, before=present.access, message=message),
+            talk.id,
+            actor=fields["author"],
+        )
+
+    async def transfer(self, talk: ConversationSnapshot, agent_id: str | None, **values: Any) -> ConversationSnapshot:
+        """A conversation is given to somebody else."""
+        present = talk.model_copy(update={"assignee_id": agent_id, "sequence": self.next(talk.id), **values})
+        await self.tell(
+            AssigneeChanged(conversation=present, before=talk.access, from_assignee_id=talk.assignee_id), talk.id
+        )
+        return present
+
+    def next(self, entity: str) -> int:
+        """The number of the next event of a conversation."""
+        return self._numbers["relevo.contracts.conversation", entity] + 1
+
+    async def note_in(self, talk: ConversationSnapshot, author: str, text: str, *mentions: str) -> None:
+        """Somebody writes a note that mentions people, into a conversation."""
+        await self.wrote(talk, text, kind="note", author=f"agent:{author}", author_name="Eva", mentions=mentions)
+
     async def note(self, author: str, text: str, *mentions: str, kind: str = "note") -> ConversationSnapshot:
         """Somebody writes a note that mentions people."""
         present = self.conversation()
@@ -70,7 +105,16 @@ class MailServer:
     def __init__(self) -> None:
         self.got: list[EmailMessage] = []
         self.answers: list[str] = []
+        self.unknown: set[str] = set()
         self.tried = 0
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address in self.unknown:
+            return "550 5.1.1 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         self.tried += 1

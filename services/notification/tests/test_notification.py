@@ -10,6 +10,7 @@ from relevo.contracts import identity
 from relevo.contracts.base import new_id, now
 from relevo.contracts.notification import Notify
 
+AT_ONCE = {"RELEVO_MAIL_UNSEEN_SECONDS": "0"}
 INVITED = {"account": "Acme", "inviter": "Ana", "name": "Eva", "until": "2026-12-01 10:00 (Europe/Madrid)"}
 
 
@@ -87,13 +88,11 @@ async def test_preferences(notification, org):
     await notification.settle()
     me = org.as_(ana)
     before = (await notification.http.get("/notifications/preferences", headers=me)).json()["items"]
-    assert before == [
-        {"kind": "assignment", "in_app": True, "email": False},
-        {"kind": "mention", "in_app": True, "email": False},
-    ]
-    quiet = {"items": [{"kind": "assignment", "in_app": False, "email": False}]}
+    usual = {"in_app": True, "email": False, "push": True, "own": False}
+    assert before == [{"kind": kind, **usual} for kind in ("assignment", "mention", "message", "alert")]
+    quiet = {"items": [{"kind": "assignment", "in_app": False, "email": False, "push": False}]}
     after = await notification.http.put("/notifications/preferences", json=quiet, headers=me)
-    assert after.json()["items"] == [quiet["items"][0], before[1]]
+    assert after.json()["items"] == [{**quiet["items"][0], "own": True}, *before[1:]]
     await org.assign(ana)
     await notification.settle()
     assert (await listed(notification, org, ana))["items"] == []
@@ -151,7 +150,7 @@ async def hired(service, org_type, **more):
 
 async def test_mail_in_two_parts_and_the_readers_language(start, mail, org):
     server, url = mail
-    async with start(RELEVO_SMTP_URL=url, RELEVO_PUBLIC_URL="https://relevo.example/") as service:
+    async with start(RELEVO_SMTP_URL=url, RELEVO_PUBLIC_URL="https://relevo.example/", **AT_ONCE) as service:
         theirs, ana = await hired(service, type(org), language="es")
         talk = await theirs.assign(ana, number=9)
 
@@ -173,7 +172,7 @@ async def test_mail_in_two_parts_and_the_readers_language(start, mail, org):
 async def test_mail_is_tried_again_and_given_up_when_refused_for_good(start, mail, org):
     server, url = mail
     server.answers = ["451 busy", "451 busy"]
-    async with start(RELEVO_SMTP_URL=url, RELEVO_MAIL_BACKOFF="0.05") as service:
+    async with start(RELEVO_SMTP_URL=url, RELEVO_MAIL_BACKOFF="0.05", **AT_ONCE) as service:
         theirs, ana = await hired(service, type(org))
         await theirs.assign(ana)
 

@@ -170,8 +170,7 @@ class Authenticator:
         if row.deleted or not agent.active or row.revoked:
             raise _unauthenticated("session_ended", "La sesión ha terminado.", "The session has ended.")
         role = RoleState.model_validate(row.role)
-        permissions, scope = _granted(role)
-        viewer = Viewer(account_id, agent_id, permissions, scope, frozenset(agent.team_ids), _inboxes(agent))
+        viewer = viewer_of(agent, role)
         return Principal(account_id, "agent", agent_id, agent.name, agent.language, viewer, session_id=session_id)
 
     async def _key(self, prefix: str, key_id: str, credential: str) -> Principal:
@@ -264,6 +263,12 @@ class Authenticator:
         finally:
             self._waiting -= 1
         return answer
+
+
+def viewer_of(agent: AgentState, role: RoleState) -> Viewer:
+    """What the access rule needs to know of an agent, whoever asks on their behalf."""
+    permissions, scope = _granted(role)
+    return Viewer(agent.account_id, agent.id, permissions, scope, frozenset(agent.team_ids), _inboxes(agent))
 
 
 def _granted(role: RoleState) -> tuple[frozenset[Permission], ConversationScope]:

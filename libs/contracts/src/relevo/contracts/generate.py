@@ -5,6 +5,7 @@ Pure: answers texts by path below ``docs/``; whoever writes or compares the file
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -116,13 +117,17 @@ def subject_table() -> str:
         "| stream | partitions | kept | what |",
         "|---|---|---|---|",
     ]
-    lines += [f"| {s.name} | {s.partitions or '–'} | {s.max_age.days} days | {s.description} |" for s in STREAMS]
+    lines += [f"| {s.name} | {s.partitions or '–'} | {_kept(s.max_age)} | {s.description} |" for s in STREAMS]
     lines += ["", "| message | subject | published by | consumed by | what |", "|---|---|---|---|---|"]
     lines += [
         f"| `{m.name}` | `{_address(m)}` | {_people(m.publishers)} | {_people(m.consumers)} | {m.description} |"
         for m in MESSAGES
     ]
     return "\n".join(lines) + "\n"
+
+
+def _kept(age: timedelta) -> str:
+    return f"{age.days} days" if age.days else f"{age.seconds // 3600} h"
 
 
 def _people(names: tuple[str, ...]) -> str:

@@ -8,18 +8,23 @@ from relevo.contracts.base import Id, Model, Time
 
 
 class Notify(Model):
-    """Reach a person of the team, or an address. Once per ``dedup_key``; worth nothing after ``useless_after``.
+    """Reach an agent, all of a team, all with a role, or an address. Once per ``dedup_key`` and person.
 
-    ``template`` names a text that exists in es and en; ``data`` fills it.
+    ``template`` names a text that exists in es and en; ``data`` fills it. Worth nothing after ``useless_after``. With
+    ``conversation_id`` only those hear of it who may see that conversation. Of a team or role, whoever caused it (the
+    envelope's actor) is not told.
     """
 
     dedup_key: str
     kind: str
     agent_id: Id | None = None
+    team_id: Id | None = None
+    role_id: Id | None = None
     address: str | None = None
     language: Literal["es", "en"] = "es"
     template: str
     data: dict[str, Any] = Field(default_factory=dict)
+    conversation_id: Id | None = None
     useless_after: Time | None = None
 
 

@@ -136,7 +136,7 @@ def _events(service: str, partitions: int, description: str, share: int = 1) -> 
     )
 
 
-def _commands(service: str, partitions: int, share: int = 1) -> Stream:
+def _commands(service: str, partitions: int, share: int = 1, max_age: timedelta = timedelta(days=7)) -> Stream:
     return Stream(
         f"CMD_{service.upper()}",
         f"cmd.{service}.{{sender}}.{{account}}.{{entity}}.{{command}}",
@@ -144,6 +144,7 @@ def _commands(service: str, partitions: int, share: int = 1) -> Stream:
         partitions,
         partition_by=("account", "entity"),
         share=share,
+        max_age=max_age,
     )
 
 
@@ -157,7 +158,8 @@ EVT_NOTIFICATION = _events("notification", QUIET_PARTITIONS, "Notifications of t
 CMD_CONVERSATION = _commands("conversation", PARTITIONS, 2)
 CMD_ASSIGNMENT = _commands("assignment", PARTITIONS)
 CMD_PRESENCE = _commands("presence", QUIET_PARTITIONS)
-CMD_NOTIFICATION = _commands("notification", QUIET_PARTITIONS)
+# Links that are good once travel here and nowhere else.
+CMD_NOTIFICATION = _commands("notification", QUIET_PARTITIONS, max_age=timedelta(hours=1))
 
 STREAMS: tuple[Stream, ...] = (
     INBOUND,

@@ -1,217 +1,195 @@
 """Bus: what happens in conversations, and what other services ask to tell somebody."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from relevo.chassis import directory
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
-from relevo.contracts.base import new_id, now
+from relevo.contracts.base import now
 from relevo.contracts.catalogue import BY_MODEL
-from relevo.contracts.conversation import AssigneeChanged, MessageCreated
-from relevo.contracts.envelope import Envelope
-from relevo.contracts.identity import AgentState
-from relevo.contracts.notification import NotificationCreated, Notify
-from relevo.notification import store
-from relevo.notification.domain import texts
-from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice, of_assignment, of_mention
-from relevo.notification.domain.texts import Language
+from relevo.contracts.conversation import (
+    AssigneeChanged,
+    ContactCreated,
+    ContactDeleted,
+    ContactUpdated,
+    ConversationEvent,
+    MessageCreated,
+    MessageStatusChanged,
+)
+from relevo.contracts.identity import TeamState
+from relevo.contracts.notification import Notify
+from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice, chosen, of_assignment, of_message
 from relevo.notification.settings import Settings
-from relevo.notification.store import NewMail, NewNotification
+from relevo.notification.store import access, choices
+from relevo.notification.store.access import Person
+from relevo.notification.store.lists import Seen
+from relevo.notification.telling import Telling
 
-_ASSIGNED = BY_MODEL[AssigneeChanged].name
 _SAID = BY_MODEL[MessageCreated].name
+# A message changes nothing of who may see its conversation; these are most of the traffic.
+_WITHOUT_FACTS = frozenset(
+    BY_MODEL[model].name
+    for model in (ContactCreated, ContactDeleted, ContactUpdated, MessageCreated, MessageStatusChanged)
+)
+# Within the bodies of messages that concern somebody; text that people write has its quotes escaped.
 _MENTIONING = b'"mentions":["'
-"""Within the body of every message that mentions somebody; text that people write has its quotes escaped."""
-_NO_SERVER = "no mail server is configured (RELEVO_SMTP_URL)"
+_INCOMING = b'"kind":"incoming"'
+_HELD = (b'"assignee_id":"', b'"participant_ids":["')
+_AGENT = "agent:"
 
 
-@dataclass
-class _Outgoing:
-    """What a batch comes to."""
+class NoRecipient(ValueError):
+    """A command names nobody to tell, or more than one kind of recipient."""
 
-    rows: list[NewNotification] = field(default_factory=list)
-    causes: dict[str, Envelope] = field(default_factory=dict)
-    mails: list[NewMail] = field(default_factory=list)
 
-    async def write(self, tx: Tx) -> None:
-        added = await store.add_notifications(tx, self.rows)
-        await store.add_mails(tx, self.mails)
-        for row in self.rows:
-            if row.id in added:
-                tx.emit(
-                    NotificationCreated(
-                        notification_id=row.id,
-                        agent_id=row.agent_id,
-                        kind=row.kind,
-                        conversation_id=row.conversation_id,
-                        title=row.title,
-                        body=row.body,
-                        created_at=row.created_at,
-                    ),
-                    account=row.account_id,
-                    entity=row.agent_id,
-                    time=row.created_at,
-                    cause=self.causes[row.id],
-                )
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A command, and one of those whom it is for."""
+
+    received: Received
+    command: Notify
+    person: Person
+    dedup_key: str
 
 
 class Handlers:
     """The handlers, with the settings that they need."""
 
     def __init__(self, settings: Settings) -> None:
-        self._sends = settings.smtp_url is not None
-        self._console = settings.public_url.rstrip("/")
+        self._settings = settings
 
     async def on_conversation(self, batch: Sequence[Received], tx: Tx) -> None:
-        """Tell people what was assigned to them and where they are mentioned."""
+        """Tell people what was given to them, where they are mentioned, and what customers write to them.
+
+        Whoever acts in a conversation has seen it: what they were told of it is read.
+        """
+        seen = [
+            Seen(r.envelope.account, r.envelope.actor.removeprefix(_AGENT), r.envelope.entity, r.envelope.time)
+            for r in batch
+            if r.envelope.actor.startswith(_AGENT)
+        ]
         # Most of what passes concerns nobody here: it is left undecoded.
-        concerned = [r for r in batch if r.type == _ASSIGNED or (r.type == _SAID and _MENTIONING in r.body)]
-        if not concerned:
-            return
-        accounts = {r.envelope.account for r in concerned}
-        members = {
-            account: {team.id: team.member_ids for team in await directory.teams(tx, account)} for account in accounts
-        }
-        notices = [(r.envelope, notice) for r in concerned for notice in _notices(r, members[r.envelope.account])]
-        if not notices:
-            return
-        people = await _people(tx, accounts)
-        choices = await store.choices(tx, {notice.agent_id for _, notice in notices} & set(people))
-        outgoing = _Outgoing()
-        moment = now()
-        for envelope, notice in notices:
-            agent = people.get(notice.agent_id)
-            if agent is not None and agent.account_id == envelope.account:
-                choice = choices.get((agent.id, notice.kind), Choice())
-                self._tell(outgoing, envelope, agent, notice=notice, choice=choice, moment=moment, useless_after=None)
-        await outgoing.write(tx)
+        concerned = [r for r in batch if r.type not in _WITHOUT_FACTS or (r.type == _SAID and _concerns(r.body))]
+        events = [(r, r.data) for r in concerned if isinstance(r.data, ConversationEvent)]
+        await access.project(tx, [event.conversation for _, event in events])
+        notices = await self._notices(tx, events)
+        telling = Telling(self._settings, moment=now())
+        if notices:
+            accounts = {r.envelope.account for r, _, _ in notices}
+            people = await access.people(tx, accounts, {notice.agent_id for _, _, notice in notices})
+            wants = await choices.of(tx, accounts, people)
+            telling.accounts = await directory.accounts(tx, accounts)
+            for received, event, notice in notices:
+                account = received.envelope.account
+                person = people.get(notice.agent_id)
+                if person is None or person.agent.account_id != account:
+                    continue
+                if not person.sees(access.facts_of(account, event.conversation.access)):
+                    continue
+                telling.tell(
+                    received.envelope,
+                    person.agent,
+                    notice,
+                    chosen(wants, account, notice.agent_id, notice.kind),
+                    at=received.envelope.time,
+                )
+        await telling.write(tx, seen)
+
+    async def _notices(
+        self, tx: Tx, events: Sequence[tuple[Received, ConversationEvent]]
+    ) -> list[tuple[Received, ConversationEvent, Notice]]:
+        found: list[tuple[Received, ConversationEvent, Notice]] = []
+        members: dict[str, dict[str, tuple[str, ...]]] = {}
+        for received, event in events:
+            if isinstance(event, AssigneeChanged):
+                notices = of_assignment(received.envelope.id, event, received.envelope.actor)
+            elif isinstance(event, MessageCreated):
+                account = received.envelope.account
+                if account not in members and any(one.startswith("team:") for one in event.message.mentions):
+                    members[account] = {team.id: team.member_ids for team in await directory.teams(tx, account)}
+                notices = of_message(received.envelope.id, event, members.get(account, {}))
+            else:
+                continue
+            found += [(received, event, notice) for notice in notices]
+        return found
 
     async def on_commands(self, batch: Sequence[Received], tx: Tx) -> None:
         """Tell people what other services ask for, once per dedup key, unless it is too late to be of use."""
         moment = now()
-        asked = [
-            (r.envelope, r.data)
+        wanted = [
+            (r, r.data)
             for r in batch
             if r.is_a(Notify) and (r.data.useless_after is None or r.data.useless_after > moment)
         ]
-        if not asked:
+        if not wanted:
             return
-        people = await _people(tx, {envelope.account for envelope, _ in asked})
-        choices = await store.choices(tx, {n.agent_id for _, n in asked if n.agent_id} & set(people))
-        outgoing = _Outgoing()
-        for envelope, wanted in asked:
-            agent = people.get(wanted.agent_id or "")
-            if wanted.agent_id is not None:
-                if agent is None or agent.account_id != envelope.account:
-                    continue  # removed in the meantime: there is nobody to tell
-                notice = Notice(agent.id, wanted.kind, wanted.template, wanted.dedup_key, wanted.data)
-                choice = choices.get((agent.id, wanted.kind), Choice())
-                if wanted.kind in ESSENTIAL:
-                    choice = Choice(in_app=False, email=True)
-                self._tell(
-                    outgoing,
-                    envelope,
-                    agent,
-                    notice=notice,
-                    choice=choice,
-                    moment=moment,
-                    useless_after=wanted.useless_after,
-                )
-            elif wanted.address:
-                text = texts.fill(wanted.template, wanted.language, wanted.data)
-                outgoing.mails.append(
-                    self._mail(
-                        envelope.account,
-                        wanted.dedup_key,
-                        wanted.address,
-                        text=text,
-                        language=wanted.language,
-                        conversation_id=None,
-                        moment=moment,
-                        useless_after=wanted.useless_after,
-                    )
-                )
-        await outgoing.write(tx)
-
-    def _tell(
-        self,
-        outgoing: _Outgoing,
-        envelope: Envelope,
-        agent: AgentState,
-        *,
-        notice: Notice,
-        choice: Choice,
-        moment: datetime,
-        useless_after: datetime | None,
-    ) -> None:
-        text = texts.fill(notice.template, agent.language, notice.data)
-        if choice.in_app:
-            row = NewNotification(
-                id=new_id(),
-                account_id=envelope.account,
-                agent_id=agent.id,
-                kind=notice.kind,
-                dedup_key=notice.dedup_key,
-                conversation_id=notice.conversation_id,
-                title=text.title,
-                body=text.body,
-                created_at=moment,
+        accounts = {r.envelope.account for r, _ in wanted}
+        telling = Telling(self._settings, moment=moment)
+        telling.accounts = await directory.accounts(tx, accounts)
+        asked = await self._asked(tx, wanted, accounts)
+        wants = await choices.of(tx, accounts, {one.person.agent.id for one in asked})
+        talks = {command.conversation_id for _, command in wanted if command.conversation_id}
+        facts = await access.facts(tx, accounts, talks)
+        for one in asked:
+            command, agent, account = one.command, one.person.agent, one.received.envelope.account
+            if command.conversation_id is not None and not one.person.sees(facts.get(command.conversation_id)):
+                continue
+            notice = Notice(
+                agent.id, command.kind, command.template, one.dedup_key, command.data, command.conversation_id
             )
-            outgoing.rows.append(row)
-            outgoing.causes[row.id] = envelope
-        if choice.email and (self._sends or not choice.in_app):
-            outgoing.mails.append(
-                self._mail(
-                    envelope.account,
-                    notice.dedup_key,
-                    agent.email,
-                    text=text,
-                    language=agent.language,
-                    conversation_id=notice.conversation_id,
-                    moment=moment,
-                    useless_after=useless_after,
-                )
-            )
+            choice = chosen(wants, account, agent.id, command.kind)
+            if command.kind in ESSENTIAL:
+                choice = Choice(in_app=False, email=True, push=False)
+            telling.tell(one.received.envelope, agent, notice, choice, at=moment, useless_after=command.useless_after)
+        for received, command in wanted:
+            if command.address is not None:
+                telling.write_to(received.envelope, command, command.address)
+        await telling.write(tx, ())
 
-    def _mail(
-        self,
-        account_id: str,
-        dedup_key: str,
-        recipient: str,
-        *,
-        text: texts.Text,
-        language: Language,
-        conversation_id: str | None,
-        moment: datetime,
-        useless_after: datetime | None,
-    ) -> NewMail:
-        link = f"{self._console}/conversations/{conversation_id}" if self._console and conversation_id else None
-        return NewMail(
-            id=new_id(),
-            account_id=account_id,
-            dedup_key=dedup_key,
-            recipient=recipient,
-            subject=text.title,
-            body_text=texts.mail_text(text, language, link),
-            body_html=texts.mail_html(text, language, link),
-            created_at=moment,
-            useless_after=useless_after,
-            # Kept all the same, so that it can be seen what nobody got.
-            error=None if self._sends else _NO_SERVER,
-        )
+    async def _asked(
+        self, tx: Tx, wanted: Sequence[tuple[Received, Notify]], accounts: Collection[str]
+    ) -> list[_Asked]:
+        """The commands with each of those whom they are for; people who are gone meanwhile are left out."""
+        teams: dict[str, TeamState] = {}
+        if any(command.team_id for _, command in wanted):
+            teams = {team.id: team for account in accounts for team in await directory.teams(tx, account)}
+        named = {command.agent_id for _, command in wanted if command.agent_id}
+        for _, command in wanted:
+            if command.team_id in teams:
+                named.update(teams[command.team_id].member_ids)
+        roles = [command.role_id for _, command in wanted if command.role_id]
+        people = await access.people(tx, accounts, named, roles)
+        asked = []
+        for received, command in wanted:
+            account = received.envelope.account
+            for person in _recipients(command, people, teams, account):
+                if person.agent.account_id != account:
+                    continue
+                if command.agent_id is not None:
+                    asked.append(_Asked(received, command, person, command.dedup_key))
+                elif received.envelope.actor != f"{_AGENT}{person.agent.id}":
+                    asked.append(_Asked(received, command, person, f"{command.dedup_key}:{person.agent.id}"))
+        return asked
 
 
-def _notices(received: Received, members: dict[str, tuple[str, ...]]) -> list[Notice]:
-    envelope, data = received.envelope, received.data
-    if isinstance(data, AssigneeChanged):
-        return of_assignment(envelope.id, data, envelope.actor)
-    if isinstance(data, MessageCreated):
-        return of_mention(envelope.id, data, members)
-    return []
+def _recipients(
+    command: Notify, people: Mapping[str, Person], teams: Mapping[str, TeamState], account: str
+) -> list[Person]:
+    given = [command.agent_id, command.team_id, command.role_id, command.address]
+    if sum(one is not None for one in given) != 1:
+        raise NoRecipient("give exactly one of agent_id, team_id, role_id, address")
+    if command.agent_id is not None:
+        ids: Sequence[str] = (command.agent_id,)
+    elif command.team_id is not None:
+        team = teams.get(command.team_id)
+        ids = team.member_ids if team is not None and team.account_id == account else ()
+    elif command.role_id is not None:
+        ids = [id_ for id_, person in sorted(people.items()) if person.agent.role_id == command.role_id]
+    else:
+        ids = ()
+    return [people[id_] for id_ in ids if id_ in people]
 
 
-async def _people(tx: Tx, accounts: Iterable[str]) -> dict[str, AgentState]:
-    """The active agents of these accounts, by id."""
-    return {agent.id: agent for account in accounts for agent in await directory.agents(tx, account) if agent.active}
+def _concerns(body: bytes) -> bool:
+    return _MENTIONING in body or (_INCOMING in body and any(held in body for held in _HELD))

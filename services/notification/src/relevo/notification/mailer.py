@@ -1,11 +1,14 @@
 """Sends the e-mails that wait, until the mail server took or refused each.
 
-Sent at least once: a process that dies between the server's answer and our note of it makes the next one send again,
-with the same Message-ID.
+What a person can do without is judged once more before each attempt: it is left out when they have read it, are gone,
+may not see the conversation any more, or their address bounces. Sent at least once: a process that dies between the
+server's answer and our note of it makes the next one send again, with the same Message-ID.
 """
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
@@ -17,17 +20,25 @@ import structlog
 
 from relevo.chassis import Runtime
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import described
+from relevo.chassis.database import Tx, described
 from relevo.contracts.base import now
-from relevo.notification import store
+from relevo.notification.domain.delivering import Standing, backoff, obstacle
 from relevo.notification.settings import Settings
+from relevo.notification.store import access, mails
 
 log = structlog.get_logger("relevo.notification")
 
 _BATCH: Final = 20
 _POLL: Final = 1.0
-_LONGEST: Final = timedelta(hours=1)
 _PERMANENT: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A claimed e-mail, and the address that it goes to at this moment."""
+
+    row: Any
+    recipient: str
 
 
 async def run(runtime: Runtime) -> None:
@@ -49,30 +60,59 @@ async def run(runtime: Runtime) -> None:
 
 
 async def send_due(runtime: Runtime, settings: Settings) -> int:
-    """Try every e-mail that is due, a batch at most; answers how many were tried."""
-    claim = timedelta(seconds=settings.smtp_timeout * (_BATCH + 1))
+    """Try every e-mail that is due, a batch at most; answers how many were tried or left out."""
+    lease = timedelta(seconds=settings.smtp_timeout * (_BATCH + 1))
     async with runtime.database.begin() as tx:
-        due = await store.claim_mails(tx, _BATCH, claim)
-    for mail in due:
-        error = await _attempt(settings, mail)
+        due = await mails.claim(tx, _BATCH, lease)
+    if not due:
+        return 0
+    async with runtime.database.begin() as tx:
+        judged = await _judged(tx, due)
+    for letter, reason in judged:
+        error = None if reason else await _attempt(settings, letter)
         crash_point("mailer.after_attempt")
         async with runtime.database.begin() as tx:
-            await _note(tx, settings, mail, error)
+            if reason:
+                await mails.given_up(tx, letter.row.id, "dropped", reason)
+            else:
+                await _note(tx, settings, letter, error)
     return len(due)
 
 
-class _TooLate(Exception):
-    """Nobody wants it any more."""
+async def _judged(tx: Tx, due: Sequence[Any]) -> list[tuple[Letter, str | None]]:
+    """Each with the reason to leave it out, if there is one."""
+    accounts = {row.account_id for row in due}
+    people = await access.people(tx, accounts, {row.agent_id for row in due if row.agent_id})
+    facts = await access.facts(tx, accounts, {row.conversation_id for row in due if row.conversation_id})
+    letters = [
+        Letter(row, people[row.agent_id].agent.email if row.agent_id in people else row.recipient) for row in due
+    ]
+    bounces = await mails.bounces(tx, accounts, {letter.recipient for letter in letters})
+    judged = []
+    for letter in letters:
+        row = letter.row
+        standing = Standing(useless_after=row.useless_after)
+        if row.agent_id is not None:
+            person = people.get(row.agent_id)
+            bounce = bounces.get((row.account_id, letter.recipient.lower()))
+            standing = Standing(
+                seen=bool(row.seen),
+                reader=person is not None and person.agent.account_id == row.account_id,
+                sees=person is not None
+                and (row.conversation_id is None or person.sees(facts.get(row.conversation_id))),
+                refused=bounce.reason if bounce else None,
+                useless_after=row.useless_after,
+            )
+        judged.append((letter, obstacle(standing, now())))
+    return judged
 
 
-async def _attempt(settings: Settings, mail: Any) -> Exception | None:
-    if mail.useless_after is not None and mail.useless_after <= now():
-        return _TooLate("too late to be of use")
+async def _attempt(settings: Settings, letter: Letter) -> Exception | None:
     assert settings.smtp_url is not None
     url = urlsplit(settings.smtp_url.get_secret_value())
     try:
         await aiosmtplib.send(
-            _message(settings, mail),
+            _message(settings, letter),
             hostname=url.hostname,
             port=url.port,
             username=unquote(url.username) if url.username else None,
@@ -85,10 +125,11 @@ async def _attempt(settings: Settings, mail: Any) -> Exception | None:
     return None
 
 
-def _message(settings: Settings, mail: Any) -> EmailMessage:
+def _message(settings: Settings, letter: Letter) -> EmailMessage:
+    mail = letter.row
     message = EmailMessage()
     message["From"] = settings.mail_from
-    message["To"] = mail.recipient
+    message["To"] = letter.recipient
     message["Subject"] = mail.subject
     message["Date"] = format_datetime(mail.created_at)
     domain = parseaddr(settings.mail_from)[1].rpartition("@")[2] or "localhost"
@@ -100,27 +141,35 @@ def _message(settings: Settings, mail: Any) -> EmailMessage:
     return message
 
 
+def _is_bounce(error: Exception) -> bool:
+    """Whether it is the address that the server refused, for good."""
+    return isinstance(error, aiosmtplib.SMTPRecipientsRefused) and all(
+        one.code >= _PERMANENT for one in error.recipients
+    )
+
+
 def _is_permanent(error: Exception) -> bool:
     if isinstance(error, aiosmtplib.SMTPAuthenticationError):
         return False  # the settings are wrong, not the mail
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-        return all(one.code >= _PERMANENT for one in error.recipients)
+        return _is_bounce(error)
     if isinstance(error, aiosmtplib.SMTPResponseException):
         return error.code >= _PERMANENT
     return isinstance(error, ValueError)  # an address that no header can carry
 
 
-async def _note(tx: Any, settings: Settings, mail: Any, error: Exception | None) -> None:
+async def _note(tx: Tx, settings: Settings, letter: Letter, error: Exception | None) -> None:
+    mail = letter.row
     if error is None:
-        await store.mail_sent(tx, mail.id)
+        await mails.sent(tx, mail.id)
+        await mails.not_bounced(tx, mail.account_id, letter.recipient)
         return
     words = f"{type(error).__name__}: {error}"[:1000]
-    if isinstance(error, _TooLate):
-        await store.mail_given_up(tx, mail.id, "dropped", str(error))
-    elif _is_permanent(error) or mail.attempts >= settings.mail_attempts:
+    if _is_bounce(error):
+        await mails.bounced(tx, mail.account_id, letter.recipient, words[:300])
+    if _is_permanent(error) or mail.attempts >= settings.mail_attempts:
         log.error("mail_failed", mail=mail.id, attempts=mail.attempts, error=type(error).__name__)
-        await store.mail_given_up(tx, mail.id, "failed", words)
+        await mails.given_up(tx, mail.id, "failed", words)
     else:
         log.warning("mail_again", mail=mail.id, attempts=mail.attempts, error=type(error).__name__)
-        delay = min(timedelta(seconds=settings.mail_backoff) * 2 ** (mail.attempts - 1), _LONGEST)
-        await store.mail_again(tx, mail.id, delay, words)
+        await mails.again(tx, mail.id, backoff(timedelta(seconds=settings.mail_backoff), mail.attempts), words)

@@ -27,6 +27,10 @@ class Settings(ServiceSettings):
     mail_from: str = "Relevo <relevo@localhost>"
     public_url: str = ""
     """The address of the console, for links; empty: no links."""
+    mail_unseen_seconds: float = Field(300, ge=0, le=86400)
+    """How long an e-mail of what is in the list waits, to be left out when it is read there meanwhile."""
+    notifications_kept_days: int = Field(90, ge=1)
+    """For how long lists, and what is told of e-mails, go back."""
     smtp_timeout: float = Field(20, gt=0, le=120)
     mail_attempts: int = Field(10, ge=1)
     mail_backoff: float = Field(30, gt=0)

@@ -1,24 +1,36 @@
-"""Who is told of what."""
+"""Who is told of what, and how."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from relevo.contracts.conversation import AssigneeChanged, MessageCreated
+from relevo.contracts.snapshots import ConversationSnapshot
 
-KINDS: Final = ("assignment", "mention")
+KINDS: Final = ("assignment", "mention", "message", "alert")
 """What a person may choose to be told of, and how."""
 
-ESSENTIAL: Final = frozenset({"invitation", "password_reset"})
-"""What always goes by e-mail, and never into the list: without it the person cannot get in."""
+ESSENTIAL: Final = frozenset({"invitation", "password_reset", "security"})
+"""What always goes by e-mail, at once, and never into the list: without it the person cannot get in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How a person wants to hear of one kind; this is what holds until they choose."""
+    """How a person wants to hear of one kind; this is what holds until they, or their account, choose."""
 
     in_app: bool = True
     email: bool = False
+    push: bool = True
+
+
+Choices = Mapping[tuple[str, str], Choice]
+"""By (agent or account id, kind)."""
+
+
+def chosen(choices: Choices, account_id: str, agent_id: str, kind: str) -> Choice:
+    """What holds for an agent: their own choice, else the account's, else the usual. Other kinds count as alerts."""
+    known = kind if kind in KINDS else "alert"
+    return choices.get((agent_id, known)) or choices.get((account_id, known)) or Choice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +55,28 @@ def of_assignment(event_id: str, event: AssigneeChanged, actor: str) -> list[Not
     return [Notice(agent, "assignment", "assignment", f"{event_id}:{agent}", data, now.id)]
 
 
-def of_mention(event_id: str, event: MessageCreated, members: Mapping[str, Sequence[str]]) -> list[Notice]:
-    """Everybody whom a note mentions, by name or by team (`members`), once, but not who wrote it."""
-    message = event.message
-    if message.kind != "note":
+def of_message(event_id: str, event: MessageCreated, members: Mapping[str, Sequence[str]]) -> list[Notice]:
+    """Whom a note mentions, by name or by team (`members`), and who works on what the customer wrote into; each once."""
+    message, talk = event.message, event.conversation
+    if message.kind == "note":
+        return _mentions(event_id, event, members)
+    if message.kind != "incoming":
         return []
+    data = {
+        "number": talk.number,
+        "contact": talk.contact.name or message.author_name or "—",
+        "text": message.text or ("📎" if message.attachments else "—"),
+    }
+    return [Notice(agent, "message", "message", f"{event_id}:{agent}", data, talk.id) for agent in _working_on(talk)]
+
+
+def _working_on(talk: ConversationSnapshot) -> Iterable[str]:
+    people = ([talk.assignee_id] if talk.assignee_id else []) + list(talk.participant_ids)
+    return dict.fromkeys(people)
+
+
+def _mentions(event_id: str, event: MessageCreated, members: Mapping[str, Sequence[str]]) -> list[Notice]:
+    message = event.message
     agents: dict[str, None] = {}
     for mention in message.mentions:
         kind, _, id_ = mention.partition(":")

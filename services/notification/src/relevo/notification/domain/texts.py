@@ -3,8 +3,10 @@
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from string import Formatter
 from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from relevo.notification.domain.access_texts import ACCESS
 
@@ -37,6 +39,10 @@ _TEMPLATES: Final[Mapping[str, Mapping[Language, tuple[str, str]]]] = {
     "mention": {
         "es": ("{author} te menciona en la conversación #{number}", "{text}"),
         "en": ("{author} mentioned you in conversation #{number}", "{text}"),
+    },
+    "message": {
+        "es": ("{contact} escribe en la conversación #{number}", "{text}"),
+        "en": ("{contact} wrote in conversation #{number}", "{text}"),
     },
     "alert": {
         "es": ("{title}", "{text}"),
@@ -72,19 +78,52 @@ def _value(name: str, given: Any) -> str:
 
 
 _OPEN: Final[Mapping[Language, str]] = {"es": "Abrir en Relevo", "en": "Open in Relevo"}
+_CHOOSE: Final[Mapping[Language, str]] = {
+    "es": "Elige en Relevo, en Preferencias de notificación, de qué quieres saber por correo.",
+    "en": "Choose in Relevo, under notification preferences, what you want to hear of by e-mail.",
+}
+_MONTHS: Final = ("ene", "feb", "mar", "abr", "may", "jun", "jul", "ago", "sep", "oct", "nov", "dic")
 
 
-def mail_text(text: Text, language: Language, link: str | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What stands below an e-mail of the kinds that a person can choose: when it was, and where to choose."""
+
+    at: datetime
+    time_zone: str
+    account: str
+
+    def lines(self, language: Language) -> tuple[str, str]:
+        """In the reader's language and zone."""
+        return f"{self.account} · {local(self.at, self.time_zone, language)}", _CHOOSE[language]
+
+
+def local(at: datetime, time_zone: str, language: Language) -> str:
+    """A moment as somebody in that zone reads it; UTC when the zone is none."""
+    try:
+        zone: tzinfo = ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        zone, time_zone = UTC, "UTC"
+    there = at.astimezone(zone)
+    month = _MONTHS[there.month - 1] if language == "es" else f"{there:%b}"
+    return f"{there.day} {month} {there.year}, {there:%H:%M} ({time_zone})"
+
+
+def mail_text(text: Text, language: Language, link: str | None, footing: Footing | None = None) -> str:
     """The plain part of an e-mail."""
-    return f"{text.body}\n" + (f"\n{_OPEN[language]}: {link}\n" if link else "")
+    opening = f"\n{_OPEN[language]}: {link}\n" if link else ""
+    below = "".join(f"{line}\n" for line in footing.lines(language)) if footing else ""
+    return f"{text.body}\n{opening}" + (f"\n-- \n{below}" if below else "")
 
 
-def mail_html(text: Text, language: Language, link: str | None) -> str:
+def mail_html(text: Text, language: Language, link: str | None, footing: Footing | None = None) -> str:
     """The HTML part of an e-mail; whatever people wrote is escaped."""
     body = html.escape(text.body).replace("\n", "<br>")
     anchor = f'<p><a href="{html.escape(link)}">{_OPEN[language]}</a></p>' if link else ""
+    below = "<br>".join(html.escape(line) for line in footing.lines(language)) if footing else ""
+    small = f'<p style="font-size:13px;color:#666">{below}</p>' if below else ""
     return (
         f'<!doctype html><html lang="{language}"><meta charset="utf-8">'
         '<body style="font:16px/1.5 system-ui,sans-serif;color:#1a1a1a">'
-        f'<h1 style="font-size:18px">{html.escape(text.title)}</h1><p>{body}</p>{anchor}</body></html>'
+        f'<h1 style="font-size:18px">{html.escape(text.title)}</h1><p>{body}</p>{anchor}{small}</body></html>'
     )

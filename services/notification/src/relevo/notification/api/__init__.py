@@ -1,0 +1,9 @@
+"""HTTP, by what it is about."""
+
+from fastapi import APIRouter
+
+from relevo.notification.api import lists, preferences
+
+router = APIRouter(tags=["notifications"])
+router.include_router(preferences.router)
+router.include_router(lists.router)

@@ -1,0 +1,149 @@
+"""HTTP: my notifications."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, BeforeValidator, Field
+
+from relevo.chassis import paging, timers
+from relevo.chassis.http import Db
+from relevo.chassis.paging import Cursor, Limit, Page
+from relevo.chassis.problems import FieldError, Problem
+from relevo.contracts.base import Time, now
+from relevo.notification.api.me import Me
+from relevo.notification.housekeeping import WAKE
+from relevo.notification.store import lists
+from relevo.notification.store.lists import Seen, State
+
+router = APIRouter()
+
+_LONGEST_SNOOZE: Final = timedelta(days=90)
+_Id = Annotated[str, BeforeValidator(str)]
+
+
+class NotificationOut(BaseModel):
+    """One notification, in the language that its reader had when it came."""
+
+    id: _Id
+    kind: str
+    conversation_id: Annotated[str | None, BeforeValidator(lambda value: str(value) if value is not None else None)]
+    title: str
+    body: str
+    created_at: Time
+    read_at: Time | None
+    snoozed_until: Time | None = Field(default=None, description="Put away until then; afterwards it is unread.")
+    folds: int = Field(
+        default=1, description="How many unread ones of its conversation it stands for, itself included."
+    )
+
+
+class UnreadOut(BaseModel):
+    """How many are not read."""
+
+    unread: int
+
+
+class Snooze(BaseModel):
+    """Until when."""
+
+    until: Time
+
+
+@router.get("/notifications")
+async def list_notifications(
+    me: Me,
+    db: Db,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    state: Annotated[State, Query(description="all: but for snoozed ones.")] = "all",
+) -> Page[NotificationOut]:
+    """My notifications: unread ones first, the newest first among each.
+
+    A newer one of a conversation folds the older ones that are unread. What is about conversations that I may not see any
+    more is left out.
+    """
+    after: tuple[bool, str] | None = None
+    if cursor:
+        was_read, id_ = paging.decode(cursor, bool, str)
+        after = (was_read, _uuid(id_))
+    async with db.begin() as tx:
+        rows = await lists.listed(tx, me.viewer, state, after, limit + 1, now())
+    return paging.page(rows, limit, lambda row: (row["read_at"] is not None, str(row["id"])), _out)
+
+
+@router.get("/notifications/unread")
+async def count_unread_notifications(me: Me, db: Db) -> UnreadOut:
+    """How many I have not read; snoozed ones do not count."""
+    async with db.begin() as tx:
+        return UnreadOut(unread=await lists.unread(tx, me.viewer, now()))
+
+
+@router.post("/notifications/read-all")
+async def read_all_notifications(me: Me, db: Db) -> UnreadOut:
+    """Mark all of mine as read, those apart that are snoozed."""
+    async with db.begin() as tx:
+        await lists.read_all(tx, me.account_id, me.id, now())
+        return UnreadOut(unread=await lists.unread(tx, me.viewer, now()))
+
+
+@router.post("/notifications/conversations/{conversation_id}/read")
+async def read_notifications_of_conversation(conversation_id: UUID, me: Me, db: Db) -> UnreadOut:
+    """I opened a conversation: what I was told of it is read."""
+    async with db.begin() as tx:
+        await lists.see(tx, [Seen(me.account_id, me.id, str(conversation_id), now())])
+        return UnreadOut(unread=await lists.unread(tx, me.viewer, now()))
+
+
+@router.post("/notifications/{notification_id}/read")
+async def read_notification(notification_id: UUID, me: Me, db: Db) -> NotificationOut:
+    """Mark one of mine as read; doing it again changes nothing."""
+    async with db.begin() as tx:
+        return _found(await lists.read(tx, me.account_id, me.id, str(notification_id), now()))
+
+
+@router.post("/notifications/{notification_id}/unread")
+async def unread_notification(notification_id: UUID, me: Me, db: Db) -> NotificationOut:
+    """Mark one of mine as not read."""
+    async with db.begin() as tx:
+        return _found(await lists.not_read(tx, me.account_id, me.id, str(notification_id)))
+
+
+@router.post("/notifications/{notification_id}/snooze")
+async def snooze_notification(notification_id: UUID, body: Snooze, me: Me, db: Db) -> NotificationOut:
+    """Put one of mine away until a moment; then it is unread again, and I am told again."""
+    moment = now()
+    if not moment < body.until <= moment + _LONGEST_SNOOZE:
+        raise Problem(
+            422,
+            "invalid_snooze",
+            es="La fecha tiene que estar en el futuro y no más allá de 90 días.",
+            en="The moment must lie in the future, within 90 days.",
+            errors=[FieldError("/until", "elige un momento en los próximos 90 días", "choose one within 90 days")],
+        )
+    async with db.begin() as tx:
+        row = _found(await lists.snooze(tx, me.account_id, me.id, str(notification_id), body.until))
+        await timers.schedule(tx, WAKE, row.id, body.until, account_id=me.account_id)
+    return row
+
+
+def _found(row: Any) -> NotificationOut:
+    if row is None:
+        raise Problem(
+            404, "notification_not_found", es="No existe esa notificación.", en="There is no such notification."
+        )
+    return _out(row)
+
+
+def _out(row: Any) -> NotificationOut:
+    return NotificationOut(**row)
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise Problem(
+            422, "invalid_cursor", es="El cursor no es válido.", en="The cursor is not one of ours."
+        ) from None

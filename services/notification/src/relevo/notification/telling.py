@@ -1,0 +1,154 @@
+"""What a batch comes to: rows of people's lists, e-mails, web pushes, and the events that say so."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from relevo.chassis.database import Tx
+from relevo.contracts.base import new_id
+from relevo.contracts.envelope import Envelope
+from relevo.contracts.identity import AccountState, AgentState
+from relevo.contracts.notification import NotificationCreated, Notify
+from relevo.notification.domain import texts
+from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice
+from relevo.notification.settings import Settings
+from relevo.notification.store import lists, mails
+from relevo.notification.store.lists import NewNotification, Seen
+from relevo.notification.store.mails import NewMail
+
+_NO_SERVER: Final = "no mail server is configured (RELEVO_SMTP_URL)"
+
+
+class Telling:
+    """Collects what is to be told at a moment, and writes it at once."""
+
+    def __init__(self, settings: Settings, moment: datetime) -> None:
+        self.accounts: Mapping[str, AccountState] = {}
+        self._sends = settings.smtp_url is not None
+        self._console = settings.public_url.rstrip("/")
+        self._unseen = timedelta(seconds=settings.mail_unseen_seconds)
+        self._moment = moment
+        self._rows: list[NewNotification] = []
+        self._causes: dict[str, Envelope] = {}
+        self._mails: list[NewMail] = []
+
+    def tell(
+        self,
+        envelope: Envelope,
+        agent: AgentState,
+        notice: Notice,
+        choice: Choice,
+        *,
+        at: datetime,
+        useless_after: datetime | None = None,
+    ) -> None:
+        """Tell an agent, in their language, by the channels of their choice."""
+        text = texts.fill(notice.template, agent.language, notice.data)
+        row: NewNotification | None = None
+        if choice.in_app:
+            row = NewNotification(
+                id=new_id(),
+                account_id=envelope.account,
+                agent_id=agent.id,
+                kind=notice.kind,
+                dedup_key=notice.dedup_key,
+                conversation_id=notice.conversation_id,
+                title=text.title,
+                body=text.body,
+                created_at=at,
+            )
+            self._rows.append(row)
+            self._causes[row.id] = envelope
+        if choice.email and (self._sends or row is None):
+            essential = notice.kind in ESSENTIAL
+            mail = self._mail(
+                envelope.account,
+                notice.dedup_key,
+                agent.email,
+                text,
+                language=agent.language,
+                conversation_id=notice.conversation_id,
+                footing=None if essential else self._footing(envelope.account, at),
+                useless_after=useless_after,
+                # What is in the list may be seen there first.
+                delay=self._unseen if row is not None else timedelta(0),
+                agent_id=None if essential else agent.id,
+                notification_id=row.id if row is not None else None,
+            )
+            self._mails.append(mail)
+
+    def write_to(self, envelope: Envelope, command: Notify, address: str) -> None:
+        """Write to an address, whoever reads it."""
+        text = texts.fill(command.template, command.language, command.data)
+        mail = self._mail(
+            envelope.account,
+            command.dedup_key,
+            address,
+            text,
+            language=command.language,
+            useless_after=command.useless_after,
+        )
+        self._mails.append(mail)
+
+    async def write(self, tx: Tx, seen: Sequence[Seen]) -> None:
+        """Write it all. What was seen at once is read at once, and nobody hears of it."""
+        added = await lists.add(tx, self._rows)
+        quiet = await lists.see(tx, seen)
+        newest = {(row.agent_id, row.conversation_id or row.id): row.id for row in self._rows if row.id in added}
+        await mails.add(tx, [mail for mail in self._mails if (mail.notification_id or "") in added | {""}])
+        for row in self._rows:
+            if newest.get((row.agent_id, row.conversation_id or row.id)) != row.id or row.id in quiet:
+                continue
+            tx.emit(
+                NotificationCreated(
+                    notification_id=row.id,
+                    agent_id=row.agent_id,
+                    kind=row.kind,
+                    conversation_id=row.conversation_id,
+                    title=row.title,
+                    body=row.body,
+                    created_at=row.created_at,
+                ),
+                account=row.account_id,
+                entity=row.agent_id,
+                time=row.created_at,
+                cause=self._causes[row.id],
+            )
+
+    def _footing(self, account_id: str, at: datetime) -> texts.Footing:
+        account = self.accounts.get(account_id)
+        return texts.Footing(at, account.time_zone if account else "UTC", account.name if account else "Relevo")
+
+    def _mail(
+        self,
+        account_id: str,
+        dedup_key: str,
+        recipient: str,
+        text: texts.Text,
+        *,
+        language: texts.Language,
+        useless_after: datetime | None,
+        conversation_id: str | None = None,
+        footing: texts.Footing | None = None,
+        delay: timedelta = timedelta(0),
+        agent_id: str | None = None,
+        notification_id: str | None = None,
+    ) -> NewMail:
+        link = f"{self._console}/conversations/{conversation_id}" if self._console and conversation_id else None
+        return NewMail(
+            id=new_id(),
+            account_id=account_id,
+            dedup_key=dedup_key,
+            recipient=recipient,
+            subject=text.title,
+            body_text=texts.mail_text(text, language, link, footing),
+            body_html=texts.mail_html(text, language, link, footing),
+            created_at=self._moment,
+            next_at=self._moment + delay,
+            useless_after=useless_after,
+            # Kept all the same, so that it can be seen what nobody got.
+            error=None if self._sends else _NO_SERVER,
+            agent_id=agent_id,
+            conversation_id=conversation_id,
+            notification_id=notification_id,
+        )
