@@ -56,7 +56,7 @@ def filled(annotation: Any, name: str = "") -> Any:
 
 
 def _special(name: str) -> str:
-    if name == "id" or name.endswith(("_id", "_ids", "_key")) or name in ("added", "from_team"):
+    if name == "id" or name.endswith(("_id", "_ids", "_key")) or name in ("added", "removed", "from_team", "retry_of"):
         return _ID
     plain = {
         "url": "https://files.example/a.pdf",

@@ -214,10 +214,10 @@ class Desk:
     async def get(self, path, who, **params):
         return await self.service.http.get(path, headers=who, params=params)
 
-    async def begun(self, who, text="Hola", **more) -> str:
-        """The path of a conversation that a customer has just begun, as this person sees it."""
+    async def begun(self, seer, text="Hola", **more) -> str:
+        """The path of a conversation that a customer has just begun, as `seer` sees it."""
         await self.customer_writes(text=text, **more)
-        return f"/conversations/{(await self.get('/conversations', who)).json()['items'][0]['id']}"
+        return f"/conversations/{(await self.get('/conversations', seer)).json()['items'][0]['id']}"
 
     async def lines(self, path, who) -> list[str]:
         """The activity lines of a conversation."""

@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from relevo.contracts.base import new_id
-from relevo.contracts.conversation import ConversationEvent, ConversationOpened, MessageCreated, MessageStatusChanged
+from relevo.contracts.conversation import (
+    ConversationEvent,
+    ConversationOpened,
+    MessageCreated,
+    MessageDeleted,
+    MessageEdited,
+    MessageStatusChanged,
+)
 from relevo.contracts.ingest import InboxState
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
-from relevo.conversation.domain import activity, assignee, life, participants, properties, snooze, writing
+from relevo.conversation.domain import activity, amending, assignee, life, participants, properties, snooze, writing
 from relevo.conversation.domain.state import Change, Conversation, Incoming, Refused, Writing, stage_of
 
 START = datetime(2025, 3, 1, 9, tzinfo=UTC)
@@ -46,6 +53,9 @@ def kinds(change: Change) -> list[str]:
     return [type(event).__name__ for event in change.events]
 
 
+_SHOWN_AS_ITSELF = MessageCreated | MessageStatusChanged | MessageEdited | MessageDeleted | ConversationOpened
+
+
 class Life(RuleBasedStateMachine):
     """Every act in any order; the invariants hold after each, and the events alone tell the whole story."""
 
@@ -66,12 +76,15 @@ class Life(RuleBasedStateMachine):
         self.events: list[ConversationEvent] = list(opened.events)
         self.sent: list[MessageSnapshot] = []
         self.left: list[str] = []
+        self.said: dict[str, MessageSnapshot] = {}
 
     def take(self, change: Change) -> None:
         if not change.events:
             assert change.conversation.state.sequence == self.conversation.state.sequence
         self.conversation = change.conversation
         self.events.extend(change.events)
+        if change.message:
+            self.said[change.message.id] = change.message
         if change.outbound:
             self.left.append(change.outbound.message_id)
 
@@ -184,6 +197,16 @@ class Life(RuleBasedStateMachine):
         self.take(properties.change_labels(self.conversation, sorted(add), sorted(remove), self.now))
         assert set(self.conversation.state.labels) == (before - remove) | add
 
+    @rule(data=st.data(), text=st.sampled_from(["Otra cosa", None]))
+    def change_what_was_said(self, data: st.DataObject, text: str | None) -> None:
+        if not self.said:
+            return
+        id_ = data.draw(st.sampled_from(sorted(self.said)))
+        message, before = self.said[id_], self.conversation
+        change = amending.delete if text is None else lambda c, m, at: amending.edit(c, m, text, at)
+        allowed = message.kind == "note" and message.deleted_at is None
+        self.attempt(lambda: change(before, message, self.now), allowed=allowed)
+
     @rule(add=st.sets(st.sampled_from(AGENTS)), remove=st.sets(st.sampled_from(AGENTS)))
     def take_part(self, add: set[str], remove: set[str]) -> None:
         before = set(self.conversation.state.participant_ids)
@@ -247,7 +270,7 @@ class Life(RuleBasedStateMachine):
     def every_change_but_what_is_said_leaves_a_line_that_can_be_read(self) -> None:
         for event in self.events[-3:]:
             line = activity.line_of(event)
-            shows_itself = isinstance(event, MessageCreated | MessageStatusChanged | ConversationOpened)
+            shows_itself = isinstance(event, _SHOWN_AS_ITSELF)
             assert (line is None) == shows_itself
             if line:
                 es, en = (activity.words(line, "agent:x", {"x": "Eva"}, lang, "Europe/Madrid") for lang in ("es", "en"))

@@ -112,6 +112,8 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.AssigneeChanged, *_STORY),
     _event("conversation", conversation.MessageCreated, *_STORY),
     _event("conversation", conversation.MessageStatusChanged, "reporting", "realtime", "automation"),
+    _event("conversation", conversation.MessageEdited, *_TOLD),
+    _event("conversation", conversation.MessageDeleted, *_TOLD),
     _event("assignment", assignment.ConversationAssigned, "conversation", "reporting"),
     _event("assignment", assignment.ConversationUnassigned, "conversation", "reporting"),
     _event("assignment", assignment.ConversationQueued, "conversation", "reporting"),

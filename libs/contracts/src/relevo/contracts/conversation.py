@@ -148,6 +148,19 @@ class MessageStatusChanged(ConversationEvent):
     message: MessageSnapshot
 
 
+class MessageEdited(ConversationEvent):
+    """A private note was written anew; ``from_text`` is what it said before."""
+
+    message: MessageSnapshot
+    from_text: str
+
+
+class MessageDeleted(ConversationEvent):
+    """A private note was deleted: that it was there stays, what it said does not."""
+
+    message: MessageSnapshot
+
+
 class ChangeLabels(Model):
     """Put labels on a conversation, take others off."""
 

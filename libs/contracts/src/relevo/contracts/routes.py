@@ -28,6 +28,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/mentions", "conversation"),
     Route("/mentionable", "conversation"),
     Route("/drafts", "conversation"),
+    Route("/signature", "conversation"),
     Route("/setup", "identity"),
     Route("/sessions", "identity"),
     Route("/me", "identity"),

@@ -121,7 +121,11 @@ class ConversationSnapshot(Model):
 
 
 class MessageSnapshot(Model):
-    """One message. ``sequence`` is its conversation's event number when it was accepted: the order of record."""
+    """One message. ``sequence`` is its conversation's event number when it was accepted: the order of record.
+
+    ``reply_to`` is the channel's id of a message in what the customer wrote, ours in what the team wrote. ``retry_of``
+    is the message that failed before this one said the same again. A deleted one has no text any more.
+    """
 
     id: Id
     conversation_id: Id
@@ -136,5 +140,8 @@ class MessageSnapshot(Model):
     mentions: tuple[str, ...] = ()
     status: MessageStatus = "received"
     error: str | None = None
+    retry_of: Id | None = None
+    edited_at: Time | None = None
+    deleted_at: Time | None = None
     occurred_at: Time
     created_at: Time

@@ -3,7 +3,6 @@
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
 from relevo.conversation import api, contacts_import, due, handlers, retention
-from relevo.conversation.changes import SNOOZE
 from relevo.conversation.settings import Settings
 
 
@@ -19,6 +18,6 @@ def build() -> Service:
             Consumer(streams.CMD_CONVERSATION, handlers.on_commands),
         ),
         router=api.router,
-        timers={SNOOZE: due.on_snooze},
+        timers=due.TIMERS,
         workers=(retention.run, contacts_import.run),
     )

@@ -12,7 +12,13 @@ from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Tx
 from relevo.chassis.timers import Timer
 from relevo.contracts.base import Model, new_id, now
-from relevo.contracts.conversation import ContactCreated, ConversationEvent, ConversationSnoozed
+from relevo.contracts.conversation import (
+    ContactCreated,
+    ConversationEvent,
+    ConversationSnoozed,
+    MessageDeleted,
+    MessageEdited,
+)
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
 from relevo.conversation import store
@@ -24,6 +30,9 @@ from relevo.conversation.store.rows import Key
 
 SNOOZE: Final = "snooze"
 """The timers of snoozed conversations, by conversation id. One that its conversation no longer waits for does nothing."""
+
+SEND: Final = "send"
+"""The timers of messages that wait to be sent, by message id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class Changes:
         self.conversations = dict(conversations)
         self._changed: set[Key] = set()
         self._messages: dict[str, StoredMessage] = {}
+        self._rewritten: list[tuple[str, MessageSnapshot, str]] = []
         self._lines: list[StoredMessage] = []
         self._timers: dict[str, Timer] = {}
         self._emissions: list[_Emission] = []
@@ -56,7 +66,9 @@ class Changes:
         if self.conversations.get(key) is not change.conversation:
             self.conversations[key] = change.conversation
             self._changed.add(key)
-        if change.message:
+        if change.message and isinstance(change.events[-1], MessageEdited | MessageDeleted):
+            self._rewritten.append((account_id, change.message, actor))
+        elif change.message:
             self._messages[change.message.id] = StoredMessage(account_id, change.message)
         for event in change.events:
             sequence = event.conversation.sequence
@@ -82,6 +94,8 @@ class Changes:
         await store.conversations.save(tx, [self.conversations[key] for key in sorted(self._changed)])
         crash_point("conversation.between_conversations_and_messages")
         await store.messages.save(tx, [*self._messages.values(), *self._lines])
+        for account_id, message, actor in self._rewritten:
+            await store.messages.rewrite(tx, account_id, message, actor)
         await timers.schedule_all(tx, SNOOZE, self._timers.values())
         crash_point("conversation.before_events")
         for emission in self._emissions:

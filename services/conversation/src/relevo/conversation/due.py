@@ -1,13 +1,16 @@
 """What comes due: timers that were set in a conversation's own transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from relevo.chassis.database import Tx
-from relevo.chassis.timers import DueTimer
+from relevo.chassis.timers import DueTimer, Handler
 from relevo.contracts.base import now
 from relevo.conversation import store
-from relevo.conversation.changes import Changes
-from relevo.conversation.domain import snooze
+from relevo.conversation.changes import SEND, SNOOZE, Changes
+from relevo.conversation.domain import snooze, writing
+from relevo.conversation.domain.state import Refused, Writing
+from relevo.conversation.store import waiting
 
 
 async def on_snooze(due: Sequence[DueTimer], tx: Tx) -> None:
@@ -18,3 +21,35 @@ async def on_snooze(due: Sequence[DueTimer], tx: Tx) -> None:
         if conversation := changes.conversations.get((timer.account_id, timer.key)):
             changes.apply(snooze.come_due(conversation, timer.due_at, moment), actor="system")
     await changes.save(tx)
+
+
+async def on_send(due: Sequence[DueTimer], tx: Tx) -> None:
+    """Messages whose time has come are sent; one that its conversation does not allow stays aside, with the reason."""
+    found = await waiting.find(tx, ((timer.account_id, timer.key) for timer in due))
+    changes = Changes(
+        await store.conversations.lock(tx, ((one.account_id, one.conversation_id) for one in found.values()))
+    )
+    quoted = await store.messages.find(tx, ((w.account_id, w.reply_to) for w in found.values() if w.reply_to))
+    moment = now()
+    for timer in due:
+        one = found.get(timer.key)
+        if one is None:
+            continue  # undone meanwhile
+        conversation = changes.conversations.get((one.account_id, one.conversation_id))
+        if conversation is None:
+            await waiting.refuse(tx, one, "conversation_not_found")
+            continue
+        actor = f"agent:{one.agent_id}"
+        answered = quoted.get((one.account_id, one.reply_to)) if one.reply_to else None
+        said = Writing(one.id, one.text, actor, one.author_name, reply_to=answered)
+        try:
+            changes.apply(writing.reply(conversation, said, moment), actor=actor)
+        except Refused as refused:
+            await waiting.refuse(tx, one, refused.code)
+        else:
+            await waiting.sent(tx, one)
+    await changes.save(tx)
+
+
+TIMERS: Final[Mapping[str, Handler]] = {SNOOZE: on_snooze, SEND: on_send}
+"""What comes due in this service, by kind."""

@@ -91,6 +91,9 @@ messages = Table(
     Column("activity", JSONB),
     Column("status", Text, nullable=False),
     Column("error", Text),
+    Column("retry_of", _ID),
+    Column("edited_at", _TIME),
+    Column("deleted_at", _TIME),
     Column("occurred_at", _TIME, nullable=False),
     Column("created_at", _TIME, nullable=False),
 )

@@ -13,6 +13,7 @@ from relevo.conversation.api import (
     messages,
     participants,
     views,
+    waiting,
 )
 
 router = APIRouter()
@@ -25,6 +26,7 @@ for part in (
     participants,
     messages,
     contacts_import,
+    waiting,
     contacts,
     contact_notes,
     attributes,

@@ -110,6 +110,18 @@ def after(cursor: str | None) -> tuple[datetime, str] | None:
         ) from None
 
 
+def agent_of(who: Principal) -> str:
+    """The agent who asks. Raises Problem 403 for a key that stands for none."""
+    if who.viewer.agent_id is None:
+        raise Problem(
+            403,
+            "not_an_agent",
+            es="Esto es de cada agente, y esta clave no representa a ninguno.",
+            en="This is each agent's own, and this key stands for none.",
+        )
+    return who.viewer.agent_id
+
+
 def no_conversation() -> Problem:
     """404: it does not exist, or not for whoever asks."""
     return Problem(404, "conversation_not_found", es="No existe esa conversación.", en="There is no such conversation.")

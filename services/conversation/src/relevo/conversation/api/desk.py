@@ -19,7 +19,7 @@ from relevo.contracts.inbound import MAX_TEXT
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import MessageSnapshot
 from relevo.conversation import lists
-from relevo.conversation.api.common import Body, Reader, after, no_conversation
+from relevo.conversation.api.common import Body, Reader, after, agent_of, no_conversation
 from relevo.conversation.store import desk as store
 from relevo.conversation.store.messages import message_of
 from relevo.conversation.store.rows import Row
@@ -93,7 +93,7 @@ async def count_unread(
     who: Reader, db: Db, ids: Annotated[list[UUID], Query(alias="id", min_length=1, max_length=200)]
 ) -> UnreadList:
     """How much of each of these conversations one has not seen. Each agent has their own count."""
-    agent_id = _agent(who)
+    agent_id = agent_of(who)
     async with db.begin() as tx:
         seen = await store.visible_among(tx, who.viewer, [str(id_) for id_ in ids])
         rows = await store.unread(tx, who.account_id, agent_id, [str(id_) for id_ in ids if str(id_) in seen])
@@ -103,7 +103,7 @@ async def count_unread(
 @router.post("/conversations/{conversation_id}/seen")
 async def mark_seen(who: Reader, db: Db, once: Idempotency, conversation_id: UUID, body: Seen) -> Unread:
     """Say that one has seen a conversation, when it is opened or scrolled. Never makes anything unread again."""
-    agent_id = _agent(who)
+    agent_id = agent_of(who)
     async with db.begin() as tx:
         await once.start(tx)
         last = await _last(who, tx, conversation_id)
@@ -115,7 +115,7 @@ async def mark_seen(who: Reader, db: Db, once: Idempotency, conversation_id: UUI
 @router.post("/conversations/{conversation_id}/unseen")
 async def mark_unseen(who: Reader, db: Db, once: Idempotency, conversation_id: UUID) -> Unread:
     """Make the customer's last message unread again, for oneself."""
-    agent_id = _agent(who)
+    agent_id = agent_of(who)
     async with db.begin() as tx:
         await once.start(tx)
         await _last(who, tx, conversation_id)
@@ -134,7 +134,7 @@ async def mark_unseen(who: Reader, db: Db, once: Idempotency, conversation_id: U
 @router.get("/mentions")
 async def list_mentions(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[Mentioned]:
     """The private notes that mention one, by name or by team, the newest first."""
-    _agent(who)
+    agent_of(who)
     async with db.begin() as tx:
         rows = await store.page(tx, store.page_of_mentions(who.viewer, limit, after(cursor)))
     return paging.page(
@@ -163,7 +163,7 @@ async def list_mentionable(
 @router.get("/drafts")
 async def list_drafts(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[Draft]:
     """What one was writing and has not sent, the newest first."""
-    _agent(who)
+    agent_of(who)
     async with db.begin() as tx:
         rows = await store.page(tx, store.page_of_drafts(who.viewer, limit, after(cursor)))
     return paging.page(rows, limit, lambda row: (row["updated_at"].isoformat(), row["conversation_id"]), _draft)
@@ -172,7 +172,7 @@ async def list_drafts(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = N
 @router.get("/conversations/{conversation_id}/draft")
 async def get_draft(who: Reader, db: Db, conversation_id: UUID) -> Draft:
     """What one was writing in a conversation."""
-    agent_id = _agent(who)
+    agent_id = agent_of(who)
     async with db.begin() as tx:
         await _last(who, tx, conversation_id)
         row = await store.draft(tx, who.account_id, agent_id, str(conversation_id))
@@ -184,7 +184,7 @@ async def get_draft(who: Reader, db: Db, conversation_id: UUID) -> Draft:
 @router.put("/conversations/{conversation_id}/draft")
 async def keep_draft(who: Reader, db: Db, conversation_id: UUID, body: NewDraft) -> Draft:
     """Keep what one is writing; only oneself sees it. Sending a message of its kind ends it."""
-    agent_id = _agent(who)
+    agent_id = agent_of(who)
     at = now()
     async with db.begin() as tx:
         await _last(who, tx, conversation_id)
@@ -197,22 +197,11 @@ async def keep_draft(who: Reader, db: Db, conversation_id: UUID, body: NewDraft)
 @router.delete("/conversations/{conversation_id}/draft", status_code=204)
 async def drop_draft(who: Reader, db: Db, conversation_id: UUID) -> Response:
     """Forget what one was writing; also when there is nothing."""
-    agent_id = _agent(who)
+    agent_id = agent_of(who)
     async with db.begin() as tx:
         await _last(who, tx, conversation_id)
         await store.drop_draft(tx, who.account_id, agent_id, str(conversation_id))
     return Response(status_code=204)
-
-
-def _agent(who: Principal) -> str:
-    if who.viewer.agent_id is None:
-        raise Problem(
-            403,
-            "not_an_agent",
-            es="Esto es de cada agente, y esta clave no representa a ninguno.",
-            en="This is each agent's own, and this key stands for none.",
-        )
-    return who.viewer.agent_id
 
 
 async def _last(who: Principal, tx: Tx, conversation_id: UUID) -> int:

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from relevo.chassis import directory, paging
@@ -22,9 +22,9 @@ from relevo.contracts.snapshots import MessageSnapshot
 from relevo.conversation import lists
 from relevo.conversation.api.common import SEQUENCE, Body, Reader, apply, locked, no_conversation
 from relevo.conversation.api.shown import MessageShown, reading
-from relevo.conversation.domain import writing
+from relevo.conversation.domain import amending, writing
 from relevo.conversation.domain.state import Change, Conversation, Writing
-from relevo.conversation.store import desk
+from relevo.conversation.store import desk, waiting
 from relevo.conversation.store import messages as store
 from relevo.kernel.text import clean
 
@@ -32,6 +32,8 @@ router = APIRouter(tags=["conversations"])
 
 _MAX_MENTIONS: Final = 50
 
+Replier = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_REPLY))]
+Noter = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_NOTE))]
 Writer = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_REPLY, Permission.CONVERSATIONS_NOTE))]
 
 
@@ -44,17 +46,40 @@ def _said(value: str) -> str:
     return text
 
 
+Said = Annotated[str, StringConstraints(max_length=MAX_TEXT), AfterValidator(_said)]
 Mention = Annotated[str, StringConstraints(pattern=r"^(agent|team):[0-9a-f-]{36}$")]
 
 
 class NewMessage(Body):
     """A reply to the customer, or a private note."""
 
-    text: Annotated[str, StringConstraints(max_length=MAX_TEXT), AfterValidator(_said)]
+    text: Said
     private: bool = Field(default=False, description="A note for the team: it never leaves to the customer.")
     mentions: list[Mention] = Field(
         default=[], max_length=_MAX_MENTIONS, description="`agent:ID` or `team:ID`; only in a private note."
     )
+    reply_to: UUID | None = Field(default=None, description="The message that it answers, of this conversation.")
+    signed: bool = Field(default=False, description="Put one's signature below. Not in private notes.")
+
+
+class NewText(Body):
+    """What a note says from now on."""
+
+    text: Said
+
+
+class Edit(BaseModel):
+    """What a message said before, until when, and who changed it."""
+
+    edited_at: datetime
+    actor: str
+    text: str
+
+
+class Edits(BaseModel):
+    """What a message said before, the oldest first."""
+
+    items: list[Edit]
 
 
 @router.get("/conversations/{conversation_id}/messages")
@@ -104,11 +129,13 @@ async def write_message(
                 ),
             ),
         )
-    said = Writing(new_id(), body.text, who.actor, who.name, human=who.kind == "agent")
     async with db.begin() as tx:
         await once.start(tx)
         mentioned = await _mentioned(tx, who.account_id, body.mentions) if body.mentions else []
         conversation = await locked(tx, who, conversation_id)
+        text = await signed(tx, who, body.text) if body.signed and not body.private else body.text
+        answered = await answered_by(tx, who.account_id, body.reply_to)
+        said = Writing(new_id(), text, who.actor, who.name, human=who.kind == "agent", reply_to=answered)
 
         def write(conversation: Conversation, moment: datetime) -> Change:
             if body.private:
@@ -120,6 +147,119 @@ async def write_message(
         await _kept_for_people(tx, who, change, mentioned)
         response.headers[SEQUENCE] = str(change.conversation.state.sequence)
         return await once.finish(tx, change.message)
+
+
+@router.post("/conversations/{conversation_id}/messages/{message_id}/retry", status_code=201)
+async def retry_message(
+    *, who: Replier, db: Db, once: Idempotency, response: Response, conversation_id: UUID, message_id: UUID
+) -> MessageSnapshot:
+    """Send a message again that failed; once. It is a new message (`retry_of`), in one's own name."""
+    async with db.begin() as tx:
+        await once.start(tx)
+        conversation = await locked(tx, who, conversation_id)
+        failed = await _message(tx, who, conversation_id, message_id)
+        if await store.was_retried(tx, who.account_id, failed.id):
+            raise Problem(
+                409,
+                "message_was_retried",
+                es="Ese mensaje ya se reenvió.",
+                en="That message was sent again already.",
+            )
+        answered = await answered_by(tx, who.account_id, UUID(failed.reply_to) if failed.reply_to else None)
+        said = Writing(
+            new_id(),
+            failed.text,
+            who.actor,
+            who.name,
+            human=who.kind == "agent",
+            reply_to=answered,
+            retry_of=failed,
+        )
+        change = await apply(tx, who, conversation, lambda c, moment: amending.retry(c, failed, said, moment))
+        assert change.message
+        response.headers[SEQUENCE] = str(change.conversation.state.sequence)
+        return await once.finish(tx, change.message)
+
+
+@router.patch("/conversations/{conversation_id}/messages/{message_id}")
+async def edit_message(
+    *, who: Noter, db: Db, response: Response, conversation_id: UUID, message_id: UUID, body: NewText
+) -> MessageSnapshot:
+    """Write one's private note anew. What it said before can be read; a message to a customer cannot be changed."""
+    async with db.begin() as tx:
+        conversation = await locked(tx, who, conversation_id)
+        message = await _message(tx, who, conversation_id, message_id)
+        if message.kind == "note" and message.author != who.actor:
+            raise _not_yours()
+        change = await apply(tx, who, conversation, lambda c, moment: amending.edit(c, message, body.text, moment))
+        response.headers[SEQUENCE] = str(change.conversation.state.sequence)
+        return change.message or message
+
+
+@router.delete("/conversations/{conversation_id}/messages/{message_id}")
+async def delete_message(
+    *, who: Noter, db: Db, response: Response, conversation_id: UUID, message_id: UUID
+) -> MessageSnapshot:
+    """Delete a private note: one's own, or anybody's for who may delete conversations. That it was there stays."""
+    async with db.begin() as tx:
+        conversation = await locked(tx, who, conversation_id)
+        message = await _message(tx, who, conversation_id, message_id)
+        if message.kind == "note" and message.author != who.actor and not who.can(Permission.CONVERSATIONS_DELETE):
+            raise _not_yours()
+        change = await apply(tx, who, conversation, lambda c, moment: amending.delete(c, message, moment))
+        response.headers[SEQUENCE] = str(change.conversation.state.sequence)
+        return change.message or message
+
+
+@router.get("/conversations/{conversation_id}/messages/{message_id}/edits")
+async def list_edits(who: Reader, db: Db, conversation_id: UUID, message_id: UUID) -> Edits:
+    """What a message said before; nothing of one that is deleted."""
+    async with db.begin() as tx:
+        if await lists.conversation(tx, who.viewer, str(conversation_id)) is None:
+            raise no_conversation()
+        await _message(tx, who, conversation_id, message_id)
+        rows = await store.edits(tx, who.account_id, str(message_id))
+    return Edits(items=[Edit.model_validate(dict(row)) for row in rows])
+
+
+async def answered_by(tx: Tx, account_id: str, message_id: UUID | None) -> MessageSnapshot | None:
+    """The message that a new one answers. Raises Problem 422 when there is none."""
+    if message_id is None:
+        return None
+    key = (account_id, str(message_id))
+    if (found := (await store.find(tx, [key])).get(key)) is None:
+        field = FieldError("/reply_to", es="No existe ese mensaje.", en="There is no such message.")
+        raise Problem(422, "unknown_message", es=field.es, en=field.en, errors=(field,))
+    return found
+
+
+async def signed(tx: Tx, who: Principal, text: str) -> str:
+    """The text with the signature of who writes below, if they have one."""
+    agent_id = who.viewer.agent_id
+    signature = await waiting.signature(tx, who.account_id, agent_id) if agent_id else ""
+    return f"{text}\n\n{signature}"[:MAX_TEXT] if signature else text
+
+
+async def _message(tx: Tx, who: Principal, conversation_id: UUID, message_id: UUID) -> MessageSnapshot:
+    key = (who.account_id, str(message_id))
+    found = (await store.find(tx, [key])).get(key)
+    if found is None or found.conversation_id != str(conversation_id):
+        raise Problem(
+            404,
+            "message_not_found",
+            es="No existe ese mensaje en esta conversación.",
+            en="There is no such message in this conversation.",
+        )
+    return found
+
+
+def _not_yours() -> Problem:
+    return Problem(
+        403,
+        "not_your_note",
+        es="Solo quien escribió la nota puede cambiarla.",
+        en="Only who wrote the note can change it.",
+    )
 
 
 async def _kept_for_people(tx: Tx, who: Principal, change: Change, mentioned: list[str]) -> None:

@@ -74,13 +74,18 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """What somebody of the team, or a rule, writes. ``author`` is an actor; ``human`` whether a person wrote it."""
+    """What somebody of the team, or a rule, writes. ``author`` is an actor; ``human`` whether a person wrote it.
+
+    ``reply_to`` is the message it answers, ``retry_of`` the failed one that it says again.
+    """
 
     id: str
     text: str
     author: str
     author_name: str = ""
     human: bool = True
+    reply_to: MessageSnapshot | None = None
+    retry_of: MessageSnapshot | None = None
 
 
 def stage_of(status: ConversationStatus, *, archived: bool, first_reply_at: datetime | None) -> Stage:

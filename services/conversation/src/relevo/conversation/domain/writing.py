@@ -19,7 +19,8 @@ from relevo.conversation.domain.state import Change, Conversation, Refused, Writ
 def reply(conversation: Conversation, writing: Writing, now: datetime) -> Change:
     """A public message to the customer. It does not reopen a resolved conversation.
 
-    Only a person's reply within a cycle ends the wait and counts as its first reply. Raises Refused when archived.
+    Only a person's reply within a cycle ends the wait and counts as its first reply. Raises Refused when archived, and
+    when it is said to answer a message that the customer cannot see.
     """
     before = conversation.state
     if before.archived:
@@ -28,6 +29,7 @@ def reply(conversation: Conversation, writing: Writing, now: datetime) -> Change
             es="La conversación está archivada: desarchívala antes de responder.",
             en="The conversation is archived: unarchive it before you reply.",
         )
+    _answerable(before.id, writing.reply_to, private=False)
     answers = writing.human and conversation.unresolved
     first_reply = answers and before.first_reply_at is None
     message = _written(conversation, writing, "outgoing", "queued", now)
@@ -56,6 +58,7 @@ def reply(conversation: Conversation, writing: Writing, now: datetime) -> Change
         recipient_key=conversation.recipient_key,
         text=message.text,
         author_name=message.author_name,
+        reply_to=writing.reply_to.external_id if writing.reply_to else None,
         created_at=now,
     )
     return Change(conversation, now, (event,), message, outbound)
@@ -74,6 +77,7 @@ def note(
     ``mentions`` are ``agent:ID`` and ``team:ID`` as written; ``mentioned_agents`` the people they stand for.
     """
     before = conversation.state
+    _answerable(before.id, writing.reply_to, private=True)
     message = _written(conversation, writing, "note", "received", now).model_copy(
         update={"mentions": tuple(dict.fromkeys(mentions))}
     )
@@ -145,6 +149,22 @@ def _written(
         author=writing.author,
         author_name=writing.author_name,
         status=status,
+        reply_to=writing.reply_to.id if writing.reply_to else None,
+        retry_of=writing.retry_of.id if writing.retry_of else None,
         occurred_at=now,
         created_at=now,
     )
+
+
+def _answerable(conversation_id: str, message: MessageSnapshot | None, *, private: bool) -> None:
+    """Whether a message can be answered. A reply to the customer must not even name a private note."""
+    if message is None:
+        return
+    shown = message.kind in ("incoming", "outgoing") or (private and message.kind == "note")
+    if message.conversation_id != conversation_id or not shown:
+        raise Refused(
+            "cannot_answer_that",
+            es="Ese mensaje no se puede citar aquí: elige uno de esta conversación que el cliente pueda ver.",
+            en="That message cannot be quoted here: choose one of this conversation that the customer can see.",
+            pointer="/reply_to",
+        )

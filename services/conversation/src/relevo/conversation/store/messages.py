@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic_core import to_json
 from sqlalchemy import select, text
 
 from relevo.chassis.database import Tx
@@ -13,7 +14,8 @@ from relevo.conversation.tables import messages
 
 MESSAGE_COLUMNS: Final = """
     cast(m.id as text) as id, cast(m.conversation_id as text) as conversation_id, m.kind, m.sequence, m.text, m.author,
-    m.author_name, m.external_id, m.reply_to, m.attachments, m.mentions, m.status, m.error, m.occurred_at, m.created_at
+    m.author_name, m.external_id, m.reply_to, m.attachments, m.mentions, m.status, m.error,
+    cast(m.retry_of as text) as retry_of, m.edited_at, m.deleted_at, m.occurred_at, m.created_at
 """
 
 _FIND = text(
@@ -29,29 +31,53 @@ _SAVE = text(
     """
     insert into messages (
         id, account_id, conversation_id, withheld_from, sequence, kind, text, author, author_name, external_id,
-        reply_to, attachments, mentions, activity, status, error, occurred_at, created_at
+        reply_to, attachments, mentions, activity, status, error, retry_of, occurred_at, created_at
     )
     select
         r.id, r.account_id, case when r.withheld_from is null then r.conversation_id end, r.withheld_from,
         case when r.withheld_from is null then r.sequence end, r.kind, r.text, r.author, r.author_name, r.external_id,
-        r.reply_to, r.attachments, r.mentions, cast(r.activity as jsonb), r.status, r.error, r.occurred_at, r.created_at
+        r.reply_to, r.attachments, r.mentions, cast(r.activity as jsonb), r.status, r.error, r.retry_of, r.occurred_at, r.created_at
     from rows from (
         json_to_recordset(cast(:messages as json)) as (
             id uuid, conversation_id uuid, kind text, sequence bigint, text text, author text, author_name text,
             external_id text, reply_to text, attachments jsonb, mentions text[], status text, error text,
-            occurred_at timestamptz, created_at timestamptz
+            retry_of uuid, occurred_at timestamptz, created_at timestamptz
         ),
         unnest(cast(:accounts as uuid[])),
         unnest(cast(:withheld as uuid[])),
         unnest(cast(:activities as text[]))
     ) as r(
         id, conversation_id, kind, sequence, text, author, author_name, external_id, reply_to, attachments, mentions,
-        status, error, occurred_at, created_at, account_id, withheld_from, activity
+        status, error, retry_of, occurred_at, created_at, account_id, withheld_from, activity
     )
     on conflict (id) do update set
         status = excluded.status, error = excluded.error, external_id = excluded.external_id
     """
 )
+
+_REWRITE = text(
+    """
+    with before as (
+        insert into message_edits (account_id, message_id, edited_at, actor, text)
+        select m.account_id, m.id, :at, :actor, m.text from messages m
+        where m.id = :id and m.account_id = :account and not :deleted
+    ), forgotten as (
+        delete from message_edits where message_id = :id and account_id = :account and :deleted
+    )
+    update messages set text = :text, attachments = cast(:attachments as jsonb), edited_at = :edited_at,
+        deleted_at = :deleted_at
+    where id = :id and account_id = :account
+    """
+)
+
+_EDITS = text(
+    """
+    select edited_at, actor, text from message_edits where account_id = :account and message_id = :message
+    order by edited_at
+    """
+)
+
+_RETRIED = text("select exists (select from messages where account_id = :account and retry_of = :message)")
 
 
 def message_of(row: Mapping[str, Any]) -> MessageSnapshot:
@@ -94,6 +120,35 @@ async def save(tx: Tx, stored: Sequence[StoredMessage]) -> None:
             "activities": [s.activity for s in stored],
         },
     )
+
+
+async def rewrite(tx: Tx, account_id: str, message: MessageSnapshot, actor: str) -> None:
+    """Write a message anew, and keep what it said; of one that is deleted nothing is kept."""
+    await tx.execute(
+        _REWRITE,
+        {
+            "account": account_id,
+            "id": message.id,
+            "at": message.edited_at,
+            "actor": actor,
+            "text": message.text,
+            "attachments": to_json(message.attachments).decode(),
+            "edited_at": message.edited_at,
+            "deleted_at": message.deleted_at,
+            "deleted": message.deleted_at is not None,
+        },
+    )
+
+
+async def edits(tx: Tx, account_id: str, message_id: str) -> Sequence[Row]:
+    """What a message said before, the oldest first."""
+    return list(plain(await tx.execute(_EDITS, {"account": account_id, "message": message_id})))
+
+
+async def was_retried(tx: Tx, account_id: str, message_id: str) -> bool:
+    """Whether a message was sent again."""
+    found = await tx.execute(_RETRIED, {"account": account_id, "message": message_id})
+    return bool(found.scalar_one())
 
 
 async def page(

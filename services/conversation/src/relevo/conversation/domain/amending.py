@@ -1,0 +1,61 @@
+"""What was said, and is said otherwise: notes edited and deleted, failed messages sent again."""
+
+from datetime import datetime
+
+from relevo.contracts.conversation import MessageDeleted, MessageEdited
+from relevo.contracts.snapshots import MessageSnapshot
+from relevo.conversation.domain import writing
+from relevo.conversation.domain.state import Change, Conversation, Refused, Writing, following
+
+
+def edit(conversation: Conversation, message: MessageSnapshot, text: str, now: datetime) -> Change:
+    """Write a private note anew. Raises Refused for what is no note, and for a deleted one."""
+    _changeable(message)
+    if text == message.text:
+        return Change(conversation, now)
+    edited = message.model_copy(update={"text": text, "edited_at": now})
+    before = conversation.state
+    conversation = following(conversation)
+    event = MessageEdited(conversation=conversation.state, before=before.access, message=edited, from_text=message.text)
+    return Change(conversation, now, (event,), edited)
+
+
+def delete(conversation: Conversation, message: MessageSnapshot, now: datetime) -> Change:
+    """Take away what a private note says; its place stays. Raises Refused for what is no note, and for a deleted one."""
+    _changeable(message)
+    gone = message.model_copy(update={"text": "", "attachments": (), "deleted_at": now})
+    before = conversation.state
+    conversation = following(conversation)
+    event = MessageDeleted(conversation=conversation.state, before=before.access, message=gone)
+    return Change(conversation, now, (event,), gone)
+
+
+def retry(conversation: Conversation, failed: MessageSnapshot, said: Writing, now: datetime) -> Change:
+    """Send a message again that failed: as a new one, since the channel may still report on the old.
+
+    It counts as a reply of whoever retries. Raises Refused when it has not failed, or the conversation is archived.
+    """
+    if failed.kind != "outgoing" or failed.status != "failed":
+        raise Refused(
+            "message_has_not_failed",
+            es="Ese mensaje no ha fallado: no hay nada que reenviar.",
+            en="That message has not failed: there is nothing to send again.",
+        )
+    return writing.reply(conversation, said, now)
+
+
+def _changeable(message: MessageSnapshot) -> None:
+    if message.kind in ("incoming", "activity"):
+        raise Refused(
+            "not_ours_to_change",
+            es="Solo se puede cambiar lo que escribe el equipo.",
+            en="Only what the team writes can be changed.",
+        )
+    if message.kind == "outgoing":
+        raise Refused(
+            "channel_cannot_change_messages",
+            es="El mensaje ya salió hacia el cliente y su canal no permite cambiarlo: escribe otro que lo corrija.",
+            en="The message has left for the customer, and its channel cannot change it: write another that corrects it.",
+        )
+    if message.deleted_at is not None:
+        raise Refused("message_is_deleted", es="La nota está eliminada.", en="The note is deleted.")
