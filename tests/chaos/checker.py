@@ -335,13 +335,15 @@ def _decisions(where: Where, verdict: Verdict) -> None:
     # One input may free a place and fill it again: the decisions of an input in the order in which they were taken.
     steps += [((row[0], row[1], 1, number), row) for number, row in enumerate(decided)]
     holder: dict[str, str] = {}
+    closed: set[str] = set()
     last: dict[str, tuple[int, str | None]] = {}
     loads: Counter[str] = Counter()
     most: Counter[str] = Counter()
     above, broken = [], []
     for _, step in sorted(steps, key=lambda one: one[0]):
         if len(step) == 2:
-            _, conversation = step
+            kind, conversation = step
+            (closed.add if kind == "closed" else closed.discard)(conversation)
             if (gone := holder.pop(conversation, None)) is not None:
                 loads[gone] -= 1
             continue
@@ -354,7 +356,7 @@ def _decisions(where: Where, verdict: Verdict) -> None:
         last[conversation] = (version, assignee)
         if (gone := holder.pop(conversation, None)) is not None:
             loads[gone] -= 1
-        if kind == "assigned":
+        if kind == "assigned" and conversation not in closed:  # a closed one may change hands, and takes no place
             holder[conversation] = assignee
             loads[assignee] += 1
             most[assignee] = max(most[assignee], loads[assignee])
