@@ -23,6 +23,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/contacts", "conversation"),
     Route("/labels", "conversation"),
     Route("/attributes", "conversation"),
+    Route("/segments", "conversation"),
     Route("/views", "conversation"),
     Route("/search", "conversation"),
     Route("/mentions", "conversation"),

@@ -12,6 +12,7 @@ from relevo.conversation.api import (
     desk,
     messages,
     participants,
+    segments,
     views,
     waiting,
 )
@@ -27,6 +28,7 @@ for part in (
     messages,
     contacts_import,
     waiting,
+    segments,
     contacts,
     contact_notes,
     attributes,

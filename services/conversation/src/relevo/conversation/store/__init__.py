@@ -14,6 +14,7 @@ from relevo.conversation.store import (
     names,
     notes,
     profiles,
+    segments,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "names",
     "notes",
     "profiles",
+    "segments",
 ]
