@@ -134,6 +134,8 @@ def own_secrets(service: str, home: Home, *, revocation: Path) -> dict[str, str]
         }
     if service == "channels":
         return {"RELEVO_MASTER_KEY": home.secret("channels-master-key")}
+    if service == "notification":
+        return {"RELEVO_VAPID_SEED": home.secret("vapid-seed")}
     return {}
 
 

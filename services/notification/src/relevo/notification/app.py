@@ -2,7 +2,7 @@
 
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
-from relevo.notification import api, housekeeping, mailer
+from relevo.notification import api, housekeeping, mailer, pusher
 from relevo.notification.handlers import Handlers
 from relevo.notification.settings import Settings
 
@@ -20,6 +20,6 @@ def build() -> Service:
             Consumer(streams.CMD_NOTIFICATION, handlers.on_commands),
         ),
         router=api.router,
-        workers=(mailer.run, housekeeping.forget_old),
+        workers=(mailer.run, pusher.run, housekeeping.forget_old),
         timers={housekeeping.WAKE: housekeeping.on_wake},
     )

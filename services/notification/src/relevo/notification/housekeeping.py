@@ -14,7 +14,7 @@ from relevo.chassis.timers import DueTimer
 from relevo.contracts.base import now
 from relevo.contracts.notification import NotificationCreated
 from relevo.notification.settings import Settings
-from relevo.notification.store import access, lists, mails
+from relevo.notification.store import access, lists, mails, pushes
 
 WAKE: Final = "wake"
 """The timers of snoozed notifications; their key is the notification."""
@@ -60,6 +60,7 @@ async def forget_old(runtime: Runtime) -> None:
                 async with runtime.database.begin() as tx:
                     more = await lists.forget(tx, at - kept, at - min(kept, _FOLDED_KEPT))
                     more = await mails.forget(tx, at - kept) or more
+                    more = await pushes.forget(tx, at - min(kept, _FOLDED_KEPT)) or more
         except (psycopg.Error, OSError) as error:
             runtime.log.warning("housekeeping_again", error=described(error))
         with contextlib.suppress(TimeoutError):

@@ -9,12 +9,13 @@ from relevo.contracts.base import new_id
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.identity import AccountState, AgentState
 from relevo.contracts.notification import NotificationCreated, Notify
-from relevo.notification.domain import texts
+from relevo.notification.domain import push, texts
 from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice
 from relevo.notification.settings import Settings
-from relevo.notification.store import lists, mails
+from relevo.notification.store import lists, mails, pushes
 from relevo.notification.store.lists import NewNotification, Seen
 from relevo.notification.store.mails import NewMail
+from relevo.notification.store.pushes import NewPush
 
 _NO_SERVER: Final = "no mail server is configured (RELEVO_SMTP_URL)"
 
@@ -31,6 +32,8 @@ class Telling:
         self._rows: list[NewNotification] = []
         self._causes: dict[str, Envelope] = {}
         self._mails: list[NewMail] = []
+        self._pushes: list[NewPush] = []
+        self._can_push = settings.vapid_seed is not None
 
     def tell(
         self,
@@ -77,6 +80,21 @@ class Telling:
             )
             self._mails.append(mail)
 
+        if choice.push and self._can_push:
+            self._pushes.append(
+                NewPush(
+                    account_id=envelope.account,
+                    agent_id=agent.id,
+                    dedup_key=notice.dedup_key,
+                    payload=self._payload(notice, text, at),
+                    topic=push.topic(notice.conversation_id) if notice.conversation_id else None,
+                    conversation_id=notice.conversation_id,
+                    notification_id=row.id if row is not None else None,
+                    created_at=self._moment,
+                    useless_after=useless_after,
+                )
+            )
+
     def write_to(self, envelope: Envelope, command: Notify, address: str) -> None:
         """Write to an address, whoever reads it."""
         text = texts.fill(command.template, command.language, command.data)
@@ -96,6 +114,8 @@ class Telling:
         quiet = await lists.see(tx, seen)
         newest = {(row.agent_id, row.conversation_id or row.id): row.id for row in self._rows if row.id in added}
         await mails.add(tx, [mail for mail in self._mails if (mail.notification_id or "") in added | {""}])
+        ours = (added - quiet) | {""}
+        await pushes.add(tx, [one for one in self._pushes if (one.notification_id or "") in ours])
         for row in self._rows:
             if newest.get((row.agent_id, row.conversation_id or row.id)) != row.id or row.id in quiet:
                 continue
@@ -114,6 +134,19 @@ class Telling:
                 time=row.created_at,
                 cause=self._causes[row.id],
             )
+
+    def _payload(self, notice: Notice, text: texts.Text, at: datetime) -> str:
+        link = f"{self._console}/conversations/{notice.conversation_id}" if notice.conversation_id else self._console
+        told = {
+            "kind": notice.kind,
+            "title": text.title,
+            "body": text.body,
+            "conversation_id": notice.conversation_id,
+            "url": link or None,
+            "tag": push.topic(notice.conversation_id or notice.dedup_key),
+            "at": at.isoformat(),
+        }
+        return push.payload(told)
 
     def _footing(self, account_id: str, at: datetime) -> texts.Footing:
         account = self.accounts.get(account_id)
