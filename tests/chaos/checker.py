@@ -705,6 +705,8 @@ async def _streams(where: Where, ledger: Ledger, bus: Streams, verdict: Verdict)
         listener = LISTENERS.get(stream, Listener)(where, ledger)
         held: Counter[str] = Counter()
         async for message in bus.read(stream, bodies=stream in LISTENERS and listener.bodies):
+            if message.subject.startswith("fence."):
+                continue  # said to the broker alone
             held[message.id] += 1
             if where.account in message.subject:
                 listener.hear(message)

@@ -55,6 +55,19 @@ async def test_the_topology_is_applied_planned_and_guarded(servers: TestServers)
     await apply(broker)
     assert await plan(broker) == []
 
+    # A stream may store more subjects than before; none may go.
+    (fewer, more) = (
+        stream_config(STREAMS[0]) | {"subjects": [STREAMS[0].published(), *other]} for other in ([], ["x.>"])
+    )
+    await broker.request(f"$JS.API.STREAM.UPDATE.{STREAMS[0].name}", fewer)
+    (change,) = await plan(broker)
+    assert not change.destructive
+    await apply(broker)
+    await broker.request(f"$JS.API.STREAM.UPDATE.{STREAMS[0].name}", more)
+    (change,) = await plan(broker)
+    assert change.destructive
+    await apply(broker, allow_destructive=True)
+
     # What could lose messages is refused before anything is touched.
     for streams in (
         changed("METRICS", pattern="metrics.{account}.{family}"),

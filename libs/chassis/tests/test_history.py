@@ -135,9 +135,9 @@ class World:
     def __init__(self, bus, admin: Admin, owner: str, reader: str, files: Path) -> None:
         self.bus, self.admin, self.owner, self.reader, self.files = bus, admin, owner, reader, files
 
-    async def beat(self, numbers: range) -> None:
+    async def beat(self, numbers: range, agents: range = range(AGENTS)) -> None:
         for n in numbers:
-            for agent in range(AGENTS):
+            for agent in agents:
                 await self.admin.publish(
                     Heartbeat(agent_id=f"a{agent}", device_id=str(n), at=now()), account=ACCOUNT, entity=f"a{agent}"
                 )
@@ -227,6 +227,59 @@ async def test_a_reader_that_retention_overtakes_reads_the_rest_from_the_owners_
         await world.heard(50)
         await world.beat(range(51, 53))
         await world.heard(52)
+
+
+async def test_a_reader_that_retention_overtakes_notices_although_nothing_follows(world, monkeypatch):
+    monkeypatch.setattr(feed, "PULL", 8)
+    async with presence(world, world.owner), realtime(world, world.reader) as runtime:
+        await world.beat(range(1, 3))
+        await world.heard(2)
+        async with runtime.reader._turn:
+            await world.beat(range(3, 51))
+            await world.published(AGENTS * 50)
+            await world.admin.nats.jetstream().purge_stream("EVT_PRESENCE", keep=1)
+        await world.heard(50)
+
+
+async def test_what_comes_while_the_stream_is_asked_is_not_overtaken(world, monkeypatch):
+    async with presence(world, world.owner), realtime(world, world.reader) as runtime:
+        await world.beat(range(1, 3))
+        await world.heard(2)
+        p = streams.EVT_PRESENCE.partition_of(account=ACCOUNT, entity="a0")
+        follower = next(one for one in runtime.reader._held() if one.stream is streams.EVT_PRESENCE and one.p == p)
+        ask = runtime.bus.stream_state
+        came = asyncio.Event()
+        times = 0
+
+        async def slow(stream):
+            nonlocal times
+            if stream is streams.EVT_PRESENCE and times < 2:
+                times += 1
+                before = follower._floor
+                if times == 1:
+                    await world.beat(range(5, 6), range(1))
+
+                async def there() -> bool:
+                    return follower._floor > before
+
+                assert await until(there, 10)
+                came.set()
+            return await ask(stream)
+
+        monkeypatch.setattr(runtime.bus, "stream_state", slow)
+        async with runtime.reader._turn:  # what waits already hides that the next is not the next
+            await world.beat(range(3, 5), range(1))
+
+            async def waits() -> bool:
+                return bool(follower.waiting) and follower.waiting[-1].envelope.sequence == 4
+
+            assert await until(waits, 10)
+            follower._behind = True
+            follower._doubt.set()
+            await came.wait()
+            await world.beat(range(6, 30), range(1))
+        await world.beat(range(3, 30), range(1, AGENTS))
+        await world.heard(29)
 
 
 async def test_without_the_owner_nothing_beyond_is_handled(world):

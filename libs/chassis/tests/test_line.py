@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from sqlalchemy import text
 
 from relevo.chassis import Consumer, Received, Service, Tx, topology
-from relevo.chassis.bus import until
+from relevo.chassis.bus import Bus, until
 from relevo.chassis.pressure import EVERY
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import ServiceSettings
@@ -25,6 +25,7 @@ from relevo.contracts.partition import partition
 from relevo.contracts.presence import AgentStatus, Heartbeat, StatusChanged
 
 ACCOUNT = "acc1"
+FENCED = "Nats-Expected-Last-Subject-Sequence-Subject"
 
 
 @pytest.fixture
@@ -265,6 +266,62 @@ async def test_an_emptied_stream_is_refused_with_one_clear_line(servers, dsn):
 
             assert await until(refused, 10)
             assert "was emptied or replaced" in next(iter(runtime.missing().values()))
+
+
+async def test_a_late_relay_is_refused_by_the_fence_of_whoever_took_over(servers, dsn):
+    async with prepared(servers) as (bus, admin), replica(servers, bus, dsn) as runtime:
+        await beat(admin, "a", 0)
+        assert await handled(dsn, 1)
+        await published(admin, dsn)
+        p = rows(dsn, "select p from outbox")[0][0]
+        later = (await admin.nats.jetstream().publish(streams.EVT_PRESENCE.fence("presence", p), b"")).seq
+        held = runtime.relay._fences["EVT_PRESENCE", p]
+        await beat(admin, "a", 1)
+        assert await handled(dsn, 2)
+        assert_in_order(await published(admin, dsn), agents=1, each=2)
+        assert held < later < runtime.relay._fences["EVT_PRESENCE", p], (
+            "it published under a fence that was not the last"
+        )
+
+
+async def test_fences_name_no_pattern_so_that_their_price_does_not_grow_with_the_stream(servers, dsn):
+    async with prepared(servers) as (bus, admin), replica(servers, bus, dsn):
+        for n in range(3):
+            await beat(admin, "a", n)
+        assert await handled(dsn, 3)
+        named = {headers.get(FENCED) for _, headers, _ in await published(admin, dsn)} - {None}
+    assert named
+    assert not any("*" in subject or ">" in subject for subject in named)
+
+
+async def test_what_was_written_for_one_connection_never_reaches_the_next(servers):
+    async with prepared(servers) as (bus, admin):
+        ours = bus.user("probe", publish=["$JS.API.INFO", "probe.>"], subscribe=["_INBOX_presence.>"])
+        probe = Bus("presence", bus.nats_url, str(ours))
+        await probe.connect()
+        try:
+            gone, again = asyncio.Event(), asyncio.Event()
+            probe.on_disconnect(gone.set)
+            probe.on_reconnect(again.set)
+            heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+            async def hear(message: Msg) -> None:
+                heard.put_nowait(message.data)
+
+            await admin.nats.subscribe("probe.>", cb=hear)
+            await admin.nats.flush()
+            probe.nats._pending.append(b"PUB probe.x 3\r\nold\r\n")  # as if the connection broke before it left
+            probe.nats._pending_data_size += 20
+            probe.nats._transport.close()
+            async with asyncio.timeout(15):
+                await gone.wait()
+                with pytest.raises(ConnectionError):
+                    await probe.wire.publish([("probe.x", "", b"away")])
+                await again.wait()
+                await probe.wire.publish([("probe.x", "", b"new")])
+                assert await heard.get() == b"new"
+        finally:
+            await probe.close()
 
 
 async def test_a_foreign_message_in_our_lane_is_refused(servers, dsn):

@@ -65,6 +65,7 @@ class Bus:
     def __init__(self, service: str, url: str, credentials: str | None) -> None:
         self.service = service
         self.stopping = False
+        self._on_disconnect: list[Callable[[], None]] = []
         self._on_reconnect: list[Callable[[], None]] = []
         self.broker = NatsBroker(
             url,
@@ -77,6 +78,7 @@ class Bus:
             flush_timeout=5,
             error_cb=self._error,
             closed_cb=self._closed,
+            disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
             inbox_prefix=inbox_prefix(service),
             graceful_timeout=10,
@@ -95,6 +97,10 @@ class Bus:
         if account.get("api", {}).get("level", 0) < MINIMUM_API_LEVEL:
             raise UnsafeBroker("nats-server is too old: atomic batches need 2.12 or later; upgrade the broker")
 
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called when the connection is gone, before the next one is made."""
+        self._on_disconnect.append(callback)
+
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called after every reconnection: pulls and consumers may be gone."""
         self._on_reconnect.append(callback)
@@ -105,6 +111,12 @@ class Bus:
             telemetry.PERMISSION_VIOLATIONS.labels(self.service).inc()
         if text:
             log.warning("bus_error", error=text)
+
+    async def _disconnected(self) -> None:
+        # Nothing may reach another connection than the one it was meant for: that broker's store may be from before.
+        self.wire.forget()
+        for callback in self._on_disconnect:
+            callback()
 
     async def _reconnected(self) -> None:
         log.info("bus_reconnected")
@@ -130,6 +142,19 @@ class Bus:
             kind = NoStream if error.get("err_code") == _NO_STREAM else BusError
             raise kind(f"{subject}: {error.get('description', error)}", error.get("err_code", 0))
         return answer
+
+    async def publish(self, subject: str, lines: str = "", body: bytes = b"", timeout: float = REQUEST_TIMEOUT) -> int:  # noqa: ASYNC109
+        """Publish one message, with header lines; answers its sequence in the stream that stored it.
+
+        What is not answered may be stored or not, yet is never stored by a later connection. Raises BusError with the
+        broker's own words, TimeoutError, ConnectionError.
+        """
+        answer: dict[str, Any] = json.loads((await self.wire.ask(subject, lines, body, timeout)).data)
+        if error := answer.get("error"):
+            raise BusError(f"{answer.get('stream', subject)}: {error.get('description')}", error.get("err_code", 0))
+        if answer.get("duplicate"):
+            raise BusError(f"{answer['stream']}: what was published on {subject} is in the stream already")
+        return int(answer["seq"])
 
     async def stream_info(self, stream: Stream) -> dict[str, Any]:
         """The stream's ``config``, ``state`` and ``created``. Raises NoStream."""

@@ -163,7 +163,7 @@ class Feed:
         self._floor = position.seq
         self._checked_until, self._rewinds = position.checked_until, position.rewinds
         start = await self._fill()
-        self._expected, self._outstanding = 1, 0
+        self._expected, self._outstanding, self.pending = 1, 0, 0
         self._behind, self._proved = False, start - 1
         self._generation += 1
         generation = self._generation
@@ -274,20 +274,24 @@ class Feed:
         while True:
             await self._doubt.wait()
             self._doubt.clear()
-            while self._unproved:
+            while True:
                 batch = self._unproved[:]
+                before = batch[0].previous if batch else self._floor
                 try:
                     first = (await self._bus.stream_state(self.stream))["first_seq"]
                 except (BusError, NatsError, TimeoutError, OSError) as error:
                     log.warning("feed_unproved", stream=self.stream.name, partition=self.p, error=described(error))
                     return self.restart()
-                if first > max(batch[0].previous, self._proved) + 1:
+                if first > max(before, self._proved) + 1:
                     log.warning("feed_overtaken", stream=self.stream.name, partition=self.p, begins=first)
                     return self.restart()
-                self._proved = batch[-1].seq
-                for received in batch:
-                    self._wait(received)
-                del self._unproved[: len(batch)]
+                if batch:
+                    self._proved = batch[-1].seq
+                    for received in batch:
+                        self._wait(received)
+                    del self._unproved[: len(batch)]
+                if not self._unproved:  # nothing came while we asked: what comes now may go before no other
+                    break
             self._behind = self.pending > PULL or not self._outstanding
 
     def _has_room(self) -> bool:
@@ -341,6 +345,8 @@ class Feed:
         headers = msg.headers
         status = headers.get("Status", "")
         if status == "100":
+            if (self._behind or self.pending) and not self._unproved:  # there was more, and nothing comes
+                self._doubt.set()
             return
         if status == "408":
             self._outstanding = max(self._outstanding - int(headers.get("Nats-Pending-Messages", "0") or 0), 0)

@@ -98,12 +98,23 @@ class Reconciler:
         return [(row.stream, row.p) for row in await self._database.single(_MARKED, {"held": list(held)})]
 
     async def reconcile(self, stream: Stream, p: int) -> int:
-        """Make rows and stream agree; answers the last sequence of the lane in the stream.
+        """Make rows and stream agree, and shut out whoever filled the lane before; answers the sequence of our fence.
 
         Ahead of what was recorded: rows that are stored already are marked. Behind it: the stream lost its tail, and the rows
         after its end wait again. Raises LaneRefused when the stream holds what is not ours, or nothing where it
-        should hold something and nobody has allowed to fill it again.
+        should hold something and nobody has allowed to fill it again; BusError, TimeoutError, OSError.
+
+        Whatever names an older fence is refused from ours on, so the lane's end, looked at once more behind it, stays
+        the end until we publish.
         """
+        while True:
+            end = await self._agree(stream, p)
+            fence = await self._bus.publish(stream.fence(self._bus.service, p))
+            last = await self._bus.last_message(stream, lane_filter(self._bus.service, stream, p))
+            if (last.seq if last else 0) == end:
+                return fence
+
+    async def _agree(self, stream: Stream, p: int) -> int:
         subject = lane_filter(self._bus.service, stream, p)
         mark = (await self._database.single(_LANE, {"stream": stream.name, "p": p})).one_or_none()
         recorded = mark.seq if mark else 0

@@ -2,14 +2,14 @@
 
 A lane is one partition of one stream, as this service alone writes it. The process that holds a partition's lease
 publishes its lanes: up to 500 rows in a JetStream atomic batch, a single row as a plain publish (a batch of one costs
-eight times as much). The first message of each lane carries the sequence that the lane must end with in the broker, so a
-late relay and a rewound stream are refused there; safety rests on no deduplication window. After a take-over, a
-reconnection or any refusal the rows are reconciled with the stream before anything is published.
+eight times as much). The first message of each lane names the fence that whoever fills the lane put into the stream when it took
+over, so a late relay is refused by the broker; safety rests on no deduplication window. After a take-over, a
+reconnection or any refusal the rows are reconciled with the stream, behind a new fence, before anything is published; what
+was written for one connection never reaches the next.
 """
 
 import asyncio
 import contextlib
-import json
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +28,7 @@ from relevo.chassis.pacing import pause
 from relevo.chassis.reconcile import MARK, End, Lane, LaneRefused, Reconciler, marks
 from relevo.chassis.wire import lines_of
 from relevo.contracts.base import new_id
-from relevo.contracts.catalogue import lane_filter, published_by
+from relevo.contracts.catalogue import published_by
 from relevo.contracts.grants import poke_subject
 from relevo.contracts.streams import BY_NAME, Stream
 
@@ -82,7 +82,7 @@ class Relay:
         self._database = database
         self._streams = tuple(published_by(bus.service))
         self._held: set[int] = set()
-        self._expected: dict[Lane, int] = {}
+        self._fences: dict[Lane, int] = {}
         self._refused: dict[Lane, tuple[str, float]] = {}
         self._full = FullStreams(bus.service)
         self._reconciler = Reconciler(bus, database)
@@ -119,12 +119,12 @@ class Relay:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.5), self._lock:
                 pass
-        for lane in [lane for lane in self._expected if lane[1] == p]:
-            del self._expected[lane]
+        for lane in [lane for lane in self._fences if lane[1] == p]:
+            del self._fences[lane]
 
     def restart(self) -> None:
-        """After a reconnection: trust nothing that was known of the streams."""
-        self._expected.clear()
+        """When the connection is gone, and when there is another: trust nothing that was known of the streams."""
+        self._fences.clear()
         self._unchecked |= {(stream.name, p) for stream in self._streams for p in self._held}
         self._wake.set()
 
@@ -150,14 +150,14 @@ class Relay:
             except (BusError, NatsError, TimeoutError, OSError) as error:
                 telemetry.RELAY_ERRORS.labels(self._bus.service, "").inc()
                 log.warning("relay_again", error=described(error))
-                self._expected.clear()
+                self._fences.clear()
                 drained = False
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
             except Exception:  # the database may be away; whatever it is, rows wait safely
                 telemetry.RELAY_ERRORS.labels(self._bus.service, "").inc()
                 log.exception("relay_failed")
-                self._expected.clear()
+                self._fences.clear()
                 drained = False
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
@@ -183,7 +183,7 @@ class Relay:
         await self._poke()
         async with self._lock:
             held = sorted(self._held)
-            if not held:
+            if not held or not self._bus.nats.is_connected:
                 self._oldest = None
                 return True
             await self._look_over(held)
@@ -193,7 +193,7 @@ class Relay:
                 return True
             if await self._reconcile_all({row.lane for row in rows}):
                 return False  # rows may have been marked or opened again: look anew
-            rows = [row for row in rows if row.lane in self._expected]
+            rows = [row for row in rows if row.lane in self._fences]
             if not rows:
                 return True
             self._oldest = rows[0].created_at
@@ -258,7 +258,7 @@ class Relay:
                 lanes = {(stream.name, p) for p in self._held}
                 self._unchecked |= lanes
                 for lane in lanes:
-                    self._expected.pop(lane, None)
+                    self._fences.pop(lane, None)
 
     async def _waiting(self, held: list[int]) -> list[_Row]:
         # A refused lane rests a while, so that its rows do not stand before those of the others.
@@ -295,34 +295,23 @@ class Relay:
             fence: dict[str, str] = {}
             if row.lane not in first_of_lane:
                 first_of_lane.add(row.lane)
-                fence["Nats-Expected-Last-Subject-Sequence"] = str(self._expected[row.lane])
-                fence["Nats-Expected-Last-Subject-Sequence-Subject"] = lane_filter(self._bus.service, row.stream, row.p)
+                fence["Nats-Expected-Last-Subject-Sequence"] = str(self._fences[row.lane])
+                fence["Nats-Expected-Last-Subject-Sequence-Subject"] = row.stream.fence(self._bus.service, row.p)
             if size > 1:
                 fence["Nats-Batch-Id"] = batch_id
                 fence["Nats-Batch-Sequence"] = str(number)
             fences.append(fence)
         if size > 1:
             fences[-1]["Nats-Batch-Commit"] = "1"
-            pieces = [
-                (row.subject, lines_of(row.headers, fence), row.body)
-                for row, fence in zip(rows[:-1], fences[:-1], strict=True)
-            ]
+        *pieces, last = (
+            (row.subject, lines_of(row.headers, fence), row.body) for row, fence in zip(rows, fences, strict=True)
+        )
+        if pieces:
             await self._bus.wire.publish(pieces[: size // 2])
             crash_point("relay.mid_batch")
             await self._bus.wire.publish(pieces[size // 2 :])
-        last = rows[-1]
-        headers = {**json.loads(last.headers), **fences[-1]}
-        reply = await self._bus.nats.request(last.subject, last.body, timeout=ACK_TIMEOUT, headers=headers)
-        ack = json.loads(reply.data)
-        if error := ack.get("error"):
-            raise BusError(f"{last.stream.name}: {error.get('description')}", error.get("err_code", 0))
-        if ack.get("duplicate"):
-            raise BusError(f"{last.stream.name}: {last.event_id} is in the stream already", 0)
-        start = ack["seq"] - size + 1
-        published = [(row, start + index) for index, row in enumerate(rows)]
-        for row, seq in published:
-            self._expected[row.lane] = seq
-        return published
+        start = await self._bus.publish(*last, timeout=ACK_TIMEOUT) - size + 1
+        return [(row, start + index) for index, row in enumerate(rows)]
 
     async def _record(self, published: list[tuple[_Row, int]]) -> None:
         ends = {row.lane: (End(row.stream, row.p, row.event_id, row.created_at), seq) for row, seq in published}
@@ -334,10 +323,10 @@ class Relay:
     async def _reconcile_all(self, lanes: set[Lane]) -> bool:
         """Reconcile the lanes that nothing is known of; tells whether there was one."""
         some = False
-        unknown = [lane for lane in lanes if lane not in self._expected]
+        unknown = [lane for lane in lanes if lane not in self._fences]
         for lane in unknown:
             try:
-                self._expected[lane] = await self._reconciler.reconcile(BY_NAME[lane[0]], lane[1])
+                self._fences[lane] = await self._reconciler.reconcile(BY_NAME[lane[0]], lane[1])
                 self._refused.pop(lane, None)
                 some = True
             except LaneRefused as error:

@@ -180,6 +180,7 @@ class Runtime:
             await self.broker.start()
         self.bus.on_reconnect(self.reader.restart)
         self._spawn(self.reader.run(), "reader")
+        self.bus.on_disconnect(self.relay.restart)
         self.bus.on_reconnect(self.relay.restart)
         self._spawn(self.relay.run(), "relay")
         self._spawn(self.leases.run(), "leases")

@@ -79,7 +79,7 @@ class Admin:
         return envelope
 
     async def stored(self, stream: str, subject: str = ">") -> list[tuple[str, dict[str, str], bytes]]:
-        """Everything that a stream holds now: subject, headers, body, in order."""
+        """Every event that a stream holds now: subject, headers, body, in order."""
         js = self.nats.jetstream()
         found = []
         info = await js.stream_info(stream)
@@ -88,7 +88,8 @@ class Admin:
         subscription = await js.subscribe(subject if subject != ">" else "", stream=stream, ordered_consumer=True)
         while True:
             message = await subscription.next_msg(timeout=5)
-            found.append((message.subject, dict(message.headers or {}), message.data))
+            if not message.subject.startswith("fence."):
+                found.append((message.subject, dict(message.headers or {}), message.data))
             if not message.metadata.num_pending:
                 break
         await subscription.unsubscribe()

@@ -121,7 +121,7 @@ def stream_config(stream: Stream, replicas: int = 1, room: int = ROOM) -> dict[s
     config: dict[str, Any] = {
         "name": stream.name,
         "description": stream.description,
-        "subjects": [stream.published()],
+        "subjects": list(stream.subjects),
         "retention": "limits",
         "storage": "file",
         "discard": "new",
@@ -161,7 +161,7 @@ def _differences(wanted: dict[str, Any], present: dict[str, Any]) -> tuple[str, 
 
 def _is_destructive(wanted: dict[str, Any], present: dict[str, Any]) -> bool:
     return (
-        present.get("subjects") != wanted["subjects"]
+        not set(present.get("subjects") or ()) <= set(wanted["subjects"])
         or present.get("retention") != wanted["retention"]
         or present.get("num_replicas", 1) > wanted["num_replicas"]
         or (present.get("subject_transform") or None) != wanted.get("subject_transform")

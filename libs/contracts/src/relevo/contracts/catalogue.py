@@ -247,7 +247,7 @@ def reader_filter(service: str, stream: Stream, partition: int) -> str:
 
 
 def lane_filter(service: str, stream: Stream, partition: int) -> str:
-    """The stored subjects that a service alone publishes in one partition: the fence of its relay."""
+    """The stored subjects that a service alone publishes in one partition: a lane of its relay."""
     fixed = {}
     if stream.name.startswith("CMD_"):
         fixed = {"sender": service}

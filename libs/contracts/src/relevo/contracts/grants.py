@@ -74,7 +74,7 @@ def service_grants(service: str) -> Grants:
     publish = ["$JS.API.INFO", poke_subject(service), load_subject(service)]
     looked_up: dict[str, Stream] = {}
     for stream, pattern in published_by(service).items():
-        publish.append(pattern)
+        publish += [pattern, stream.fence(service, "*")]
         looked_up[stream.name] = stream
     for stream in read_by(service):
         looked_up[stream.name] = stream

@@ -69,6 +69,15 @@ class Stream:
         """The subscription pattern over published subjects, ``*`` for every token that is not fixed."""
         return ".".join(fixed.get(m[1], "*") if (m := _PLACE.match(t)) else t for t in self.tokens)
 
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """What the stream stores: what is published, and its writers' fences."""
+        return self.published(), f"fence.{self.name}.*.*"
+
+    def fence(self, service: str, partition: int | str) -> str:
+        """Where the relay of a service says that it now fills a lane; nobody reads it but the broker (docs/adr/0018)."""
+        return f"fence.{self.name}.{service}.{partition}"
+
     def stored(self, partition: int | None = None, **fixed: str) -> str:
         """The pattern over subjects as stored, with the partition where the stream has one."""
         parts = self.published(**fixed).split(".")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -50,22 +50,38 @@ _APPEND = text(
     order by n
     """
 )
-_LIST = text(
-    """
+_COLUMNS = """
     select seq, cast(id as text) as id, at, actor, actor_name, action, entity_kind, entity_id, before, after,
         ip, user_agent
-    from audit_log
-    where account_id = :account
-      and (cast(:before as bigint) is null or seq < :before)
-      and (cast(:actor as text) is null or actor = :actor)
-      and (cast(:action as text) is null or action = :action)
-      and (cast(:kind as text) is null or entity_kind = :kind)
-      and (cast(:entity as text) is null or entity_id = :entity)
-      and (cast(:since as timestamptz) is null or at >= :since)
-      and (cast(:until as timestamptz) is null or at < :until)
-    order by seq desc limit :limit
-    """
-)
+    from audit_log where account_id = :account
+"""
+# Only what is asked for stands in the statement: "or is null" would keep a prepared plan from the index.
+_CLAUSES = {
+    "before": "seq < :before",
+    "actor": "actor = :actor",
+    "action": "action = :action",
+    "kind": "entity_kind = :kind",
+    "entity": "entity_id = :entity",
+    "since": "at >= :since",
+    "until": "at < :until",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What of the log is wanted; None: whatever it is. ``since`` inclusive, ``until`` exclusive."""
+
+    actor: str | None = None
+    action: str | None = None
+    kind: str | None = None
+    entity: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that there are."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 async def append(tx: Tx, account: str, by: By, records: Sequence[Record], *, at: datetime) -> None:
@@ -91,34 +107,12 @@ async def append(tx: Tx, account: str, by: By, records: Sequence[Record], *, at:
     )
 
 
-async def page(
-    tx: Tx,
-    account: str,
-    *,
-    before: int | None,
-    limit: int,
-    actor: str | None = None,
-    action: str | None = None,
-    kind: str | None = None,
-    entity: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> list[dict[str, Any]]:
+async def page(tx: Tx, account: str, filters: Filters, *, before: int | None, limit: int) -> list[dict[str, Any]]:
     """The newest first, of those older than the sequence ``before``."""
-    found = await tx.execute(
-        _LIST,
-        {
-            "account": account,
-            "before": before,
-            "limit": limit,
-            "actor": actor,
-            "action": action,
-            "kind": kind,
-            "entity": entity,
-            "since": since,
-            "until": until,
-        },
-    )
+    given = filters.given() | ({} if before is None else {"before": before})
+    where = "".join(f" and {_CLAUSES[name]}" for name in sorted(given))
+    statement = text(f"{_COLUMNS}{where} order by seq desc limit :limit")
+    found = await tx.execute(statement, {"account": account, "limit": limit, **given})
     return [dict(row) for row in found.mappings()]
 
 
