@@ -255,3 +255,9 @@ def at_desk(servers, world):
         asyncio.run(main())
 
     return runner
+
+
+@pytest.fixture
+def desk_of():
+    """Makes a Desk of a running service."""
+    return Desk

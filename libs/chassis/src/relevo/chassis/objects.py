@@ -45,10 +45,14 @@ class Folder:
         path = self._path(name)
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + ".unfinished")
-        with await asyncio.to_thread(unfinished.open, "wb") as file:
-            async for chunk in chunks:
-                await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(_sync, file)
+        try:
+            with await asyncio.to_thread(unfinished.open, "wb") as file:
+                async for chunk in chunks:
+                    await asyncio.to_thread(file.write, chunk)
+                await asyncio.to_thread(_sync, file)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
         await asyncio.to_thread(_rename, unfinished, path, self._root)
 
     async def get(self, name: str, offset: int, length: int) -> bytes:

@@ -23,12 +23,13 @@ class Sender(Model):
 
 
 class Attachment(Model):
-    """A file of a message: a provider's address, with what the provider says of it."""
+    """A file of a message: a provider's address, with what the provider says of it; ``id`` when we keep the file."""
 
     url: Annotated[str, StringConstraints(max_length=4096)]
     name: Annotated[str, StringConstraints(max_length=512)] = ""
     content_type: Annotated[str, StringConstraints(max_length=255)] = ""
     size: Annotated[int, Field(ge=0)] | None = None
+    id: Annotated[str, StringConstraints(max_length=64)] | None = None
 
 
 class Content(Model):

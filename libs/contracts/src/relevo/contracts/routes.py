@@ -30,6 +30,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/mentionable", "conversation"),
     Route("/drafts", "conversation"),
     Route("/signature", "conversation"),
+    Route("/files", "conversation"),
     Route("/setup", "identity"),
     Route("/sessions", "identity"),
     Route("/me", "identity"),

@@ -4,11 +4,15 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
-from relevo.chassis.database import described
+from relevo.chassis.database import Database, described
+from relevo.chassis.objects import ObjectStore
 from relevo.chassis.service import Runtime
 from relevo.contracts import streams
 from relevo.contracts.base import now
 from relevo.conversation import store
+from relevo.conversation.domain.files import object_name
+from relevo.conversation.settings import Settings
+from relevo.conversation.store import files
 
 COMMANDS_KEPT: Final = streams.CMD_CONVERSATION.max_age * 2
 """Twice as long as the bus can still deliver a command again."""
@@ -16,6 +20,9 @@ COMMANDS_KEPT: Final = streams.CMD_CONVERSATION.max_age * 2
 IMPORTED_FILES_KEPT: Final = timedelta(days=7)
 """Of imports that were begun and not finished; a finished one's file is gone at once."""
 FAILED_ROWS_KEPT: Final = timedelta(days=30)
+
+UPLOADS_KEPT: Final = timedelta(days=1)
+"""Of files that were uploaded and not sent."""
 
 _EVERY: Final = timedelta(hours=1)
 
@@ -28,5 +35,24 @@ async def run(runtime: Runtime) -> None:
             async with runtime.database.begin() as tx:
                 await store.commands.forget(tx, now() - COMMANDS_KEPT)
                 await store.imports.forget(tx, now() - IMPORTED_FILES_KEPT, now() - FAILED_ROWS_KEPT)
+            await forget_files(runtime.database, _attachments(runtime))
         except Exception as error:  # noqa: BLE001  (the database may be away; the next hour will do)
             runtime.log.warning("retention_again", error=described(error))
+
+
+async def forget_files(database: Database, objects: ObjectStore | None) -> int:
+    """Remove files that no message has any more, or none came to have; answers how many. Bytes first, then rows."""
+    if objects is None:
+        return 0
+    async with database.begin() as tx:
+        rows = await files.forgotten(tx, now() - UPLOADS_KEPT)
+    for row in rows:
+        await objects.delete(object_name(row["account_id"], row["id"]))
+    async with database.begin() as tx:
+        await files.forget(tx, rows)
+    return len(rows)
+
+
+def _attachments(runtime: Runtime) -> ObjectStore | None:
+    assert isinstance(runtime.settings, Settings)
+    return runtime.settings.attachments()

@@ -11,19 +11,21 @@ from pydantic_core import PydanticCustomError
 from relevo.chassis import directory, paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
-from relevo.chassis.http import Db
+from relevo.chassis.http import Db, Rt
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
 from relevo.chassis.problems import FieldError, Problem, language_of
 from relevo.contracts.base import new_id
-from relevo.contracts.inbound import MAX_TEXT
+from relevo.contracts.inbound import MAX_ATTACHMENTS, MAX_TEXT
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import MessageSnapshot
 from relevo.conversation import lists
+from relevo.conversation.api import files
 from relevo.conversation.api.common import SEQUENCE, Body, Reader, apply, locked, no_conversation
 from relevo.conversation.api.shown import MessageShown, reading
 from relevo.conversation.domain import amending, writing
 from relevo.conversation.domain.state import Change, Conversation, Writing
+from relevo.conversation.settings import Settings
 from relevo.conversation.store import desk, waiting
 from relevo.conversation.store import messages as store
 from relevo.kernel.text import clean
@@ -53,13 +55,18 @@ Mention = Annotated[str, StringConstraints(pattern=r"^(agent|team):[0-9a-f-]{36}
 class NewMessage(Body):
     """A reply to the customer, or a private note."""
 
-    text: Said
+    text: Annotated[str, StringConstraints(max_length=MAX_TEXT), AfterValidator(clean)] = Field(
+        default="", description="May be empty beside attachments."
+    )
     private: bool = Field(default=False, description="A note for the team: it never leaves to the customer.")
     mentions: list[Mention] = Field(
         default=[], max_length=_MAX_MENTIONS, description="`agent:ID` or `team:ID`; only in a private note."
     )
     reply_to: UUID | None = Field(default=None, description="The message that it answers, of this conversation.")
     signed: bool = Field(default=False, description="Put one's signature below. Not in private notes.")
+    attachments: list[UUID] = Field(
+        default=[], max_length=MAX_ATTACHMENTS, description="Files that one has uploaded (`POST /files`)."
+    )
 
 
 class NewText(Body):
@@ -107,12 +114,21 @@ async def list_messages(
 
 @router.post("/conversations/{conversation_id}/messages", status_code=201)
 async def write_message(
-    *, who: Writer, db: Db, once: Idempotency, response: Response, conversation_id: UUID, body: NewMessage
+    *,
+    who: Writer,
+    db: Db,
+    runtime: Rt,
+    once: Idempotency,
+    response: Response,
+    conversation_id: UUID,
+    body: NewMessage,
 ) -> MessageSnapshot:
     """Reply to the customer, or write a private note.
 
     A reply to a resolved conversation is sent and does not reopen it; an archived one is 409: unarchive it first.
     """
+    if not body.attachments:
+        _text_or_problem(body.text)
     needed = Permission.CONVERSATIONS_NOTE if body.private else Permission.CONVERSATIONS_REPLY
     await require(needed)(who)
     if body.mentions and not body.private:
@@ -135,7 +151,18 @@ async def write_message(
         conversation = await locked(tx, who, conversation_id)
         text = await signed(tx, who, body.text) if body.signed and not body.private else body.text
         answered = await answered_by(tx, who.account_id, body.reply_to)
-        said = Writing(new_id(), text, who.actor, who.name, human=who.kind == "agent", reply_to=answered)
+        id_ = new_id()
+        attachments = await files.attached(tx, who, id_, body.attachments)
+        said = Writing(
+            id_,
+            text,
+            who.actor,
+            who.name,
+            human=who.kind == "agent",
+            reply_to=answered,
+            attachments=attachments,
+            fetchable=await files.fetchable(tx, settings_of(runtime), who.account_id, attachments),
+        )
 
         def write(conversation: Conversation, moment: datetime) -> Change:
             if body.private:
@@ -151,7 +178,14 @@ async def write_message(
 
 @router.post("/conversations/{conversation_id}/messages/{message_id}/retry", status_code=201)
 async def retry_message(
-    *, who: Replier, db: Db, once: Idempotency, response: Response, conversation_id: UUID, message_id: UUID
+    *,
+    who: Replier,
+    db: Db,
+    runtime: Rt,
+    once: Idempotency,
+    response: Response,
+    conversation_id: UUID,
+    message_id: UUID,
 ) -> MessageSnapshot:
     """Send a message again that failed; once. It is a new message (`retry_of`), in one's own name."""
     async with db.begin() as tx:
@@ -173,6 +207,8 @@ async def retry_message(
             who.name,
             human=who.kind == "agent",
             reply_to=answered,
+            attachments=failed.attachments,
+            fetchable=await files.fetchable(tx, settings_of(runtime), who.account_id, failed.attachments),
             retry_of=failed,
         )
         change = await apply(tx, who, conversation, lambda c, moment: amending.retry(c, failed, said, moment))
@@ -251,6 +287,22 @@ async def _message(tx: Tx, who: Principal, conversation_id: UUID, message_id: UU
             en="There is no such message in this conversation.",
         )
     return found
+
+
+def settings_of(runtime: Rt) -> Settings:
+    """What this service is told."""
+    assert isinstance(runtime.settings, Settings)
+    return runtime.settings
+
+
+def _text_or_problem(text: str) -> None:
+    if not text.strip():
+        field = FieldError(
+            "/text",
+            es="Escribe algo o adjunta un archivo: un mensaje no puede estar vacío.",
+            en="Write something or attach a file: a message cannot be empty.",
+        )
+        raise Problem(422, "empty_message", es=field.es, en=field.en, errors=(field,))
 
 
 def _not_yours() -> Problem:

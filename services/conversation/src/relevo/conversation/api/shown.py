@@ -9,7 +9,9 @@ from relevo.chassis import directory
 from relevo.chassis.database import Tx
 from relevo.contracts.snapshots import MessageSnapshot
 from relevo.conversation import store
+from relevo.conversation.api import files
 from relevo.conversation.domain.activity import Language, Line, words
+from relevo.conversation.store import files as file_store
 from relevo.conversation.store.messages import message_of
 from relevo.conversation.store.rows import Row
 
@@ -23,17 +25,27 @@ class MessageShown(MessageSnapshot):
 
 
 async def reading(tx: Tx, account_id: str, rows: Sequence[Row], language: Language) -> Callable[[Row], MessageShown]:
-    """How the rows of a page read. The names in its activity lines are looked up at once."""
+    """How the rows of a page read. The names in its activity lines are looked up at once; our files get addresses."""
+    own = any(one.get("id") for row in rows for one in row["attachments"])
+    secret = await file_store.secret(tx, account_id) if own else b""
+
+    def plain(row: Row) -> MessageShown:
+        message = message_of(row)
+        attachments = files.readable(secret, account_id, message.attachments)
+        return MessageShown(
+            **message.model_copy(update={"attachments": attachments}).model_dump(), activity=row["activity"]
+        )
+
     lines = {row["id"]: _line(row["activity"]) for row in rows if row["activity"] is not None}
     if not lines:
-        return _plain
+        return plain
     actors = {row["author"].partition(":")[2] for row in rows if row["id"] in lines}
     names = await store.names.find(tx, account_id, actors.union(*(line.ids() for line in lines.values())))
     account = (await directory.accounts(tx, [account_id])).get(account_id)
     zone = account.time_zone if account else "UTC"
 
     def show(row: Row) -> MessageShown:
-        shown = _plain(row)
+        shown = plain(row)
         if (line := lines.get(row["id"])) is None:
             return shown
         text = words(line, row["author"], names, language, zone)
@@ -41,10 +53,6 @@ async def reading(tx: Tx, account_id: str, rows: Sequence[Row], language: Langua
         return shown.model_copy(update={"text": text, "author_name": name})
 
     return show
-
-
-def _plain(row: Row) -> MessageShown:
-    return MessageShown(**message_of(row).model_dump(), activity=row["activity"])
 
 
 def _line(activity: dict[str, Any]) -> Line:

@@ -76,7 +76,7 @@ class Incoming:
 class Writing:
     """What somebody of the team, or a rule, writes. ``author`` is an actor; ``human`` whether a person wrote it.
 
-    ``reply_to`` is the message it answers, ``retry_of`` the failed one that it says again.
+    ``fetchable`` are the ``attachments`` with addresses for the channel; ``reply_to`` is the message it answers, ``retry_of`` the failed one that it says again.
     """
 
     id: str
@@ -85,6 +85,8 @@ class Writing:
     author_name: str = ""
     human: bool = True
     reply_to: MessageSnapshot | None = None
+    attachments: tuple[Attachment, ...] = ()
+    fetchable: tuple[Attachment, ...] = ()
     retry_of: MessageSnapshot | None = None
 
 

@@ -59,6 +59,7 @@ def reply(conversation: Conversation, writing: Writing, now: datetime) -> Change
         text=message.text,
         author_name=message.author_name,
         reply_to=writing.reply_to.external_id if writing.reply_to else None,
+        attachments=writing.fetchable,
         created_at=now,
     )
     return Change(conversation, now, (event,), message, outbound)
@@ -150,6 +151,7 @@ def _written(
         author_name=writing.author_name,
         status=status,
         reply_to=writing.reply_to.id if writing.reply_to else None,
+        attachments=writing.attachments,
         retry_of=writing.retry_of.id if writing.retry_of else None,
         occurred_at=now,
         created_at=now,

@@ -63,6 +63,8 @@ _REWRITE = text(
         where m.id = :id and m.account_id = :account and not :deleted
     ), forgotten as (
         delete from message_edits where message_id = :id and account_id = :account and :deleted
+    ), files_forgotten as (
+        update files set forgotten = true where message_id = :id and account_id = :account and :deleted
     )
     update messages set text = :text, attachments = cast(:attachments as jsonb), edited_at = :edited_at,
         deleted_at = :deleted_at
