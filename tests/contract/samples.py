@@ -6,6 +6,7 @@ when a message is added; change or remove nothing that a release has had.
 
 import json
 import types
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -37,7 +38,7 @@ def filled(annotation: Any, name: str = "") -> Any:
         return arguments[0]
     if origin in (tuple, list, frozenset):
         return [filled(arguments[0], name)]
-    if origin is dict:
+    if origin in (dict, Mapping):
         return {"field": "valor"}
     if annotation in (datetime, AwareDatetime):
         return _TIME

@@ -42,6 +42,23 @@ class ContactDeleted(Model):
     contact_id: Id
 
 
+class ContactMerged(Model):
+    """A contact became part of another one; what was theirs is now that one's. `contact_id` is nobody any more."""
+
+    contact_id: Id
+    into_id: Id
+    merge_id: Id
+
+
+class ContactRestored(Model):
+    """A merge was undone: the contact who had become part of another one is there again."""
+
+    contact: ContactSnapshot
+    profile: ContactProfile = ContactProfile()
+    from_id: Id
+    merge_id: Id
+
+
 class ConversationEvent(Model):
     """The base of all events of a conversation: the state after it, and the access facts before it.
 
@@ -116,6 +133,13 @@ class ParticipantsChanged(ConversationEvent):
 
     added: tuple[Id, ...] = ()
     removed: tuple[Id, ...] = ()
+
+
+class ContactChanged(ConversationEvent):
+    """A conversation is another contact's: theirs was merged, or that was undone. It is the same person's all the time."""
+
+    from_contact_id: Id
+    cause: Literal["merge", "undo"] = "merge"
 
 
 class AssigneeChanged(ConversationEvent):

@@ -35,6 +35,7 @@ async def run(runtime: Runtime) -> None:
             async with runtime.database.begin() as tx:
                 await store.commands.forget(tx, now() - COMMANDS_KEPT)
                 await store.imports.forget(tx, now() - IMPORTED_FILES_KEPT, now() - FAILED_ROWS_KEPT)
+                await store.merges.forget(tx, now() - store.merges.UNDOABLE)
             await forget_files(runtime.database, _attachments(runtime))
         except Exception as error:  # noqa: BLE001  (the database may be away; the next hour will do)
             runtime.log.warning("retention_again", error=described(error))

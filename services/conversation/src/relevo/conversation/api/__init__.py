@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from relevo.conversation.api import (
     acts,
     attributes,
+    contact_merges,
     contact_notes,
     contacts,
     contacts_import,
@@ -32,6 +33,7 @@ for part in (
     waiting,
     segments,
     contacts,
+    contact_merges,
     contact_notes,
     attributes,
 ):

@@ -29,6 +29,7 @@ from relevo.conversation.domain.profile import EMPTY, READERS, Edited, Person, e
 from relevo.conversation.domain.state import Refused
 from relevo.conversation.store import attributes as definitions
 from relevo.conversation.store import contacts as channels
+from relevo.conversation.store import merges
 from relevo.conversation.store import profiles as store
 from relevo.conversation.store.rows import Row
 from relevo.conversation.tables import contacts
@@ -139,7 +140,7 @@ async def get_contact(who: ContactReader, db: Db, response: Response, contact_id
     async with db.begin() as tx:
         row = await store.read(tx, who.account_id, str(contact_id))
         if row is None:
-            raise no_contact()
+            raise no_contact(await merges.into(tx, who.account_id, str(contact_id)))
         found = await channels.channels(tx, who.account_id, str(contact_id))
     tag(response, row["sequence"])
     return ContactDetail(**contact_out(row).model_dump(), channels=[ContactChannel(**channel) for channel in found])
@@ -278,8 +279,16 @@ def page_of(rows: Any, limit: int, order: store.Order) -> Page[ContactOut]:
     return paging.page(rows, limit, lambda r: (r[moment].isoformat(), r["id"]), contact_out)
 
 
-def no_contact() -> Problem:
-    """404: there is no such contact in this account."""
+def no_contact(merged_into: str | None = None) -> Problem:
+    """404: there is no such contact in this account, or no more since they were merged into another one."""
+    if merged_into is not None:
+        return Problem(
+            404,
+            "contact_merged",
+            es="Ese contacto se combinó con otro: usa el de «merged_into».",
+            en="That contact was merged with another one: use that of `merged_into`.",
+            extra={"merged_into": merged_into},
+        )
     return Problem(404, "contact_not_found", es="No existe ese contacto.", en="There is no such contact.")
 
 

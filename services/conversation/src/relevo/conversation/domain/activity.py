@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from relevo.contracts.conversation import (
     AssigneeChanged,
+    ContactChanged,
     ConversationArchived,
     ConversationEvent,
     ConversationMadePending,
@@ -74,6 +75,8 @@ def line_of(event: ConversationEvent) -> Line | None:
             return Line("labels", {"added": event.added, "removed": event.removed})
         case ParticipantsChanged():
             return Line("participants", {"added": event.added, "removed": event.removed})
+        case ContactChanged():
+            return Line("contact", {"cause": event.cause})
         case AssigneeChanged():
             return Line(
                 "assignee",
@@ -203,6 +206,12 @@ def _subject(w: _Words) -> str:
     return w.say(f"cambió el asunto a «{to}»", f"changed the subject to “{to}”")
 
 
+def _contact(w: _Words) -> str:
+    if w.values["cause"] == "undo":
+        return w.say("separó de nuevo el contacto", "told the contact apart again")
+    return w.say("combinó el contacto con otro", "merged the contact with another one")
+
+
 _SENTENCES: Final[Mapping[str, Any]] = {
     "resolved": lambda w: w.say("resolvió la conversación", "resolved this"),
     "reopened": lambda w: w.say("reabrió la conversación", "reopened this"),
@@ -213,6 +222,7 @@ _SENTENCES: Final[Mapping[str, Any]] = {
     "snoozed": _snoozed,
     "woken": _woken,
     "assignee": _assignee,
+    "contact": _contact,
     "labels": _labels,
     "participants": _participants,
     "priority": _priority,
