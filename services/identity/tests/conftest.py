@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from relevo.chassis.testing import Running, running, unique
@@ -115,9 +116,9 @@ def environment(servers: TestServers, bus: Bus) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def service(servers: TestServers) -> AsyncIterator[Running]:
+async def service(servers: TestServers, **more: str) -> AsyncIterator[Running]:
     bus = servers.create_bus()
-    async with running(build, servers, bus=bus, **environment(servers, bus)) as run:
+    async with running(build, servers, bus=bus, **environment(servers, bus), **more) as run:
         yield run
 
 
@@ -138,10 +139,16 @@ async def new_account(run: Running) -> Account:
     return Account(run, made["account_id"], made["admin_id"], email, made["api_token"])
 
 
+@pytest.fixture(scope="module")
+def more_settings() -> dict[str, str]:
+    """What a module's process is told besides; a module says it by a fixture of this name."""
+    return {}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def identity(servers: TestServers) -> AsyncIterator[Running]:
+async def identity(servers: TestServers, more_settings: dict[str, str]) -> AsyncIterator[Running]:
     """One process for a module: its tests keep apart by account."""
-    async with service(servers) as run:
+    async with service(servers, **more_settings) as run:
         yield run
 
 

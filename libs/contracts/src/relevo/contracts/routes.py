@@ -37,6 +37,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/account", "identity"),
     Route("/agents", "identity"),
     Route("/invitations", "identity"),
+    Route("/oidc", "identity"),
     Route("/password-resets", "identity"),
     Route("/email-confirmations", "identity"),
     Route("/teams", "identity"),

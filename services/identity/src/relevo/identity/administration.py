@@ -32,7 +32,7 @@ from relevo.identity import problems
 from relevo.identity.domain import grants
 from relevo.identity.domain.grants import ADMINISTRATOR, Authority, Refusal
 from relevo.identity.publish import Change, publish
-from relevo.identity.store import audit, directory, keys, links, second_factor, sign_in
+from relevo.identity.store import audit, directory, keys, links, oidc, second_factor, sign_in
 from relevo.identity.store.audit import By, Record
 from relevo.identity.store.directory import Stored
 
@@ -271,6 +271,7 @@ async def remove_agent(act: Act, before: Stored[AgentState]) -> None:
     gone = Stored(before.state.model_copy(update={"active": False, "team_ids": ()}), before.version + 1)
     await directory.remove_agent(act.tx, gone)
     await links.forget(act.tx, act.account, gone.state.id)
+    await oidc.unbind(act.tx, act.account, gone.state.id)
     await second_factor.remove(act.tx, act.account, gone.state.id)
     changes = [Change(AgentChanged(agent=gone.state, deleted=True), act.account, gone.state.id, gone.version)]
     changes += await _move(act, agent_id=gone.state.id, leave=set(before.state.team_ids), join=set())

@@ -5,7 +5,7 @@ import asyncio
 from relevo.chassis import Consumer, Runtime, Service
 from relevo.chassis.sealing import key_bytes
 from relevo.contracts import streams
-from relevo.identity import administration, api, bus_credentials, handlers, housekeeping, recovery, signing
+from relevo.identity import administration, api, bus_credentials, handlers, housekeeping, oidc, recovery, signing
 from relevo.identity.bus_access import BusAccess
 from relevo.identity.passwords import Passwords
 from relevo.identity.settings import IdentitySettings
@@ -17,6 +17,7 @@ def build() -> Service:
 
     async def set_up(runtime: Runtime) -> None:
         runtime.extra["passwords"] = Passwords()
+        runtime.extra["oidc"] = oidc.provider(settings)
         runtime.extra["reset_asked"] = asyncio.Event()
         runtime.extra["bus_access"] = BusAccess(settings, runtime.js)
         async with runtime.database.begin() as tx:

@@ -8,7 +8,7 @@ import psycopg
 from relevo.chassis import Runtime
 from relevo.chassis.database import Tx
 from relevo.contracts.base import now
-from relevo.identity.store import links, sign_in
+from relevo.identity.store import links, oidc, sign_in
 
 _EVERY_SECONDS = 600.0
 ATTEMPTS_KEPT = timedelta(hours=24)
@@ -39,4 +39,5 @@ async def tidy(tx: Tx, at: datetime) -> None:
     """Forget what is over at this moment."""
     await sign_in.forget(tx, attempts_before=at - ATTEMPTS_KEPT, sessions_before=at - SESSIONS_KEPT)
     await links.forget_old(tx, at)
+    await oidc.forget(tx, at)
     await links.forget_sent(tx, at - SENT_KEPT)

@@ -176,6 +176,52 @@ def not_oneself() -> Problem:
     )
 
 
+def oidc_off() -> Problem:
+    return Problem(
+        404,
+        "oidc_off",
+        es="Aquí no se entra con un proveedor de identidad: usa dirección y contraseña.",
+        en="There is no identity provider to sign in at here: use address and password.",
+    )
+
+
+def oidc_unavailable() -> Problem:
+    return unavailable(
+        "oidc_unavailable",
+        es="El proveedor de identidad no responde: vuelve a intentarlo o entra con contraseña.",
+        en="The identity provider does not answer: try again, or sign in with a password.",
+        retry_after=10,
+    )
+
+
+def oidc_over() -> Problem:
+    """The one answer to a sign-in that never was, is done, ran out, or began in another browser."""
+    return Problem(
+        410,
+        "oidc_over",
+        es="Este inicio de sesión ya no vale: empieza de nuevo.",
+        en="This sign-in is not good any more: begin again.",
+    )
+
+
+def oidc_refused() -> Problem:
+    return Problem(
+        401,
+        "oidc_refused",
+        es="El proveedor de identidad no confirma quién eres con una dirección verificada: empieza de nuevo.",
+        en="The identity provider does not confirm who you are with a verified address: begin again.",
+    )
+
+
+def oidc_nobody() -> Problem:
+    return Problem(
+        401,
+        "oidc_nobody",
+        es="Nadie tiene aquí esa dirección, o es de otra persona en el proveedor: pide que te inviten.",
+        en="Nobody has that address here, or it is somebody else's at the provider: ask to be invited.",
+    )
+
+
 def too_many_attempts(wait: timedelta) -> Problem:
     minutes = max(1, round(wait.total_seconds() / 60))
     return Problem(

@@ -68,7 +68,7 @@ async def sign_in(db: Database, settings: IdentitySettings, passwords: Passwords
     if not matching:
         raise problems.wrong_credentials()
     if len(matching) > 1:
-        raise _which_account(matching)
+        raise which_account(matching)
     who = matching[0]
     assert who.hash is not None
     renewed = await passwords.hash(attempt.password) if passwords.outdated(who.hash) else None
@@ -168,7 +168,8 @@ async def _tokens(tx: Tx, settings: IdentitySettings, session: str, account: str
     return Tokens(agent, account, session, access_token, refresh_token, settings.access_token_seconds)
 
 
-def _which_account(matching: list[Candidate]) -> Problem:
+def which_account(matching: list[Candidate]) -> Problem:
+    """409: the accounts that one is to be chosen of."""
     return Problem(
         409,
         "account_needed",

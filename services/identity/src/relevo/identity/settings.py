@@ -1,9 +1,9 @@
 """The configuration of identity."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from relevo.chassis import credentials
 from relevo.chassis.sealing import MasterKey
@@ -22,6 +22,12 @@ def _account(key: str) -> str:
     if not credentials.is_public_key(key, "account"):
         raise ValueError("must be the public key of a NATS account (A…)")
     return key
+
+
+def _issuer(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("https://", "http://localhost", "http://127.0.0.1")):
+        raise ValueError("must look like https://login.example.com")
+    return url
 
 
 Seed = Annotated[SecretStr, AfterValidator(_seed)]
@@ -53,6 +59,20 @@ class IdentitySettings(ServiceSettings):
     public_url: str = "http://localhost:8080"
     """The address of the console that people use, for the links in e-mails."""
 
+    oidc_issuer: Annotated[str | None, AfterValidator(_issuer)] = None
+    """The identity provider, exactly as it calls itself; unset: people sign in with passwords only."""
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_name: str = "SSO"
+    """What the button says."""
+
     access_token_seconds: int = Field(900, ge=60, le=3600)
     refresh_token_days: int = Field(30, ge=1, le=365)
     """How long a session lives without use."""
+
+    @model_validator(mode="after")
+    def _whole_oidc(self) -> Self:
+        given = [self.oidc_issuer, self.oidc_client_id, self.oidc_client_secret]
+        if any(given) and not all(given):
+            raise ValueError("RELEVO_OIDC_ISSUER, RELEVO_OIDC_CLIENT_ID and RELEVO_OIDC_CLIENT_SECRET go together")
+        return self

@@ -10,6 +10,7 @@ from relevo.identity.api import (
     invitations,
     keys,
     me,
+    oidc,
     passwords,
     roles,
     second_factor,
@@ -22,6 +23,7 @@ router = APIRouter()
 for part in (
     setup,
     sessions,
+    oidc,
     me,
     second_factor,
     passwords,
