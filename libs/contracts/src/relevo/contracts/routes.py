@@ -31,6 +31,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/drafts", "conversation"),
     Route("/signature", "conversation"),
     Route("/files", "conversation"),
+    Route("/canned-replies", "conversation"),
     Route("/setup", "identity"),
     Route("/sessions", "identity"),
     Route("/me", "identity"),

@@ -7,6 +7,7 @@ from relevo.chassis.database import Tx
 from relevo.chassis.timers import DueTimer, Handler
 from relevo.contracts.base import now
 from relevo.conversation import store
+from relevo.conversation.bulk import BULK, on_bulk
 from relevo.conversation.changes import SEND, SNOOZE, Changes
 from relevo.conversation.domain import snooze, writing
 from relevo.conversation.domain.state import Refused, Writing
@@ -51,5 +52,5 @@ async def on_send(due: Sequence[DueTimer], tx: Tx) -> None:
     await changes.save(tx)
 
 
-TIMERS: Final[Mapping[str, Handler]] = {SNOOZE: on_snooze, SEND: on_send}
+TIMERS: Final[Mapping[str, Handler]] = {SNOOZE: on_snooze, SEND: on_send, BULK: on_bulk}
 """What comes due in this service, by kind."""

@@ -5,6 +5,8 @@ from fastapi import APIRouter
 from relevo.conversation.api import (
     acts,
     attributes,
+    bulk,
+    canned,
     contact_merges,
     contact_notes,
     contacts,
@@ -24,6 +26,7 @@ router = APIRouter()
 for part in (
     views,
     desk,
+    bulk,
     conversations,
     acts,
     participants,
@@ -36,5 +39,6 @@ for part in (
     contact_merges,
     contact_notes,
     attributes,
+    canned,
 ):
     router.include_router(part.router)

@@ -16,10 +16,11 @@ from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.base import now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
+from relevo.conversation.bulk import facts_of
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain.state import Change, Conversation, Refused
 from relevo.conversation.store import conversations
-from relevo.kernel.access import ConversationFacts, may_see
+from relevo.kernel.access import may_see
 
 SEQUENCE: Final = "Relevo-Sequence"
 
@@ -60,16 +61,7 @@ async def locked(tx: Tx, who: Principal, conversation_id: UUID) -> Conversation:
     conversation = found.get((who.account_id, str(conversation_id)))
     if conversation is None:
         raise no_conversation()
-    state = conversation.state
-    facts = ConversationFacts(
-        account_id=state.account_id,
-        inbox_id=state.inbox_id,
-        team_id=state.team_id,
-        assignee_id=state.assignee_id,
-        participant_ids=frozenset(state.participant_ids),
-        owner_id=state.owner_id,
-    )
-    if not may_see(who.viewer, facts):
+    if not may_see(who.viewer, facts_of(conversation)):
         raise no_conversation()
     return conversation
 
