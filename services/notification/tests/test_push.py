@@ -222,7 +222,11 @@ async def test_a_device_reads_what_its_owner_is_told(start, org, service_of_push
         assert timedelta(0) < datetime.fromtimestamp(claims["exp"], UTC) - datetime.now(UTC) <= timedelta(hours=24)
         assert (headers["Content-Encoding"], headers["TTL"]) == ("aes128gcm", "86400")
         assert headers["Topic"] == push.topic(talk.id)
-        assert await states(service) == ["sent", "sent"]
+
+        async def noted():
+            return await states(service) == ["sent", "sent"]
+
+        assert await until(noted, 15)
 
         # Without the wish, or without the device, nothing comes.
         quiet = {"items": [{"kind": "message", "in_app": True, "email": False, "push": False}]}

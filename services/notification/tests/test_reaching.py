@@ -25,8 +25,23 @@ async def unread(service, org, agent):
     return (await service.http.get("/notifications/unread", headers=org.as_(agent))).json()["unread"]
 
 
+async def events(service, kind):
+    stored = await service.admin.stored("EVT_NOTIFICATION")
+    return [json.loads(body) for _, headers, body in stored if headers["ce-type"] == f"relevo.notification.{kind}.v1"]
+
+
 async def told(service):
-    return [json.loads(body) for _, _, body in await service.admin.stored("EVT_NOTIFICATION")]
+    return await events(service, "notification_created")
+
+
+async def read(service, count):
+    """What open lists hear of, once there is so much."""
+
+    async def there():
+        return len(await events(service, "notifications_read")) >= count
+
+    assert await until(there, 10)
+    return await events(service, "notifications_read")
 
 
 async def mails(service):
@@ -104,13 +119,31 @@ async def test_opening_a_conversation_or_acting_in_it_reads_what_was_told_of_it(
     assert await unread(notification, org, ana) == 2
     opened = await notification.http.post(f"/notifications/conversations/{one.id}/read", headers=org.as_(ana))
     assert opened.json() == {"unread": 1}
+    (heard,) = await read(notification, 1)
+    assert (heard["agent_id"], heard["conversation_id"], len(heard["notification_ids"])) == (ana, one.id, 1)
+    again = await notification.http.post(f"/notifications/conversations/{one.id}/read", headers=org.as_(ana))
+    assert again.json() == {"unread": 1}
     await org.wrote(other, "my answer", kind="outgoing", author=f"agent:{ana}")
     await notification.settle()
     assert await unread(notification, org, ana) == 0
+    assert [one["conversation_id"] for one in await read(notification, 2)] == [one.id, other.id]
     # What comes after it is news again.
     await org.wrote(other, "and now?")
     await notification.settle()
     assert await unread(notification, org, ana) == 1
+    (mine, *_) = await listed(notification, org, ana)
+    await notification.http.post("/notifications/read-all", headers=org.as_(ana))
+    assert (await read(notification, 3))[-1]["notification_ids"] == []
+    # Taken back, it is told again.
+    before = len(await told(notification))
+    back = await notification.http.post(f"/notifications/{mine['id']}/unread", headers=org.as_(ana))
+    assert back.json()["read_at"] is None
+    assert await unread(notification, org, ana) == 1
+
+    async def told_again():
+        return [one["notification_id"] for one in (await told(notification))[before:]] == [mine["id"]]
+
+    assert await until(told_again, 10)
 
 
 async def test_snoozed_it_is_away_and_comes_back(notification, org):

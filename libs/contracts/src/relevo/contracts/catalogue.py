@@ -130,6 +130,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("identity", identity.SigningKeyChanged, "*"),
     _event("identity", identity.SessionRevoked, "*"),
     _event("notification", notification.NotificationCreated, "realtime"),
+    _event("notification", notification.NotificationsRead, "realtime"),
     _command("conversation", conversation.ChangeLabels, "automation"),
     _command("conversation", conversation.SendMessage, "automation"),
     _command("conversation", conversation.ResolveConversation, "automation"),

@@ -29,7 +29,7 @@ class Notify(Model):
 
 
 class NotificationCreated(Model):
-    """Something for one agent's notification list."""
+    """Something for one agent's notification list; the same id again when it comes back from being read or snoozed."""
 
     notification_id: Id
     agent_id: Id
@@ -38,3 +38,15 @@ class NotificationCreated(Model):
     title: str
     body: str
     created_at: Time
+
+
+class NotificationsRead(Model):
+    """An agent read these, or put them away, wherever that was: open lists show them as unread no more.
+
+    Without ids: all that there were at ``at``.
+    """
+
+    agent_id: Id
+    notification_ids: tuple[Id, ...] = ()
+    conversation_id: Id | None = None
+    at: Time

@@ -21,7 +21,7 @@ from relevo.contracts.identity import TeamState
 from relevo.contracts.notification import Notify
 from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice, chosen, of_assignment, of_message
 from relevo.notification.settings import Settings
-from relevo.notification.store import access, choices
+from relevo.notification.store import access, choices, pushes
 from relevo.notification.store.access import Person
 from relevo.notification.store.lists import Seen
 from relevo.notification.telling import Telling
@@ -80,6 +80,7 @@ class Handlers:
             people = await access.people(tx, accounts, {notice.agent_id for _, _, notice in notices})
             wants = await choices.of(tx, accounts, people)
             telling.accounts = await directory.accounts(tx, accounts)
+            telling.devices = await self._devices(tx, accounts, people)
             for received, event, notice in notices:
                 account = received.envelope.account
                 person = people.get(notice.agent_id)
@@ -128,7 +129,9 @@ class Handlers:
         telling = Telling(self._settings, moment=moment)
         telling.accounts = await directory.accounts(tx, accounts)
         asked = await self._asked(tx, wanted, accounts)
-        wants = await choices.of(tx, accounts, {one.person.agent.id for one in asked})
+        agents = {one.person.agent.id for one in asked}
+        wants = await choices.of(tx, accounts, agents)
+        telling.devices = await self._devices(tx, accounts, agents)
         talks = {command.conversation_id for _, command in wanted if command.conversation_id}
         facts = await access.facts(tx, accounts, talks)
         for one in asked:
@@ -146,6 +149,9 @@ class Handlers:
             if command.address is not None:
                 telling.write_to(received.envelope, command, command.address)
         await telling.write(tx, ())
+
+    async def _devices(self, tx: Tx, accounts: Collection[str], agents: Collection[str]) -> set[str]:
+        return await pushes.owners(tx, accounts, agents) if self._settings.vapid_seed is not None else set()
 
     async def _asked(
         self, tx: Tx, wanted: Sequence[tuple[Received, Notify]], accounts: Collection[str]

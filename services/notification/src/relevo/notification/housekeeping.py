@@ -12,9 +12,9 @@ from relevo.chassis import Runtime
 from relevo.chassis.database import Tx, described
 from relevo.chassis.timers import DueTimer
 from relevo.contracts.base import now
-from relevo.contracts.notification import NotificationCreated
 from relevo.notification.settings import Settings
 from relevo.notification.store import access, lists, mails, pushes
+from relevo.notification.telling import emit_created
 
 WAKE: Final = "wake"
 """The timers of snoozed notifications; their key is the notification."""
@@ -32,19 +32,7 @@ async def on_wake(due: Sequence[DueTimer], tx: Tx) -> None:
         person = people.get(row.agent_id)
         if person is None or not (row.conversation_id is None or person.sees(facts.get(row.conversation_id))):
             continue
-        tx.emit(
-            NotificationCreated(
-                notification_id=row.id,
-                agent_id=row.agent_id,
-                kind=row.kind,
-                conversation_id=row.conversation_id,
-                title=row.title,
-                body=row.body,
-                created_at=row.created_at,
-            ),
-            account=row.account_id,
-            entity=row.agent_id,
-        )
+        emit_created(tx, row)
 
 
 async def forget_old(runtime: Runtime) -> None:

@@ -1,14 +1,14 @@
 """What a batch comes to: rows of people's lists, e-mails, web pushes, and the events that say so."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from relevo.chassis.database import Tx
 from relevo.contracts.base import new_id
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.identity import AccountState, AgentState
-from relevo.contracts.notification import NotificationCreated, Notify
+from relevo.contracts.notification import NotificationCreated, NotificationsRead, Notify
 from relevo.notification.domain import push, texts
 from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice
 from relevo.notification.settings import Settings
@@ -18,6 +18,43 @@ from relevo.notification.store.mails import NewMail
 from relevo.notification.store.pushes import NewPush
 
 _NO_SERVER: Final = "no mail server is configured (RELEVO_SMTP_URL)"
+
+
+def emit_created(tx: Tx, row: Any, *, cause: Envelope | None = None, time: datetime | None = None) -> None:
+    """Say that something is in somebody's list, for the first time or again."""
+    tx.emit(
+        NotificationCreated(
+            notification_id=str(row.id),
+            agent_id=str(row.agent_id),
+            kind=row.kind,
+            conversation_id=row.conversation_id,
+            title=row.title,
+            body=row.body,
+            created_at=row.created_at,
+        ),
+        account=row.account_id,
+        entity=row.agent_id,
+        time=time,
+        cause=cause,
+    )
+
+
+def emit_read(
+    tx: Tx,
+    account_id: str,
+    agent_id: str,
+    ids: Sequence[str],
+    at: datetime,
+    *,
+    conversation_id: str | None = None,
+) -> None:
+    """Say that an agent read these, all without ids."""
+    tx.emit(
+        NotificationsRead(agent_id=agent_id, notification_ids=tuple(ids), conversation_id=conversation_id, at=at),
+        account=account_id,
+        entity=agent_id,
+        actor=f"agent:{agent_id}",
+    )
 
 
 class Telling:
@@ -33,7 +70,8 @@ class Telling:
         self._causes: dict[str, Envelope] = {}
         self._mails: list[NewMail] = []
         self._pushes: list[NewPush] = []
-        self._can_push = settings.vapid_seed is not None
+        self.devices: Collection[str] = ()
+        """Agents who have devices to push to."""
 
     def tell(
         self,
@@ -80,7 +118,7 @@ class Telling:
             )
             self._mails.append(mail)
 
-        if choice.push and self._can_push:
+        if choice.push and agent.id in self.devices:
             self._pushes.append(
                 NewPush(
                     account_id=envelope.account,
@@ -111,7 +149,8 @@ class Telling:
     async def write(self, tx: Tx, seen: Sequence[Seen]) -> None:
         """Write it all. What was seen at once is read at once, and nobody hears of it."""
         added = await lists.add(tx, self._rows)
-        quiet = await lists.see(tx, seen)
+        read = await lists.see(tx, seen)
+        quiet = {row.id for row in read}
         newest = {(row.agent_id, row.conversation_id or row.id): row.id for row in self._rows if row.id in added}
         await mails.add(tx, [mail for mail in self._mails if (mail.notification_id or "") in added | {""}])
         ours = (added - quiet) | {""}
@@ -119,21 +158,10 @@ class Telling:
         for row in self._rows:
             if newest.get((row.agent_id, row.conversation_id or row.id)) != row.id or row.id in quiet:
                 continue
-            tx.emit(
-                NotificationCreated(
-                    notification_id=row.id,
-                    agent_id=row.agent_id,
-                    kind=row.kind,
-                    conversation_id=row.conversation_id,
-                    title=row.title,
-                    body=row.body,
-                    created_at=row.created_at,
-                ),
-                account=row.account_id,
-                entity=row.agent_id,
-                time=row.created_at,
-                cause=self._causes[row.id],
-            )
+            emit_created(tx, row, cause=self._causes[row.id], time=row.created_at)
+        for one in read:
+            if one.id not in added:
+                emit_read(tx, one.account_id, one.agent_id, [one.id], one.at, conversation_id=one.conversation_id)
 
     def _payload(self, notice: Notice, text: texts.Text, at: datetime) -> str:
         link = f"{self._console}/conversations/{notice.conversation_id}" if notice.conversation_id else self._console

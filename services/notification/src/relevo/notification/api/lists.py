@@ -1,6 +1,7 @@
 """HTTP: my notifications."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from relevo.notification.api.me import Me
 from relevo.notification.housekeeping import WAKE
 from relevo.notification.store import lists
 from relevo.notification.store.lists import Seen, State
+from relevo.notification.telling import emit_created, emit_read
 
 router = APIRouter()
 
@@ -84,7 +86,9 @@ async def count_unread_notifications(me: Me, db: Db) -> UnreadOut:
 async def read_all_notifications(me: Me, db: Db) -> UnreadOut:
     """Mark all of mine as read, those apart that are snoozed."""
     async with db.begin() as tx:
-        await lists.read_all(tx, me.account_id, me.id, now())
+        moment = now()
+        if await lists.read_all(tx, me.account_id, me.id, moment):
+            emit_read(tx, me.account_id, me.id, (), moment)
         return UnreadOut(unread=await lists.unread(tx, me.viewer, now()))
 
 
@@ -92,7 +96,10 @@ async def read_all_notifications(me: Me, db: Db) -> UnreadOut:
 async def read_notifications_of_conversation(conversation_id: UUID, me: Me, db: Db) -> UnreadOut:
     """I opened a conversation: what I was told of it is read."""
     async with db.begin() as tx:
-        await lists.see(tx, [Seen(me.account_id, me.id, str(conversation_id), now())])
+        seen = Seen(me.account_id, me.id, str(conversation_id), now())
+        if read := await lists.see(tx, [seen]):
+            ids = [row.id for row in read]
+            emit_read(tx, me.account_id, me.id, ids, seen.at, conversation_id=seen.conversation_id)
         return UnreadOut(unread=await lists.unread(tx, me.viewer, now()))
 
 
@@ -100,14 +107,20 @@ async def read_notifications_of_conversation(conversation_id: UUID, me: Me, db: 
 async def read_notification(notification_id: UUID, me: Me, db: Db) -> NotificationOut:
     """Mark one of mine as read; doing it again changes nothing."""
     async with db.begin() as tx:
-        return _found(await lists.read(tx, me.account_id, me.id, str(notification_id), now()))
+        moment = now()
+        row = _found(await lists.read(tx, me.account_id, me.id, str(notification_id), moment))
+        emit_read(tx, me.account_id, me.id, [row.id], moment, conversation_id=row.conversation_id)
+    return row
 
 
 @router.post("/notifications/{notification_id}/unread")
 async def unread_notification(notification_id: UUID, me: Me, db: Db) -> NotificationOut:
     """Mark one of mine as not read."""
     async with db.begin() as tx:
-        return _found(await lists.not_read(tx, me.account_id, me.id, str(notification_id)))
+        found = await lists.not_read(tx, me.account_id, me.id, str(notification_id))
+        row = _found(found)
+        emit_created(tx, SimpleNamespace(**found, account_id=me.account_id, agent_id=me.id))
+    return row
 
 
 @router.post("/notifications/{notification_id}/snooze")
@@ -124,6 +137,7 @@ async def snooze_notification(notification_id: UUID, body: Snooze, me: Me, db: D
         )
     async with db.begin() as tx:
         row = _found(await lists.snooze(tx, me.account_id, me.id, str(notification_id), body.until))
+        emit_read(tx, me.account_id, me.id, [row.id], moment, conversation_id=row.conversation_id)
         await timers.schedule(tx, WAKE, row.id, body.until, account_id=me.account_id)
     return row
 

@@ -69,7 +69,8 @@ _SEE = text("""
                 cast(:ats as timestamptz[])) as s(account_id, agent_id, conversation_id, at)
     where o.account_id = s.account_id and o.agent_id = s.agent_id and o.conversation_id = s.conversation_id
       and o.read_at is null and o.folded_into is null and o.created_at <= s.at
-    returning cast(o.id as text) as id
+    returning cast(o.id as text) as id, cast(o.account_id as text) as account_id, cast(o.agent_id as text) as agent_id,
+              cast(o.conversation_id as text) as conversation_id, s.at
 """)
 _SET = """
     update notifications set {change}
@@ -135,10 +136,10 @@ async def add(tx: Tx, rows: Sequence[NewNotification]) -> set[str]:
     return ids
 
 
-async def see(tx: Tx, seen: Sequence[Seen]) -> set[str]:
-    """Mark as read what these agents were told of conversations until they saw them; answers the ids."""
+async def see(tx: Tx, seen: Sequence[Seen]) -> Sequence[Any]:
+    """Mark as read what these agents were told of conversations until they saw them; answers what that was."""
     if not seen:
-        return set()
+        return ()
     latest: dict[tuple[str, str], Seen] = {}
     for one in seen:
         before = latest.get((one.agent_id, one.conversation_id))
@@ -153,7 +154,7 @@ async def see(tx: Tx, seen: Sequence[Seen]) -> set[str]:
             "ats": [one.at for one in latest.values()],
         },
     )
-    return set(rows.scalars())
+    return rows.all()
 
 
 async def listed(  # noqa: PLR0917
@@ -232,9 +233,9 @@ async def wake(tx: Tx, due: Sequence[tuple[str, datetime]]) -> Sequence[Any]:
     return (await tx.execute(_WAKE, values)).all()
 
 
-async def read_all(tx: Tx, account_id: str, agent_id: str, now: datetime) -> None:
-    """Mark all of an agent's as read, those apart that are snoozed."""
-    await tx.execute(_READ_ALL, {"account": account_id, "agent": agent_id, "now": now})
+async def read_all(tx: Tx, account_id: str, agent_id: str, now: datetime) -> int:
+    """Mark all of an agent's as read, those apart that are snoozed; answers how many that were."""
+    return (await tx.execute(_READ_ALL, {"account": account_id, "agent": agent_id, "now": now})).rowcount
 
 
 async def forget(tx: Tx, before: datetime, folded_before: datetime) -> bool:

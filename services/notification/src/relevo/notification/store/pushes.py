@@ -1,6 +1,6 @@
 """Devices that subscribed to web push, and the pushes that wait."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -40,6 +40,10 @@ _MAKE_ROOM = text("""
     delete from push_subscriptions where account_id = cast(:account as uuid) and id in (
         select id from push_subscriptions where account_id = cast(:account as uuid) and agent_id = cast(:agent as uuid)
         order by created_at desc, id desc offset :most)
+""")
+_OWNERS = text("""
+    select distinct cast(agent_id as text) from push_subscriptions
+    where account_id = any(cast(:accounts as uuid[])) and agent_id = any(cast(:agents as uuid[]))
 """)
 _LIST = text("""
     select cast(id as text) as id, endpoint, device, created_at from push_subscriptions
@@ -121,6 +125,12 @@ async def subscribe(
     )
     await tx.execute(_MAKE_ROOM, {"account": account_id, "agent": agent_id, "most": DEVICES})
     return row.mappings().one()
+
+
+async def owners(tx: Tx, accounts: Collection[str], agents: Collection[str]) -> set[str]:
+    """Those of these agents who have devices."""
+    rows = await tx.execute(_OWNERS, {"accounts": sorted(accounts), "agents": sorted(agents)})
+    return set(rows.scalars())
 
 
 async def devices(tx: Tx, account_id: str, agent_id: str) -> Sequence[Any]:
