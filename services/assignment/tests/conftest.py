@@ -79,7 +79,7 @@ async def decided(service: Running) -> None:
     await service.settle()
 
     async def nothing_waits() -> bool:
-        async with service.runtime.database.begin() as tx:
+        async with service.runtime.database.begin(door="matcher") as tx:
             left = await tx.execute(text("select 1 from journal where done_at is null and waiting_for is null limit 1"))
             return left.first() is None
 

@@ -28,6 +28,7 @@ from relevo.assignment.store import Note
 from relevo.chassis.database import Database, Tx
 from relevo.chassis.database import Pool as ConnectionPool
 from relevo.chassis.outbox import ensure_days
+from relevo.chassis.tenancy import Entry
 from relevo.chassis.testing import template_database
 from relevo.contracts.base import new_id
 
@@ -95,13 +96,13 @@ async def test_the_same_journal_gives_the_same_decisions_in_any_batches(database
     monkeypatch.setattr(matcher, "FIRST_CHUNK", chunk)
     monkeypatch.setattr(matcher, "LARGEST_CHUNK", chunk)
     account = new_id()
-    async with database.begin() as tx:
+    async with database.begin(account) as tx:
         await store.append(tx, [Note(account, given) for given in journal(seed)])
-    async with database.begin() as tx:
+    async with database.begin(account) as tx:
         entries = await store.take(tx, account, 1000)
     taken = await Matcher(database, batch).work()
     assert taken == len(entries)
-    async with database.begin() as tx:
+    async with database.begin(account) as tx:
         assert await store.wrong_loads(tx) == []
         stored = (
             await tx.execute(text(f"select {SHOWN}, reason from decisions order by run, journal_id, version"))
@@ -124,10 +125,10 @@ async def test_the_same_journal_gives_the_same_decisions_in_any_batches(database
 async def test_two_matchers_share_the_work_and_never_a_pool(database):
     accounts = [new_id() for _ in range(4)]
     for n, account in enumerate(accounts):
-        async with database.begin() as tx:
+        async with database.begin(account) as tx:
             await store.append(tx, [Note(account, given) for given in journal(n, 200)])
     counts = await asyncio.gather(*(Matcher(database, 10).work() for _ in range(3)))
-    async with database.begin() as tx:
+    async with database.begin(*accounts) as tx:
         assert await store.pending(tx) == []
         assert await store.wrong_loads(tx) == []
         twice = await tx.execute(
@@ -142,12 +143,12 @@ async def test_two_matchers_share_the_work_and_never_a_pool(database):
 
 async def test_a_row_that_commits_late_with_a_smaller_id_is_not_skipped(database):
     account = new_id()
-    async with database.begin() as tx:
+    async with database.begin(account) as tx:
         await store.append(tx, [Note(account, CapacitySet(new_id(), 1))])
     async with database.pool.connection() as slow:
-        await slow.execute("begin")
+        await slow.execute(Entry.into([account]).begin(), prepare=False)
         await store.append(Tx("assignment", slow), [Note(account, CapacitySet(new_id(), 2))])
-        async with database.begin() as quick:
+        async with database.begin(account) as quick:
             await store.append(quick, [Note(account, CapacitySet(new_id(), 3))])
         one = Matcher(database, 10)
         assert await one.work() == 2
@@ -156,9 +157,10 @@ async def test_a_row_that_commits_late_with_a_smaller_id_is_not_skipped(database
 
 
 async def test_the_database_refuses_a_load_below_zero(database):
-    async with database.begin() as tx:
-        await store.append(tx, [Note(new_id(), CapacitySet(new_id(), 1))])
+    account = new_id()
+    async with database.begin(account) as tx:
+        await store.append(tx, [Note(account, CapacitySet(new_id(), 1))])
     await Matcher(database, 10).work()
     with pytest.raises(CheckViolation):
-        async with database.begin() as tx:
+        async with database.begin(account) as tx:
             await tx.execute(text("update agents set load = -1"))

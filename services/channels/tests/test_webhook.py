@@ -51,7 +51,7 @@ async def test_a_new_secret_signs_beside_the_old_one(world, receiver):
     ((headers, body),) = await got(receiver, 1)
     assert signatures(old, headers, body)
     assert signatures(new, headers, body)
-    async with world.run.runtime.database.begin() as tx:
+    async with world.run.runtime.database.begin(world.account) as tx:
         (row,) = (await tx.execute(text("select sealed from webhook_secrets"))).all()
     assert new.encode() not in bytes(row.sealed)
 

@@ -47,7 +47,9 @@ def received(data: Model, *, account: str, entity: str, actor: str = "system", i
         cause=None,
         id=id,
     )
-    msg = Msg(None, row.subject, "", row.body, json.loads(row.headers))
+    tokens = row.subject.split(".")
+    tokens.insert(message.stream.partition_at, str(row.p))
+    msg = Msg(None, ".".join(tokens), "", row.body, json.loads(row.headers))
     return Received(message.stream, row.p, msg, next(_sequence), 0, int(datetime.now(UTC).timestamp() * 1e9))
 
 
@@ -99,13 +101,18 @@ class World:
 class Service:
     """The service's handlers on a real database of the test's own."""
 
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        self.database = Database(Pool(dsn, service="conversation", size=8, lease_seconds=4), "conversation")
+    def __init__(self, serving: str, inspecting: str) -> None:
+        self.dsn = inspecting
+        self.accounts: set[str] = set()
+        """Those that the service has heard of: what a test looks at besides is theirs."""
+        pool = Pool(serving, service="conversation", size=8, lease_seconds=4)
+        self.database = Database(pool, "conversation", accounts=lambda: self.accounts)
         self.statements: list[str] = []
 
     async def handle(self, handler: Callable[[Sequence[Received], Tx], Any], *batch: Received) -> None:
-        async with self.database.begin() as tx:
+        accounts = {one.account for one in batch}
+        self.accounts |= accounts
+        async with self.database.begin(*accounts) as tx:
             execute = tx.execute
 
             async def noted(statement: Any, parameters: Any = None) -> Any:
@@ -140,9 +147,8 @@ def run(servers: Any) -> Callable[[Callable[[Service], Any]], Any]:
 
     def runner(body: Callable[[Service], Any]) -> Any:
         async def main() -> Any:
-            service = Service(
-                servers.create_database(template=template_database(servers, "relevo.conversation.migrations"))
-            )
+            dsn = servers.create_database(template=template_database(servers, "relevo.conversation.migrations"))
+            service = Service(dsn, servers.inspecting(dsn))
             async with service.database.begin() as tx:
                 await ensure_days(tx)
             service.statements.clear()
@@ -168,7 +174,7 @@ class Desk:
         self.public = pair.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     async def know(self, kind, state, account=None) -> None:
-        async with self.service.runtime.database.begin() as tx:
+        async with self.service.runtime.database.begin(account or self.world.account_id) as tx:
             await directory.apply(tx, kind, account or self.world.account_id, state.id, state, 1)
 
     async def agent(self, role="agent", teams=(), inboxes=None, permissions=None, scope=None) -> tuple[str, dict]:

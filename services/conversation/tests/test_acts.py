@@ -44,7 +44,7 @@ def test_one_that_came_due_while_nobody_ran_wakes_late(at_desk):
         _, who = await desk.agent()
         path = await desk.begun(who)
         await desk.post(f"{path}/snooze", who, {"until": (now() + timedelta(days=30)).isoformat()})
-        async with desk.service.runtime.database.begin() as tx:
+        async with desk.service.runtime.database.begin(desk.world.account_id) as tx:
             past = "now() - interval '40 days'"
             await tx.conn.execute(f"update conversations set snoozed_until = {past}")
             await tx.conn.execute(f"update timers set due_at = {past} where kind = 'snooze'")
@@ -66,11 +66,11 @@ def test_a_customer_wakes_what_was_snoozed_and_the_old_timer_then_does_nothing(a
         assert (await desk.get(path, who)).json()["status"] == "open"
         forever = await desk.post(f"{path}/snooze", who, {"until": None})
         assert (forever.json()["status"], forever.json()["snoozed_until"]) == ("snoozed", None)
-        async with desk.service.runtime.database.begin() as tx:
+        async with desk.service.runtime.database.begin(desk.world.account_id) as tx:
             await tx.conn.execute("update timers set due_at = now() where kind = 'snooze'")
 
         async def rung():
-            async with desk.service.runtime.database.begin() as tx:
+            async with desk.service.runtime.database.begin(desk.world.account_id) as tx:
                 return (await (await tx.conn.execute("select count(*) from timers")).fetchone())[0] == 0
 
         assert await until(rung, 10)

@@ -139,7 +139,7 @@ def test_the_loser_of_the_race_takes_the_winner_s_contact(run, world):
             )
 
         left, right = world.make_inbox("email"), world.make_inbox("webchat")
-        async with service.database.begin() as tx:
+        async with service.database.begin(world.account_id) as tx:
             await on_ingest([world.message("l", inbox=left, email="ana@example.com")], tx)
             second = asyncio.create_task(
                 service.handle(on_ingest, world.message("r", inbox=right, email="ana@example.com"))

@@ -111,7 +111,7 @@ def test_reopening_beside_another_open_conversation_of_the_same_person_is_refuse
         await desk.customer_writes(inbox=inbox.model_copy(update={"reopen": "new_after_resolved"}))
         second = (await desk.get("/conversations", who, status="open")).json()["items"][0]
         await desk.post(f"/conversations/{second['id']}/resolve", who)
-        async with desk.service.runtime.database.begin() as tx:
+        async with desk.service.runtime.database.begin(desk.world.account_id) as tx:
             await tx.conn.execute("update conversations set exclusive = true")
         await desk.post(f"/conversations/{second['id']}/reopen", who)
         answer = await desk.post(f"/conversations/{first['id']}/reopen", who)

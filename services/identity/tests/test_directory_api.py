@@ -276,7 +276,7 @@ async def test_the_last_administrator_stays(account):
     )
     statuses = sorted(answer.status_code for answer in answers)
     assert statuses in ([204, 401], [204, 409])
-    async with account.service.runtime.database.begin() as tx:
+    async with account.service.runtime.database.begin(account.id) as tx:
         left = await tx.execute(
             text("select count(*) from agents where account_id = :a and role_id = :r and deleted_at is null"),
             {"a": account.id, "r": admin_role["id"]},
@@ -466,11 +466,11 @@ async def test_what_somebody_holds_is_looked_at_again_under_the_accounts_lock(ac
     everything = Viewer(account.id, agent["id"], frozenset(Permission), ConversationScope.ALL, frozenset({"t"}), None)
     stale = Principal(account.id, "agent", agent["id"], "Ana", "en", everything, session_id="s")
     database = account.service.runtime.database
-    async with database.begin() as tx:
+    async with database.begin(account.id) as tx:
         act = await administration.begin(tx, stale, By(stale.actor, "Ana"), access_token=timedelta(minutes=15))
         assert (act.holder.permissions, act.holder.scope) == ({Permission.CONTACTS_READ}, ConversationScope.OWN)
         assert act.holder.team_ids == frozenset()
     await account.call("DELETE", f"/agents/{agent['id']}", expect=204)
-    async with database.begin() as tx:
+    async with database.begin(account.id) as tx:
         with pytest.raises(Problem, match="401"):
             await administration.begin(tx, stale, By(stale.actor, "Ana"), access_token=timedelta(minutes=15))

@@ -206,7 +206,7 @@ async def test_one_invitation_for_one_key_however_often_it_is_sent(account):
 async def test_a_token_that_was_sent_is_in_no_table_of_identity(account):
     agent = await invite(account)
     token = await account.link_token(agent["email"])
-    async with account.service.runtime.database.begin() as tx:
+    async with account.service.runtime.database.begin(door="retention") as tx:
         await housekeeping.tidy(tx, now() + housekeeping.SENT_KEPT)
     with psycopg.connect(account.service.dsn) as connection:
         tables = connection.execute(

@@ -21,10 +21,11 @@ from relevo.ingest.accept import accept
 from relevo.ingest.domain.ledger import Arrival, Verdict, arrival
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
+ACCOUNT = new_id()
 
 
 def inbox() -> InboxState:
-    return InboxState(id=new_id(), account_id=new_id(), name="WhatsApp", channel="whatsapp")
+    return InboxState(id=new_id(), account_id=ACCOUNT, name="WhatsApp", channel="whatsapp")
 
 
 def event(to: InboxState, number: int, *, senders: int = 7, said: str = "hola") -> Arrival:
@@ -47,7 +48,7 @@ def event(to: InboxState, number: int, *, senders: int = 7, said: str = "hola") 
 async def database(servers: Any, connections: int = 4) -> AsyncIterator[Database]:
     dsn = servers.create_database(template=template_database(servers, "relevo.ingest.migrations"))
     engine = Pool(dsn, service="ingest", size=connections, lease_seconds=30)
-    found = Database(engine, "ingest")
+    found = Database(engine, "ingest", accounts=lambda: (ACCOUNT,))
     async with found.begin() as tx:
         await outbox.ensure_days(tx)
     try:

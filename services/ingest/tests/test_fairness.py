@@ -82,7 +82,7 @@ class House:
         ]
 
     async def waiting(self, run: Running | None = None) -> int:
-        async with (run or self.world.run).runtime.database.begin() as tx:
+        async with (run or self.world.run).runtime.database.begin(door="lanes") as tx:
             return int((await tx.execute(text("select count(*) from deferred"))).scalar_one())
 
     async def dead(self) -> bool:
@@ -241,7 +241,7 @@ def test_who_has_not_looked_yet_puts_nothing_before_what_waits(world: World, mes
             database = one.world.run.runtime.database
             async with one.pressure():
                 await _flooded(one)
-                async with database.begin() as tx:
+                async with database.begin(one.loud) as tx:
                     p, seq, subject = (
                         await tx.execute(text("select p, seq, subject from deferred order by id desc limit 1"))
                     ).one()
@@ -269,11 +269,11 @@ def test_whoever_takes_from_the_same_account_waits_for_the_other(world: World, m
             async with one.pressure():
                 await _flooded(one)
                 database = one.world.run.runtime.database
-                async with database.begin() as first:
+                async with database.begin(one.loud) as first:
                     taken = await deferred.take(first, {one.loud: 5}, held)
 
                     async def also() -> list[deferred.Deferred]:
-                        async with database.begin() as second:
+                        async with database.begin(one.loud) as second:
                             return await deferred.take(second, {one.loud: 5}, held)
 
                     other = asyncio.create_task(also())

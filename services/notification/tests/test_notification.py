@@ -132,7 +132,7 @@ async def test_a_text_that_does_not_exist_becomes_a_dead_letter(notification, or
 
 
 async def mails(service):
-    async with service.runtime.database.begin() as tx:
+    async with service.runtime.database.begin(door="mails") as tx:
         rows = await tx.execute(text("select recipient, state, attempts, error from mails order by id"))
         return rows.mappings().all()
 

@@ -4,7 +4,8 @@ import itertools
 import json
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import text
+import psycopg
+from psycopg.rows import namedtuple_row
 
 from relevo.chassis.bus import until
 from relevo.contracts.base import new_id, now
@@ -29,9 +30,10 @@ async def published(service, agent):
 
 async def assert_tiled(service):
     """In the database: one open interval an agent, every other ends where the next begins."""
-    async with service.runtime.database.begin() as tx:
-        rows = (await tx.execute(text("select agent_id, from_at, to_at from status_history order by 1, 2"))).all()
-        now_rows = (await tx.execute(text("select agent_id, since from agent_status order by 1"))).all()
+    with psycopg.connect(service.dsn, row_factory=namedtuple_row) as connection:
+        rows = connection.execute("select agent_id, from_at, to_at from status_history order by 1, 2").fetchall()
+        now_rows = connection.execute("select agent_id, since from agent_status order by 1").fetchall()
+    assert rows
     for agent, intervals in itertools.groupby(rows, key=lambda row: row.agent_id):
         listed = list(intervals)
         assert all(one.to_at == following.from_at for one, following in itertools.pairwise(listed))

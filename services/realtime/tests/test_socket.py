@@ -95,7 +95,7 @@ async def test_a_ticket_opens_one_socket_once(world):
         async with connect(world.address(ticket)) as second:
             await second.wait_closed()
             assert second.close_code == 4401
-    async with world.run.runtime.database.begin() as tx:
+    async with world.run.runtime.database.begin(world.org.account) as tx:
         old = await store.add_ticket(
             tx, Holder(world.org.account, ana, new_id()), now() - timedelta(seconds=90), timedelta(seconds=60)
         )

@@ -144,7 +144,7 @@ async def test_events_seen_again_in_another_order_give_the_same_numbers(servers)
             before = await _summary(service, headers), _rollups(service.dsn)
             published = len(await service.admin.stored("METRICS"))
             # The same events once more, as a rebuild reads them: same ids, other places in the stream.
-            async with service.runtime.database.begin() as tx:
+            async with service.runtime.database.begin(ACCOUNT) as tx:
                 (handler,) = {consumer.handler for consumer in service.runtime.service.consumers}
                 again = [_Replayed(envelope, data) for envelope, (data, _) in zip(sent, told, strict=True)]
                 await handler(random.Random(seed).sample(again, len(again)), tx)
@@ -261,7 +261,7 @@ async def test_batches_at_the_same_time_wait_for_each_other_and_lose_nothing(ser
                 # Each batch touches the same roll-up rows, and new months, in an order of its own.
                 at = NOON + timedelta(days=31 * month)
                 events = [incoming(conversation(inbox_id=inbox)) for inbox in order.sample(inboxes, len(inboxes))]
-                async with service.runtime.database.begin() as tx:
+                async with service.runtime.database.begin(ACCOUNT) as tx:
                     await handler([_Replayed(envelope(data, at=at), data) for data in events], tx)
 
         await asyncio.gather(*(batches(seed) for seed in range(4)))
@@ -274,7 +274,7 @@ async def test_a_supervisor_sees_the_teams_facts_and_an_agent_the_own(servers) -
         await _tell(service, [(incoming(), NOON), (incoming(conversation(team_id=new_id(), assignee_id=None)), NOON)])
         chosen = {"account_id": ACCOUNT, "since": NOON, "until": NOON + timedelta(days=1)}
         seen = {}
-        async with service.runtime.database.begin() as tx:
+        async with service.runtime.database.begin(ACCOUNT) as tx:
             for name, reach in {
                 "all": store.Reach(everything=True),
                 "team": store.Reach(team_ids=frozenset({TEAM}), agent_id=new_id()),

@@ -28,7 +28,7 @@ from starlette.requests import Request
 from relevo.chassis.database import Database
 from relevo.chassis.problems import Language, Problem, unavailable
 from relevo.contracts.base import new_id
-from relevo.contracts.identity import AgentState, KeyState, RoleState, SigningKeyState
+from relevo.contracts.identity import PLATFORM, AgentState, KeyState, RoleState, SigningKeyState
 from relevo.contracts.permissions import ROLES, ConversationScope, Permission
 from relevo.kernel.access import Viewer
 
@@ -112,11 +112,9 @@ _AGENT = text("""
         and r.account_id = a.account_id and not r.deleted
     where a.kind = 'agent' and a.id = :agent and a.account_id = :account
 """)
-_KEY_ROW = text("""
-    select k.state as key, k.deleted, a.state as agent, coalesce(a.deleted, false) as agent_deleted
-    from directory k
-    left join directory a on a.kind = 'agent' and a.id = k.state ->> 'agent_id' and a.account_id = k.account_id
-    where k.kind = 'key' and k.id = :id
+_KEY_ROW = text("select state as key, deleted from directory where kind = 'key' and id = :id")
+_OWNER = text("""
+    select state as agent from directory where kind = 'agent' and id = :agent and account_id = :account and not deleted
 """)
 _SIGNING_KEYS = text("select state from directory where kind = 'signing_key' and not deleted")
 
@@ -155,7 +153,7 @@ class Authenticator:
         parameters = {"agent": agent_id, "account": account_id, "session": session_id}
 
         async def known() -> Any:
-            row = await self._row(_AGENT, parameters)
+            row = (await self._database.single(_AGENT, parameters, accounts=(account_id,))).first()
             # An agent whose role is not there yet can do nothing: wait for it as well.
             return row if row is not None and (row.deleted or row.role is not None) else None
 
@@ -174,7 +172,10 @@ class Authenticator:
         return Principal(account_id, "agent", agent_id, agent.name, agent.language, viewer, session_id=session_id)
 
     async def _key(self, prefix: str, key_id: str, credential: str) -> Principal:
-        row = await self._await_directory(lambda: self._row(_KEY_ROW, {"id": key_id}))
+        async def known() -> Any:
+            return (await self._database.single(_KEY_ROW, {"id": key_id}, door="key", sought=key_id)).first()
+
+        row = await self._await_directory(known)
         if row is None:
             raise _bad_key()
         key = KeyState.model_validate(row.key)
@@ -183,8 +184,10 @@ class Authenticator:
             raise _bad_key()
         agent: AgentState | None = None
         if key.agent_id is not None:
-            agent = AgentState.model_validate(row.agent) if row.agent is not None else None
-            if agent is None or row.agent_deleted or not agent.active:
+            whose = {"agent": key.agent_id, "account": key.account_id}
+            owner = (await self._database.single(_OWNER, whose, accounts=(key.account_id,))).first()
+            agent = AgentState.model_validate(owner.agent) if owner is not None else None
+            if agent is None or not agent.active:
                 raise _bad_key()
         # A key acts with its own permissions and scope; an agent lends it only teams and inboxes.
         teams = frozenset(agent.team_ids) if agent else frozenset()
@@ -236,7 +239,7 @@ class Authenticator:
         async with self._loading:
             if time.monotonic() - self._loaded_at < unless_newer_than:
                 return
-            states = (await self._database.single(_SIGNING_KEYS)).scalars().all()
+            states = (await self._database.single(_SIGNING_KEYS, accounts=(PLATFORM,))).scalars().all()
             found: dict[str, tuple[Any, datetime | None]] = {}
             for state in states:
                 key = SigningKeyState.model_validate(state)
@@ -245,9 +248,6 @@ class Authenticator:
                 found[key.id] = (public, key.not_after)
             self._signing_keys = found
             self._loaded_at = time.monotonic()
-
-    async def _row(self, query: Any, parameters: dict[str, str]) -> Any:
-        return (await self._database.single(query, parameters)).first()
 
     async def _await_directory(self, ask: Callable[[], Awaitable[_T | None]]) -> _T | None:
         """Ask until there is an answer, for a second at most."""

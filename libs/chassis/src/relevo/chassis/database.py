@@ -1,7 +1,7 @@
 """The service's own database: a few connections, and transactions that carry events with them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from sqlalchemy import Executable
 from relevo.chassis import outbox
 from relevo.chassis.crash import crash_point
 from relevo.chassis.statements import Rows, rendered
+from relevo.chassis.tenancy import ENTER, Entry
 from relevo.contracts.base import Model
 from relevo.contracts.envelope import Envelope
 
@@ -95,6 +96,9 @@ class Pool:
                 await connection.close()
 
 
+_OPEN = "select set_config('relevo.door', %s, true) as d, set_config('relevo.sought', %s, true) as s"
+
+
 class Tx:
     """One transaction: statements, and the events that commit with it."""
 
@@ -107,6 +111,17 @@ class Tx:
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
         """Run a statement in this transaction. Raises psycopg.Error."""
         return await run(self.conn, statement, parameters)
+
+    async def enter(self, *accounts: str) -> None:
+        """From here on see and write the rows of these accounts, and of no others; a door that was open is shut."""
+        await self.conn.execute(ENTER, Entry.into(accounts).parameters())
+
+    @asynccontextmanager
+    async def through(self, door: str, sought: str = "") -> AsyncIterator[None]:
+        """See, within the block, also what a door opens (`tenancy.Door`), to all or to whoever names what is ``sought``."""
+        await self.conn.execute(_OPEN, (door, sought))
+        yield
+        await self.conn.execute(_OPEN, ("", ""))
 
     def emit(
         self,
@@ -171,16 +186,34 @@ async def run(connection: Connection, statement: Executable, parameters: Mapping
 class Database:
     """The database of one service. ``on_commit`` is told the partitions of the events that just committed."""
 
-    def __init__(self, pool: Pool, service: str, on_commit: Callable[[set[int]], None] | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        service: str,
+        on_commit: Callable[[set[int]], None] | None = None,
+        accounts: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        """``accounts`` tells, when a transaction begins, whose rows it is about unless it says so itself."""
         self.pool = pool
         self.service = service
         self.on_commit = on_commit
+        self._accounts = accounts
+
+    def on_behalf_of(self, accounts: Callable[[], Collection[str]]) -> "Database":
+        """The same database, for work whose accounts are told by `accounts`."""
+        return Database(self.pool, self.service, self.on_commit, accounts)
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[Tx]:
-        """A transaction; commits at the end of the block, rolls back if it raises."""
+    async def begin(self, *accounts: str, door: str = "", sought: str = "") -> AsyncIterator[Tx]:
+        """A transaction; commits at the end of the block, rolls back if it raises.
+
+        It sees and writes the rows of these accounts only (of none, when none is told), and what a ``door`` opens, to
+        all or to whoever names what is ``sought`` (`relevo.chassis.tenancy`).
+        """
+        opening = Entry.into(accounts or self._accounts(), door, sought).begin()
         async with self.pool.connection() as connection:
-            await connection.execute("begin")
+            # Several commands in one: the simple protocol, hence never prepared.
+            await connection.execute(opening, prepare=False)
             tx = Tx(self.service, connection)
             try:
                 yield tx
@@ -196,10 +229,28 @@ class Database:
             self.on_commit(partitions)
         tx.committed()
 
-    async def single(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
-        """One statement that is a transaction of its own: a single round trip. Raises psycopg.Error."""
+    async def single(
+        self,
+        statement: Executable,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        accounts: Collection[str] = (),
+        door: str = "",
+        sought: str = "",
+    ) -> Rows:
+        """One statement that is a transaction of its own: a single round trip. Raises psycopg.Error.
+
+        It sees the rows of the accounts that are named here, and what the door opens.
+        """
         async with self.pool.connection() as connection:
-            return await run(connection, statement, parameters)
+            if not accounts and not door:
+                return await run(connection, statement, parameters)
+            sql, values = rendered(statement, parameters)
+            # Sent together: one transaction, since nothing in between ends it.
+            async with connection.pipeline():
+                await connection.execute(ENTER, Entry.into(accounts, door, sought).parameters())
+                cursor = await connection.execute(sql, values)
+            return await Rows.of(cursor)
 
     async def close(self) -> None:
         """Give back every connection."""

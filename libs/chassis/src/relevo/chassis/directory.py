@@ -149,7 +149,8 @@ async def apply_all(tx: Tx, entries: Iterable[Entry]) -> None:
 
 async def tidy(tx: Tx) -> None:
     """Forget the ended sessions of which no token can be valid any more."""
-    await tx.execute(_FORGET_SESSIONS)
+    async with tx.through("retention"):
+        await tx.execute(_FORGET_SESSIONS)
 
 
 def projections(service: str) -> tuple[Projection, ...]:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relevo.chassis import health, idempotency, problems, telemetry
-from relevo.chassis.auth import Require
+from relevo.chassis.auth import Principal, Require
 from relevo.chassis.database import Database, is_transient
 from relevo.chassis.settings import ServiceSettings
 from relevo.contracts.base import new_id
@@ -40,11 +40,17 @@ def _runtime(request: Request) -> "Runtime":
 
 def _database(request: Request) -> Database:
     database: Database = request.app.state.runtime.database
-    return database
+
+    def caller() -> tuple[str, ...]:
+        # Asked when a transaction begins: dependencies may come in any order.
+        principal: Principal | None = getattr(request.state, "principal", None)
+        return (principal.account_id,) if principal else ()
+
+    return database.on_behalf_of(caller)
 
 
 Db = Annotated[Database, Depends(_database)]
-"""The service's database, in an endpoint's signature."""
+"""The service's database as the caller's account sees it, in an endpoint's signature; without a caller: of no account."""
 Rt = Annotated["Runtime", Depends(_runtime)]
 """The service's runtime, in an endpoint's signature."""
 

@@ -166,7 +166,7 @@ async def run(runtime: _Runtime) -> None:
     """The worker that forgets answers older than 24 hours, once an hour."""
     while not runtime.stopping.is_set():
         try:
-            async with runtime.database.begin() as tx:
+            async with runtime.database.begin(door="retention") as tx:
                 await tx.execute(_SWEEP)
         except Exception as error:  # noqa: BLE001 — the next hour will do
             log.warning("idempotency_sweep_failed", error=type(error).__name__)

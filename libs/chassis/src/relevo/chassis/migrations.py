@@ -6,6 +6,8 @@ these functions: a serving process never pays for it.
 
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,15 +40,32 @@ def create_handled_table(op: Any) -> None:
         op.execute(statement)
 
 
+@contextmanager
+def every_row(op: Any, *tables: str) -> Iterator[None]:
+    """Let a migration change rows of every account: within the block, and within its transaction, the wall is open."""
+    for table in tables:
+        op.execute(f"alter table {table} no force row level security")
+    yield
+    for table in tables:
+        op.execute(f"alter table {table} force row level security")
+
+
 def migrate(database_url: str, package: str, revision: str = "head") -> None:
     """Bring a database to a revision of this package's migrations; does nothing when it is there already.
 
     Two processes may do it at once: the second waits for the first. Every migration is a transaction of its own; a
     statement that waits longer than ten seconds for a lock fails, rather than stop the traffic behind it.
+
+    Then the wall between accounts is put on every table of accounts (`tenancy.guard`). The package may name ``DOORS``
+    and ``ACCOUNT_COLUMNS``.
     """
     from alembic import command  # noqa: PLC0415
 
+    from relevo.chassis import tenancy  # noqa: PLC0415
+
     command.upgrade(_config(database_url, package), revision)
+    wall = importlib.import_module(package)
+    tenancy.guard(database_url, getattr(wall, "DOORS", ()), getattr(wall, "ACCOUNT_COLUMNS", None))
 
 
 def run() -> None:
@@ -63,6 +82,8 @@ def run() -> None:
             # Taken before the lock timeout: a second replica waits for as long as the first one needs.
             connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": _LOCK})
             connection.execute(text(f"set lock_timeout = '{_LOCK_TIMEOUT}'"))
+            # A migration is of no account: what it changes in rows it must not miss silently. See `every_row`.
+            connection.execute(text("set row_security = off"))
             connection.commit()
             context.configure(connection=connection, transaction_per_migration=True)
             with context.begin_transaction():

@@ -226,7 +226,7 @@ class Reader:
         received = [event for _, events in batch for event in events]
         doubtful = [event for event in received if event.doubtful]
         crash_point("reader.before_transaction")
-        async with self.database.begin() as tx:
+        async with self.database.begin(*{event.account for event in received}) as tx:
             # Read before the positions are compared: they say that nobody has handled anything since.
             known = await self.positions.known(tx, doubtful) if doubtful else frozenset()
             await self.positions.move(tx, [events for _, events in batch], known)
@@ -250,18 +250,16 @@ class Reader:
         """Put one event aside and move on. Tried again for as long as the database is away."""
         event = events[0]
         reason = "envelope" if isinstance(error, MalformedEnvelope) else "decode" if _is_decoding(error) else "handler"
-        tokens = event.subject.split(".")
-        account = event.headers.get("relevo-account", "") or (tokens[2] if len(tokens) > 2 else "")
         while feed.live and not self._stopping:
             try:
-                async with self.database.begin() as tx:
+                async with self.database.begin(event.account) as tx:
                     await self.positions.move(tx, [events])
                     await dead_letters.keep(
                         tx,
                         event,
                         stream=feed.stream.name,
                         p=feed.p,
-                        account=account,
+                        account=event.account,
                         reason=reason,
                         error=described(error),
                         attempts=attempts,

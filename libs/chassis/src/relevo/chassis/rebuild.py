@@ -275,6 +275,7 @@ class Rebuild:
             if (wanted is None or one.type in wanted) and (stream.name, one.seq) not in self._skipped
         ]
         if events:
+            await tx.enter(*{event.account for event in events})
             await _project(self._projection.sources[stream], events, tx)
         given = {"projection": self._name, "stream": stream.name, "p": lane[1], "old": old, "seq": seq}
         done = await tx.execute(_GO, given | {"events": len(batch)})
@@ -322,6 +323,7 @@ class Rebuild:
                 await self._handle(tx, lane, batch, old=after, seq=batch[-1].seq)
                 after = batch[-1].seq
             if waiting:
+                await tx.enter(*{event.account for event in waiting})
                 await _project(self._projection.sources[self._streams[lane[0]]], waiting, tx)
         if self._projection.tidy is not None:
             await self._projection.tidy(tx)

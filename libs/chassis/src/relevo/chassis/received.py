@@ -1,12 +1,22 @@
 """One message of a batch, as handlers get it."""
 
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import BY_NAME, Message, decode
 from relevo.contracts.envelope import AGAIN, MESSAGE_ID, Envelope
-from relevo.contracts.streams import Stream
+from relevo.contracts.streams import STREAMS, Stream
+
+
+def _place(stream: Stream) -> tuple[int, int]:
+    """Which token of a stored subject is the account, and how many there are."""
+    place = stream.tokens.index("{account}")
+    partitioned = 1 if stream.partitions else 0
+    return place + (partitioned if stream.partition_at <= place else 0), len(stream.tokens) + partitioned
+
+
+_PLACES: Final = {stream: _place(stream) for stream in STREAMS}
 
 
 class Delivered(Protocol):
@@ -62,6 +72,13 @@ class Received:
         self.rewinds = 0
         self._envelope: Envelope | None = None
         self._data: Any = None
+
+    @property
+    def account(self) -> str:
+        """Whose it is, as the subject says, which a sender's permissions bind; "" for a subject of another form."""
+        tokens = self.subject.split(".")
+        place, many = _PLACES[self.stream]
+        return tokens[place] if len(tokens) == many else ""
 
     @property
     def recorded(self) -> datetime:

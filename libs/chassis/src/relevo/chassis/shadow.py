@@ -2,12 +2,13 @@
 
 The shadow of a table is of the same name in a schema of its own, so that the projection's statements write it when
 that schema comes first in the search path. What is put in place keeps the names of indexes and constraints, the
-storage parameters and the comments of what it replaces: migrations find everything where they left it.
+storage parameters, the policies and the comments of what it replaces: migrations find everything where they left it.
 """
 
 import re
 from collections.abc import Sequence
 
+from relevo.chassis import tenancy
 from relevo.chassis.database import Connection
 
 _INDEX = re.compile(r"^CREATE (UNIQUE )?INDEX \S+ ON (ONLY )?\S+ ")
@@ -60,6 +61,7 @@ async def make(connection: Connection, schema: str, tables: Sequence[str]) -> No
         partitioned = f" partition by {row.key}" if row.kind == "p" else ""
         stored = f" with ({', '.join(row.reloptions)})" if row.reloptions else ""
         await connection.execute(f"create table {schema}.{table} (like {public} including all){partitioned}{stored}")
+        await tenancy.copy(connection, public, f"{schema}.{table}")
 
 
 async def put_in_place(connection: Connection, schema: str, tables: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from nats.aio.client import Client
 from sqlalchemy import text
 
-from relevo.chassis import topology
+from relevo.chassis import tenancy, topology
 from relevo.chassis.auth import access_token
 from relevo.chassis.bus import BusError, until
 from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables, migrate
@@ -50,6 +50,8 @@ class TestServers(Protocol):
 
     def create_database(self, template: str | None = None) -> str: ...
     def create_bus(self) -> Any: ...
+    def serving(self, dsn: str) -> str: ...
+    def inspecting(self, dsn: str) -> str: ...
 
 
 class Admin:
@@ -100,6 +102,7 @@ class Running:
     """A service that runs, with a client for its HTTP and an admin's hand on its bus."""
 
     def __init__(self, runtime: Runtime, client: httpx.AsyncClient, admin: Admin, bus: TestBus, dsn: str) -> None:
+        """``dsn``: of the database, as a role that sees the rows of every account."""
         self.runtime = runtime
         self.http = client
         self.admin = admin
@@ -233,6 +236,7 @@ def chassis_database(servers: TestServers, *statements: LiteralString) -> str:
         create_handled_table(connection)
         for statement in statements:
             connection.execute(statement)
+    tenancy.guard(dsn)
     return dsn
 
 
@@ -260,7 +264,7 @@ async def running(
         build,
         base
         | {
-            "RELEVO_DATABASE_URL": dsn,
+            "RELEVO_DATABASE_URL": servers.serving(dsn),
             "RELEVO_NATS_URL": bus.nats_url,
             "RELEVO_NATS_CREDENTIALS": str(credentials),
             "RELEVO_ALLOW_UNSAFE_BROKER": "true",
@@ -272,7 +276,7 @@ async def running(
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
-                yield Running(app.state.runtime, client, admin, bus, dsn)
+                yield Running(app.state.runtime, client, admin, bus, servers.inspecting(dsn))
 
 
 def _build_with(build: Callable[[], Service], environment: dict[str, str]) -> Service:

@@ -180,11 +180,13 @@ async def run_due(database: Database, handlers: Mapping[str, Handler], batch: in
 
 
 async def _take(database: Database, handlers: Mapping[str, Handler], batch: int) -> int:
-    async with database.begin() as tx:
+    async with database.begin(door="timers") as tx:
         rows = (await tx.execute(_TAKE, {"kinds": list(handlers), "batch": batch})).mappings().all()
         by_kind: dict[str, list[DueTimer]] = {}
         for row in sorted(rows, key=lambda row: row["due_at"]):
             by_kind.setdefault(row["kind"], []).append(DueTimer(**row))
+        if rows:
+            await tx.enter(*{row["account_id"] for row in rows})
         for kind, due in by_kind.items():
             try:
                 await handlers[kind](due, tx)
@@ -226,7 +228,7 @@ async def _one_by_one(database: Database, handlers: Mapping[str, Handler], batch
 
 async def _postpone(database: Database, failed: _Failed) -> None:
     timer = failed.timer
-    async with database.begin() as tx:
+    async with database.begin(timer.account_id) as tx:
         await tx.execute(_POSTPONE, {"kind": timer.kind, "key": timer.key, "longest": _LONGEST_BACKOFF})
     telemetry.TIMERS.labels(database.service, timer.kind, "failed").inc()
     log.error(
@@ -240,7 +242,7 @@ async def _postpone(database: Database, failed: _Failed) -> None:
 
 
 async def _until_next(database: Database, handlers: Mapping[str, Handler]) -> float:
-    async with database.begin() as tx:
+    async with database.begin(door="timers") as tx:
         seconds = (await tx.execute(_NEXT, {"kinds": list(handlers)})).scalar()
     return POLL_SECONDS if seconds is None else min(max(float(seconds), 0.02), POLL_SECONDS)
 

@@ -27,6 +27,7 @@ import pytest
 from psycopg import sql
 
 from relevo.chassis import credentials
+from relevo.stack import databases
 from relevo.stack.keys import BusKeys, write_secret
 from relevo.stack.nats import NatsServer
 from relevo.stack.place import Place, unprivileged
@@ -36,6 +37,8 @@ from relevo.stack.process import free_port
 _T = TypeVar("_T")
 OWNER = "relevo_test"
 """The ordinary role that owns test databases: what a service may not do in production fails in its tests too."""
+INSPECTOR = "relevo_inspector"
+"""The role as which a test looks into a service's tables: it sees the rows of every account."""
 _OWNER_PASSWORD = "relevo_test"  # noqa: S105 — a throwaway server on loopback
 _EXTENSIONS = ("unaccent", "pg_trgm")
 
@@ -112,10 +115,18 @@ class TestServers:
         with psycopg.connect(self.pg_admin_dsn, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def dsn(self, database: str) -> str:
+    def dsn(self, database: str, role: str = OWNER) -> str:
         parts = urlsplit(self.pg_admin_dsn)
         host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(("postgresql", f"{OWNER}:{_OWNER_PASSWORD}@{host}", f"/{database}", "", ""))
+        return urlunsplit(("postgresql", f"{role}:{_OWNER_PASSWORD}@{host}", f"/{database}", "", ""))
+
+    def serving(self, dsn: str) -> str:
+        """The DSN as which a service uses a test's database."""
+        return self.dsn(urlsplit(dsn).path.removeprefix("/"))
+
+    def inspecting(self, dsn: str) -> str:
+        """The DSN as which a test looks into it, past the wall between accounts."""
+        return self.dsn(urlsplit(dsn).path.removeprefix("/"), INSPECTOR)
 
     def create_bus(self) -> Bus:
         """A new NATS account with a JetStream of its own, known to the running server."""
@@ -213,7 +224,10 @@ def _prepare(pg_admin_dsn: str) -> None:
             connection.execute(
                 sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(OWNER), sql.Literal(_OWNER_PASSWORD))
             )
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN BYPASSRLS IN ROLE {} PASSWORD {}").format(
+                    sql.Identifier(INSPECTOR), sql.Identifier(OWNER), sql.Literal(_OWNER_PASSWORD)
+                )
+            )
     parts = urlsplit(pg_admin_dsn)
-    with psycopg.connect(urlunsplit(parts._replace(path="/template1")), autocommit=True) as connection:
-        for extension in _EXTENSIONS:
-            connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(extension)))
+    databases.prepare(urlunsplit(parts._replace(path="/template1")), _EXTENSIONS)

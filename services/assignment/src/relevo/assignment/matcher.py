@@ -70,7 +70,7 @@ class Matcher:
         taken = 0
         while True:
             # Looked at again after each pass: another replica may have found a pool locked by us, and gone.
-            async with self.database.begin() as tx:
+            async with self.database.begin(door="matcher") as tx:
                 accounts = await store.pending(tx)
             count = sum([await self._work_pool(account_id) for account_id in accounts])
             taken += count
@@ -100,7 +100,7 @@ class Matcher:
     async def _one_run(self, account_id: str, limit: int) -> int:
         known = self._memory.pop(account_id, None)
         with RUN_SECONDS.time():
-            async with self.database.begin() as tx:
+            async with self.database.begin(account_id) as tx:
                 pool_row = await store.lock_pool(tx, account_id, wait=False)
                 if pool_row is None:
                     return 0
@@ -117,7 +117,7 @@ class Matcher:
         return run.taken
 
     async def _put_aside(self, account_id: str, error: Exception) -> int:
-        async with self.database.begin() as tx:
+        async with self.database.begin(account_id) as tx:
             pool_row = await store.lock_pool(tx, account_id, wait=False)
             if pool_row is None:
                 return 0

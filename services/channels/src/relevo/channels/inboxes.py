@@ -24,7 +24,7 @@ class Inboxes:
         found = self._known.get(inbox_id)
         if found is not None and time.monotonic() - found[1] < _FRESH:
             return found[0]
-        async with self._database.begin() as tx:
+        async with self._database.begin(door="inbox", sought=inbox_id) as tx:
             state = (await directory.inboxes(tx, [inbox_id])).get(inbox_id)
         if state is not None:  # one that is not known may be any moment
             self._known[inbox_id] = (state, time.monotonic())

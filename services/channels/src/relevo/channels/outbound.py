@@ -75,11 +75,11 @@ def subscribe(broker: NatsBroker, runtime: Runtime) -> None:
 async def take(runtime: Runtime, inbox: InboxState, message: OutboundMessage) -> None:
     """Keep a message, once, and have it delivered."""
     if inbox.channel == "api":
-        async with runtime.database.begin() as tx:
+        async with runtime.database.begin(inbox.account_id) as tx:
             await store.add_delivery(tx, inbox.account_id, message)
         runtime.extra["deliveries"].set()
         return
-    async with runtime.database.begin() as tx:
+    async with runtime.database.begin(inbox.account_id) as tx:
         position = await store.add_reply(tx, inbox.account_id, message)
         if position is not None:
             sent = status_of(message.message_id, message.recipient_id, "sent", at=message.created_at)

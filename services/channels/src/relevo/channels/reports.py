@@ -91,7 +91,7 @@ async def run(runtime: Runtime) -> None:
 async def publish_waiting(runtime: Runtime) -> int:
     """Publish the oldest reports, in order; answers how many. Raises what the client library raises."""
     failure: Exception | None = None
-    async with runtime.database.begin() as tx:
+    async with runtime.database.begin(door="reports") as tx:
         waiting = await store.reports(tx, _BATCH)
         done = []
         try:

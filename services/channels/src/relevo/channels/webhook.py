@@ -96,7 +96,7 @@ class Deliverer:
         busy = {inbox for inbox, count in self._of_inbox.items() if count >= self._of_one}
         # Longer than name, connection, sending and answer can take together: no second attempt meanwhile.
         claim = self._settings.webhook_timeout * 5
-        async with self._runtime.database.begin() as tx:
+        async with self._runtime.database.begin(door="deliveries") as tx:
             due = await store.claim(tx, busy, limit=free, of_one=self._of_one, seconds=claim)
         for row in due:
             self._of_inbox[row.inbox_id] += 1
@@ -116,7 +116,7 @@ class Deliverer:
         message = OutboundMessage.model_validate_json(row.body)
         outcome = await self._attempt(client, row.inbox_id, message)
         crash_point("channels.after_webhook")
-        async with self._runtime.database.begin() as tx:
+        async with self._runtime.database.begin(row.account_id) as tx:
             match outcome:
                 case Sent():
                     news = await store.delivered(tx, row.message_id)
@@ -139,7 +139,7 @@ class Deliverer:
         inbox = await self._inboxes.get(inbox_id)
         if inbox is None or inbox.webhook_url is None:
             return Failed("the inbox has no webhook any more", permanent=True)
-        async with self._runtime.database.begin() as tx:
+        async with self._runtime.database.begin(inbox.account_id) as tx:
             signed_with = await keys(tx, self._settings, inbox)
         body = json.dumps({"type": "message", "data": message.model_dump(mode="json")}, ensure_ascii=False).encode()
         timestamp = int(time.time())

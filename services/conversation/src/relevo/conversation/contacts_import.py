@@ -43,10 +43,11 @@ async def step(database: Database) -> bool:
     """Import one chunk; tells whether there was one. Raises what a lost database or a lost race raises."""
     job: Row | None = None
     try:
-        async with database.begin() as tx:
+        async with database.begin(door="imports") as tx:
             job = await imports.take(tx)
             if job is None:
                 return False
+            await tx.enter(job["account_id"])
             await _chunk(tx, job)
             crash_point("contacts_import.before_commit")
         crash_point("contacts_import.after_commit")
@@ -54,7 +55,7 @@ async def step(database: Database) -> bool:
         if job is None or is_transient(error) or isinstance(error, psycopg.errors.UniqueViolation):
             raise
         # The chunk's own fault: again it would fail again. What is committed stays, the rest can be started anew.
-        async with database.begin() as tx:
+        async with database.begin(job["account_id"]) as tx:
             await imports.end(tx, job["account_id"], job["id"], "failed", described(error))
     return True
 

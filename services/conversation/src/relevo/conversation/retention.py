@@ -32,7 +32,7 @@ async def run(runtime: Runtime) -> None:
     while True:
         await asyncio.sleep(_EVERY.total_seconds())
         try:
-            async with runtime.database.begin() as tx:
+            async with runtime.database.begin(door="retention") as tx:
                 await store.commands.forget(tx, now() - COMMANDS_KEPT)
                 await store.imports.forget(tx, now() - IMPORTED_FILES_KEPT, now() - FAILED_ROWS_KEPT)
                 await store.merges.forget(tx, now() - store.merges.UNDOABLE)

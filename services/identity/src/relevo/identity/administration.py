@@ -112,8 +112,12 @@ def shown(state: Model) -> dict[str, Any]:
 async def create_account(
     tx: Tx, *, name: str, language: Literal["es", "en"], time_zone: str, by: By
 ) -> tuple[Stored[AccountState], Stored[RoleState]]:
-    """Make an account with the predefined roles; answers it and its administrators' role. The setup lock is held."""
+    """Make an account with the predefined roles; answers it and its administrators' role. The setup lock is held.
+
+    Leaves the transaction in the new account.
+    """
     account = Stored(AccountState(id=new_id(), name=name, language=language, time_zone=time_zone), 1)
+    await tx.enter(account.state.id)
     await directory.save_account(tx, account)
     roles = [
         Stored(
@@ -154,6 +158,7 @@ async def edit_account(act: Act, fields: Mapping[str, Any]) -> Stored[AccountSta
 async def complete_administrators(tx: Tx) -> None:
     """Administrators hold every permission there is: after an update that brings new ones, also those."""
     for account, role in await directory.stale_administrator_roles(tx):
+        await tx.enter(account)
         await directory.lock_account(tx, account)
         before = (await directory.roles_by_id(tx, account, [role]))[role]
         if before.state.permissions == frozenset(Permission):  # another replica was faster

@@ -134,7 +134,7 @@ async def settle(db: Database, bus: BusAccess, *, again: bool = False) -> None:
     ``again``: also when it should know everything; it may have been restored from before, or lost what it was told.
     Raises BusUnavailable; nothing is forgotten then, and it is done again.
     """
-    async with db.begin() as tx:
+    async with db.begin(door="credentials") as tx:
         await store.lock_bus(tx)
         waiting = await store.unsettled_credentials(tx)
         revoked = await store.revocations(tx) if waiting or again else {}
@@ -145,7 +145,7 @@ async def settle(db: Database, bus: BusAccess, *, again: bool = False) -> None:
     # After the lock: what follows may take as long as it likes, and doing it twice does no harm.
     for credential in waiting:
         await bus.delete_durable(_STREAMS[credential.kind], credential.id)
-    async with db.begin() as tx:
+    async with db.begin(door="credentials") as tx:
         await store.settle_credentials(tx, [credential.id for credential in waiting])
 
 
@@ -160,7 +160,7 @@ async def settler(runtime: Runtime) -> None:
     runtime.bus.on_reconnect(again.set)
     while not runtime.stopping.is_set():
         try:
-            async with runtime.database.begin() as tx:
+            async with runtime.database.begin(door="credentials") as tx:
                 await store.abandon_credentials(tx, before=now() - GIVE_UP_AFTER, now=now())
             repeat = again.is_set()
             again.clear()

@@ -24,7 +24,7 @@ async def housekeeper(runtime: Runtime) -> None:
     while not runtime.stopping.is_set():
         at = now()
         try:
-            async with runtime.database.begin() as tx:
+            async with runtime.database.begin(door="retention") as tx:
                 await tidy(tx, at)
         except (psycopg.Error, OSError) as error:
             runtime.log.warning("housekeeping_again", error=str(error)[:300])

@@ -80,7 +80,7 @@ async def accept(db: Database, settings: IdentitySettings, passwords: Passwords,
     hashed = await passwords.hash(given.password)
     by = By(f"agent:{invitation.agent.id}", given.name or invitation.agent.name, given.ip, given.user_agent)
     access_token = timedelta(seconds=settings.access_token_seconds)
-    async with db.begin() as tx:
+    async with db.begin(invitation.account.id) as tx:
         act = await administration.begin_with_link(tx, invitation.account.id, by, access_token=access_token)
         link = await store.take(tx, act.account, Purpose.INVITATION, links.digest(given.token), now())
         if link is None:  # meanwhile somebody else accepted, or it was cancelled

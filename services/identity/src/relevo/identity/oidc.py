@@ -266,7 +266,7 @@ async def _enter(db: Database, settings: IdentitySettings, issuer: str, back: Re
 async def _admitted(  # noqa: PLR0917
     db: Database, settings: IdentitySettings, issuer: str, back: Return, mine: dict[str, bytes], who: Candidate
 ) -> Tokens:
-    async with db.begin() as tx:
+    async with db.begin(who.account_id) as tx:
         account = await directory.lock_account(tx, who.account_id)
         flow = await store.lock(tx, **mine, now=now())
         if account is None or flow is None or flow.subject is None:

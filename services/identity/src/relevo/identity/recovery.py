@@ -105,7 +105,7 @@ async def complete(
     hashed = await passwords.hash(password)
     by = By(f"agent:{found.agent.id}", found.agent.name, ip, user_agent)
     access_token = timedelta(seconds=settings.access_token_seconds)
-    async with db.begin() as tx:
+    async with db.begin(found.account.id) as tx:
         act = await administration.begin_with_link(tx, found.account.id, by, access_token=access_token)
         if await store.take(tx, act.account, Purpose.PASSWORD_RESET, links.digest(token), now()) is None:
             raise problems.link_over()

@@ -75,7 +75,7 @@ async def sign_in(db: Database, settings: IdentitySettings, passwords: Passwords
     if attempt.code is not None:
         await limits.check(db, (PER_SECOND_FACTOR, "code", who.agent_id))
     try:
-        async with db.begin() as tx:
+        async with db.begin(who.account_id) as tx:
             tokens = await _admitted(tx, settings, who, attempt, renewed)
             await store.forgive_attempts(tx, [by_ip, *([subject("code", who.agent_id)] if attempt.code else [])])
             await store.clear_attempts(tx, by_address)

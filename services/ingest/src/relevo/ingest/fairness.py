@@ -71,7 +71,11 @@ class Fairness:
         for received in batch:
             before.setdefault(received.partition, received.previous)
         doubtful = [p for p, seq in before.items() if self._known.get(p) != seq]
-        waiting = await deferred.lanes(tx, doubtful) if doubtful else set()
+        waiting = set()
+        if doubtful:
+            # Of every account: those that bring nothing now must not be passed over later.
+            async with tx.through("lanes"):
+                waiting = await deferred.lanes(tx, doubtful)
         now = time.monotonic()
         admitted = self._admission.sift(lanes, self._behind | waiting, now)
         self._admission.came(Counter(lane.account for lane in lanes), now)
@@ -134,7 +138,7 @@ class Fairness:
     async def _look(self, runtime: Runtime) -> None:
         """Learn who waits in the partitions that were taken, though nothing comes."""
         if ps := set(self._unlooked):
-            async with runtime.database.begin() as tx:
+            async with runtime.database.begin(door="lanes") as tx:
                 self._behind |= await deferred.lanes(tx, ps)
             self._unlooked -= ps
 
@@ -177,7 +181,7 @@ class Fairness:
         return came
 
     async def _let_in(self, runtime: Runtime, wanted: Mapping[str, int], held: Collection[int]) -> Counter[str]:
-        async with runtime.database.begin() as tx:
+        async with runtime.database.begin(*wanted) as tx:
             taken = await deferred.take(tx, wanted, held)
             await self._take_in(taken, tx)
             crash_point("ingest.after_admission")
@@ -192,7 +196,7 @@ class Fairness:
                 if is_transient(error):
                     raise
                 told = described(error)
-        async with runtime.database.begin() as tx:
+        async with runtime.database.begin(account) as tx:
             for one in await deferred.take(tx, {account: 1}, held):
                 await dead_letters.keep(
                     tx,

@@ -133,7 +133,7 @@ def subscribe(broker: NatsBroker, runtime: Runtime) -> None:
             await delivered.nak(delay=_AGAIN_SECONDS)
             return
         try:
-            async with runtime.database.begin() as tx:
+            async with runtime.database.begin(letter.account_id) as tx:
                 await dead_letters.record(tx, [letter], now())
         except Exception as error:  # noqa: BLE001 — whatever it is, the broker keeps the letter until it works
             runtime.log.warning("dead_letter_again", error=described(error))

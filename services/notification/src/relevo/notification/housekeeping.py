@@ -45,7 +45,7 @@ async def forget_old(runtime: Runtime) -> None:
             more = True
             while more and not runtime.stopping.is_set():
                 at = now()
-                async with runtime.database.begin() as tx:
+                async with runtime.database.begin(door="retention") as tx:
                     more = await lists.forget(tx, at - kept, at - min(kept, _FOLDED_KEPT))
                     more = await mails.forget(tx, at - kept) or more
                     more = await pushes.forget(tx, at - min(kept, _FOLDED_KEPT)) or more

@@ -62,16 +62,16 @@ async def run(runtime: Runtime) -> None:
 async def send_due(runtime: Runtime, settings: Settings) -> int:
     """Try every e-mail that is due, a batch at most; answers how many were tried or left out."""
     lease = timedelta(seconds=settings.smtp_timeout * (_BATCH + 1))
-    async with runtime.database.begin() as tx:
+    async with runtime.database.begin(door="mails") as tx:
         due = await mails.claim(tx, _BATCH, lease)
     if not due:
         return 0
-    async with runtime.database.begin() as tx:
+    async with runtime.database.begin(*{row.account_id for row in due}) as tx:
         judged = await _judged(tx, due)
     for letter, reason in judged:
         error = None if reason else await _attempt(settings, letter)
         crash_point("mailer.after_attempt")
-        async with runtime.database.begin() as tx:
+        async with runtime.database.begin(letter.row.account_id) as tx:
             if reason:
                 await mails.given_up(tx, letter.row.id, "dropped", reason)
             else:

@@ -40,8 +40,8 @@ async def apply(tx: Tx, steps: Sequence[Step], now: datetime, limits: Limits) ->
     watched = await store.lock(tx, {step.agent_id for step in steps})
     made: list[tuple[Change, Envelope | None]] = []
     for step in steps:
-        one = watched[step.agent_id]
-        if one.agent.account_id != step.account_id:
+        one = watched.get(step.agent_id)
+        if one is None or one.agent.account_id != step.account_id:
             raise ForeignAgent(f"agent {step.agent_id} is not of account {step.account_id}")
         one.agent, change = status.apply(one.agent, step.given, now, limits)
         if change:

@@ -70,7 +70,7 @@ async def open_socket(
     hub: Hub = runtime.extra["hub"]
     # Accepted before it is judged: a browser tells its page nothing of a refused handshake.
     await connection.accept()
-    async with runtime.database.begin() as tx:
+    async with runtime.database.begin(door="ticket", sought=store.digest(ticket).hex()) as tx:
         holder = await store.take_ticket(tx, ticket, now())
     if holder is None:
         await connection.close(UNAUTHENTICATED, "ticket unknown, used or expired")

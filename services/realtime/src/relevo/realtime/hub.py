@@ -230,7 +230,7 @@ class Hub:
     async def _rejudge(self, known: dict[str, str]) -> dict[str, str]:
         """One round; answers the directory's versions of those who look."""
         sockets = self.sockets
-        async with self._runtime.database.begin() as tx:
+        async with self._runtime.database.begin(*{socket.holder.account_id for socket in sockets}) as tx:
             versions = await store.directory_versions(tx, {socket.holder.agent_id for socket in sockets})
             ended = await store.ended_sessions(tx, {socket.holder.session_id for socket in sockets})
         for socket in sockets:
@@ -251,7 +251,7 @@ class Hub:
             return
         # From here on events are judged anew; what was seen until now is looked up in the projection.
         socket.viewer = viewer
-        async with self._runtime.database.begin() as tx:
+        async with self._runtime.database.begin(socket.holder.account_id) as tx:
             gone = await store.lost(tx, before, viewer, _MAX_HIDDEN)
         for conversation_id in gone:
             socket.send(json.dumps({"type": "hidden", "id": conversation_id}))

@@ -55,18 +55,19 @@ _DIRECTORY_STATE = text("""
 _ENDED_SESSIONS = text("select id from directory where kind = 'session' and id = any(cast(:sessions as text[]))")
 
 
-def _sha256(ticket: str) -> bytes:
+def digest(ticket: str) -> bytes:
+    """What is kept of a ticket."""
     return hashlib.sha256(ticket.encode()).digest()
 
 
 async def add_ticket(tx: Tx, holder: Holder, now: datetime, lifetime: timedelta) -> str:
-    """A new ticket, of which only the hash is kept; expired ones are forgotten on the way."""
+    """A new ticket, of which only the hash is kept; expired ones of the account are forgotten on the way."""
     ticket = secrets.token_urlsafe(32)
     await tx.execute(_FORGET_TICKETS, {"now": now})
     await tx.execute(
         _ADD_TICKET,
         {
-            "sha256": _sha256(ticket),
+            "sha256": digest(ticket),
             "account": holder.account_id,
             "agent": holder.agent_id,
             "session": holder.session_id,
@@ -78,7 +79,7 @@ async def add_ticket(tx: Tx, holder: Holder, now: datetime, lifetime: timedelta)
 
 async def take_ticket(tx: Tx, ticket: str, now: datetime) -> Holder | None:
     """Whoever it was given to, once; None when it is unknown, used or expired."""
-    row = (await tx.execute(_TAKE_TICKET, {"sha256": _sha256(ticket)})).first()
+    row = (await tx.execute(_TAKE_TICKET, {"sha256": digest(ticket)})).first()
     if row is None or row.expires_at <= now:
         return None
     return Holder(row.account_id, row.agent_id, row.session_id)

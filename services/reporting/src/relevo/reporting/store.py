@@ -85,6 +85,8 @@ async def ensure_months(tx: Tx, months: set[tuple[int, int]]) -> set[tuple[int, 
         following = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
         # The names and bounds are numbers of our own; DDL takes no parameters.
         await tx.execute(text(f"create table {name} (like facts including defaults including constraints)"))
+        # Reached through its parent only, whose policies hold then.
+        await tx.execute(text(f"alter table {name} enable row level security, force row level security"))
         await tx.execute(
             text(
                 f"alter table facts attach partition {name} "

@@ -173,7 +173,7 @@ async def send_webchat_message(body: Say, chat: Chat, visitor: Guest, rt: Rt) ->
             en="Some fields must be mended.",
             errors=[FieldError("/text", es="Está vacío.", en="It is empty.")],
         )
-    async with rt.database.begin() as tx:
+    async with rt.database.begin(chat.account_id) as tx:
         row = await store.add_said(
             tx, chat.account_id, chat.id, visitor.id, client_id=body.id, name=visitor.name, body=said, at=now()
         )
@@ -201,7 +201,7 @@ async def send_webchat_message(body: Say, chat: Chat, visitor: Guest, rt: Rt) ->
             es="El mensaje no se ha podido enviar: inténtalo de nuevo en un momento.",
             en="The message could not be sent: try again in a moment.",
         ) from None
-    async with rt.database.begin() as tx:
+    async with rt.database.begin(chat.account_id) as tx:
         await store.said(tx, row["id"])
     return _out({**row, "status": "sent"})
 
@@ -215,7 +215,7 @@ async def list_webchat_messages(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
 ) -> ChatMessages:
     """What the visitor and the team have said, oldest first."""
-    async with rt.database.begin() as tx:
+    async with rt.database.begin(chat.account_id) as tx:
         rows = await store.messages(tx, chat.id, visitor.id, after, limit)
     return ChatMessages(items=[_out(row) for row in rows])
 
@@ -264,7 +264,7 @@ async def _push(connection: WebSocket, runtime: Runtime, socket: VisitorSocket) 
     visitor = socket.visitor
     while True:
         socket.poked.clear()
-        async with runtime.database.begin() as tx:
+        async with runtime.database.begin(visitor.account_id) as tx:
             rows = await store.messages(tx, visitor.inbox_id, visitor.id, socket.position, MAX_LIMIT)
         for row in rows:
             message = {"type": "message", "data": _out(row).model_dump(mode="json")}
@@ -301,7 +301,7 @@ async def _hear(connection: WebSocket, runtime: Runtime, socket: VisitorSocket) 
 
 
 async def _reached(runtime: Runtime, visitor: Visitor, until: int, status: str) -> None:
-    async with runtime.database.begin() as tx:
+    async with runtime.database.begin(visitor.account_id) as tx:
         ids = await store.reached(tx, visitor.inbox_id, visitor.id, until, status)
         statuses = [status_of(id_, visitor.id, status) for id_ in ids]
         await store.report(tx, visitor.account_id, visitor.inbox_id, statuses)

@@ -1,1 +1,7 @@
-"""The schema's history."""
+"""The schema's history, and its door through the wall between accounts."""
+
+from typing import Final
+
+from relevo.chassis.tenancy import Door
+
+DOORS: Final = (Door("retention", "handled_commands", writes=True),)

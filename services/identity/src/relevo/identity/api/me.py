@@ -86,7 +86,7 @@ async def confirm_email(body: Token, db: Db, caller: Called) -> Confirmed:
     found = await links.opened(db, Purpose.EMAIL_CHANGE, body.token, caller.ip)
     by = By(f"agent:{found.agent.id}", found.agent.name, caller.ip, caller.user_agent)
     access_token = timedelta(seconds=caller.settings.access_token_seconds)
-    async with db.begin() as tx:
+    async with db.begin(found.account.id) as tx:
         act = await administration.begin_with_link(tx, found.account.id, by, access_token=access_token)
         return Confirmed(email=(await access.confirm_email(act, body.token)).email)
 

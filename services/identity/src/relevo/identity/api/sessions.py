@@ -191,7 +191,7 @@ async def get_me(who: Anyone, db: Db) -> Me:
 
 async def signed_in(db: Database, tokens: Tokens) -> SignedIn:
     """The answer to who has just signed in, with who they are."""
-    async with db.begin() as tx:
+    async with db.begin(tokens.account_id) as tx:
         agent = await _agent(tx, tokens.account_id, tokens.agent_id)
     return SignedIn(**_out(tokens).model_dump(), agent=agent)
 

@@ -60,7 +60,7 @@ async def set_up_account(
         raise problems.weak_password(fault, "/admin/password")
     hashed = await caller.passwords.hash(body.admin.password)
     by = By("system", "setup", caller.ip, caller.user_agent)
-    async with db.begin() as tx:
+    async with db.begin(door="setup") as tx:
         await directory.lock_setup(tx)
         if await directory.setup_taken(tx, body.account_name, body.admin.email):
             raise Problem(

@@ -1,0 +1,24 @@
+"""The schema of identity's database, and its doors through the wall between accounts."""
+
+from typing import Final
+
+from relevo.chassis.tenancy import SOUGHT, Door
+
+ACCOUNT_COLUMNS: Final = {"accounts": "id"}
+DOORS: Final = (
+    # An address signs in before anybody knows of which account: only its own rows are shown.
+    Door("sign_in", "agents", f"email = {SOUGHT}"),
+    # A link that was sent, or a token that was given, is all that its bearer shows.
+    Door("link", "links", f"encode(sha256, 'hex') = {SOUGHT}"),
+    Door("refresh", "refresh_tokens", f"encode(sha256, 'hex') = {SOUGHT}"),
+    # Behind the operator's token: whether a name or an address is taken.
+    Door("setup", "accounts"),
+    Door("setup", "agents"),
+    # The broker is told of all accounts' credentials in one.
+    Door("credentials", "bus_credentials", writes=True),
+    # Which administrators lack a permission that an update brought.
+    Door("upgrade", "roles"),
+    Door("retention", "sessions", writes=True),
+    Door("retention", "refresh_tokens", writes=True),
+    Door("retention", "links", writes=True),
+)

@@ -90,10 +90,15 @@ async def forget(tx: Tx, account: str, agent: str, purpose: Purpose | None = Non
 
 
 async def peek(tx: Tx, purpose: Purpose, sha256: bytes, now: datetime) -> Link | None:
-    """The link of a token, which stays good."""
-    found = await tx.execute(_PEEK, {"sha256": sha256, "purpose": purpose.value, "now": now})
+    """The link of a token, which stays good. Leaves the transaction in the link's account."""
+    async with tx.through("link", sha256.hex()):
+        found = await tx.execute(_PEEK, {"sha256": sha256, "purpose": purpose.value, "now": now})
     row: Any = found.mappings().first()
-    return Link(**row) if row else None
+    if row is None:
+        return None
+    link = Link(**row)
+    await tx.enter(link.account_id)
+    return link
 
 
 async def take(tx: Tx, account: str, purpose: Purpose, sha256: bytes, now: datetime) -> Link | None:

@@ -20,15 +20,22 @@ class Candidate:
     hash: str | None
 
 
+_FOUND = text(
+    """
+    select cast(id as text) as id, cast(account_id as text) as account_id from agents
+    where email = :email and active and deleted_at is null
+      and (cast(:account as uuid) is null or account_id = :account)
+    order by id limit :limit
+    """
+)
 _CANDIDATES = text(
     """
     select cast(a.id as text), cast(a.account_id as text), c.name, p.hash
     from agents a
     join accounts c on c.id = a.account_id and c.deleted_at is null
     left join passwords p on p.agent_id = a.id
-    where a.email = :email and a.active and a.deleted_at is null
-      and (cast(:account as uuid) is null or a.account_id = :account)
-    order by a.id limit :limit
+    where a.id = any(cast(:agents as uuid[])) and a.email = :email and a.active and a.deleted_at is null
+    order by a.id
     """
 )
 _SET_PASSWORD = text(
@@ -55,8 +62,14 @@ _FORGET_ATTEMPTS = text("delete from sign_in_attempts where since < :before")
 
 
 async def candidates(tx: Tx, email: str, account: str | None, *, limit: int) -> list[Candidate]:
-    """Who may be meant by an address: one agent in an account, perhaps several over all of them."""
-    found = await tx.execute(_CANDIDATES, {"email": email, "account": account, "limit": limit})
+    """Who may be meant by an address: one agent in an account, perhaps several over all of them.
+
+    Leaves the transaction in the candidates' accounts.
+    """
+    async with tx.through("sign_in", email):
+        meant = (await tx.execute(_FOUND, {"email": email, "account": account, "limit": limit})).all()
+    await tx.enter(*{row.account_id for row in meant})
+    found = await tx.execute(_CANDIDATES, {"email": email, "agents": [row.id for row in meant]})
     rows: Sequence[Any] = found.all()
     return [Candidate(*row) for row in rows]
 
@@ -117,6 +130,7 @@ _ADD_TOKEN = text(
     values (:sha256, :account, :session, :expires_at)
     """
 )
+_TOKEN_ACCOUNT = text("select cast(account_id as text) from refresh_tokens where sha256 = :sha256")
 _LOCK_TOKEN = text(
     """
     select cast(s.id as text), cast(s.account_id as text), cast(s.agent_id as text), t.used_at, t.expires_at, s.ended_at
@@ -191,7 +205,15 @@ async def add_refresh_token(tx: Tx, session: str, account: str, sha256: bytes, e
 
 
 async def lock_refresh_token(tx: Tx, sha256: bytes) -> Presented | None:
-    """The token, with its session locked: of two who present it at once, the second sees that it is used."""
+    """The token, with its session locked: of two who present it at once, the second sees that it is used.
+
+    Leaves the transaction in the token's account.
+    """
+    async with tx.through("refresh", sha256.hex()):
+        known = (await tx.execute(_TOKEN_ACCOUNT, {"sha256": sha256})).scalar()
+    if known is None:
+        return None
+    await tx.enter(known)
     row: Any = (await tx.execute(_LOCK_TOKEN, {"sha256": sha256})).first()
     if row is None:
         return None

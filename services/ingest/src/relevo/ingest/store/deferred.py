@@ -77,7 +77,7 @@ async def lanes(tx: Tx, ps: Collection[int]) -> set[Lane]:
 
 async def count(database: Database, ps: Collection[int]) -> int:
     """How many messages wait in these partitions."""
-    return int((await database.single(_COUNT, {"ps": list(ps)})).scalar_one())
+    return int((await database.single(_COUNT, {"ps": list(ps)}, door="lanes")).scalar_one())
 
 
 async def take(tx: Tx, wanted: Mapping[str, int], ps: Collection[int]) -> list[Deferred]:
