@@ -23,6 +23,7 @@ from relevo.adapter.metrics import Metrics
 from relevo.contracts.base import now
 from relevo.stack.api import Api
 from relevo.stack.home import Home
+from relevo.stack.postgres import SUPERUSER
 from relevo.stack.process import free_port
 from relevo.stack.seed import role_id, seed
 
@@ -256,13 +257,13 @@ class WholeStack:
     # -- data ---------------------------------------------------------------------------------------------------------
 
     def rows(self, service: str, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """What a service's database holds, read only."""
+        """What a service's database holds, of every account, read only."""
         with psycopg.connect(
             host="127.0.0.1",
             port=int(self.environment["RELEVO_PG_PORT"]),
             dbname=f"relevo_{service}",
-            user=f"relevo_{service}",
-            password=self.secret(f"postgres-{service}"),
+            user=SUPERUSER,
+            password=self.secret("postgres-admin"),
             options="-c default_transaction_read_only=on",
         ) as connection:
             return connection.execute(statement, parameters).fetchall()

@@ -21,6 +21,8 @@ from chaos.load import RULE, Load
 from chaos.variety import Receivers, Variety
 from whole_stack import Account, WholeStack
 
+from relevo.stack.postgres import SUPERUSER
+
 RATE = float(os.environ.get("RELEVO_CHAOS_RATE", "250"))
 SENDERS = int(os.environ.get("RELEVO_CHAOS_SENDERS", "400"))
 SEED = int(os.environ.get("RELEVO_CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
@@ -76,7 +78,8 @@ def where(stack: WholeStack, account: Account) -> checker.Where:
         reader_creds=stack.home / "secrets" / "topology.creds",
         reader_inbox="_INBOX_topology",
         databases={
-            name: f"postgresql://relevo_{name}:{stack.secret(f'postgres-{name}')}@127.0.0.1:{port}/relevo_{name}"
+            # As the superuser: the checker counts the rows of every account.
+            name: f"postgresql://{SUPERUSER}:{stack.secret('postgres-admin')}@127.0.0.1:{port}/relevo_{name}"
             for name in services
         },
         status_file=stack.home / "run" / "status.json",

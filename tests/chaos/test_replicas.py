@@ -46,7 +46,7 @@ class Moved:
 
 
 class Watcher:
-    """Looks at the leases and positions of one service, as its own database role."""
+    """Looks at the leases and positions of one service."""
 
     def __init__(self, look: checker.Where, service: str) -> None:
         self._connection = psycopg.connect(

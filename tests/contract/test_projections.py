@@ -25,16 +25,20 @@ def built(service: str, monkeypatch: pytest.MonkeyPatch) -> Service:
 
 
 def shape(dsn: str, tables: tuple[str, ...]) -> Mapping[str, Any]:
-    """Columns, indexes, constraints, partitioning, parameters and comments of these tables, names and all."""
+    """Columns, indexes, constraints, partitioning, parameters, policies and comments of these tables, names and all."""
     questions = {
         "columns": "select table_name, ordinal_position, column_name, data_type, is_nullable, column_default"
         " from information_schema.columns where table_schema = 'public' and table_name = any(%s) order by 1, 2",
         "comments": "select c.relname, d.objsubid, d.description from pg_description d join pg_class c on c.oid = d.objoid"
         " where c.relname = any(%s) order by 1, 2",
+        "policies'_comments": "select c.relname, p.polname, obj_description(p.oid, 'pg_policy') from pg_policy p"
+        " join pg_class c on c.oid = p.polrelid where c.relname = any(%s) order by 1, 2",
         "indexes": "select tablename, indexname, indexdef from pg_indexes where tablename = any(%s) order by 1, 2",
         "constraints": "select c.relname, o.conname, pg_get_constraintdef(o.oid) from pg_constraint o"
         " join pg_class c on c.oid = o.conrelid where c.relname = any(%s) order by 1, 2",
-        "tables": "select relname, relkind, reloptions, pg_get_partkeydef(oid) from pg_class where relname = any(%s) order by 1",
+        "policies": "select tablename, policyname, permissive, roles, cmd, qual, with_check from pg_policies"
+        " where tablename = any(%s) order by 1, 2",
+        "tables": "select relname, relrowsecurity, relforcerowsecurity, relkind, reloptions, pg_get_partkeydef(oid) from pg_class where relname = any(%s) order by 1",
     }
     with psycopg.connect(dsn) as connection:
         return {name: connection.execute(query, (list(tables),)).fetchall() for name, query in questions.items()}

@@ -47,9 +47,9 @@ def test_the_same_plan_gives_the_same_rows(plan):
         assert {line.count("\t") + 1 for line in lines} == {width}
 
 
-def test_a_seeding_that_was_cut_short_goes_on(seeding, plan, monkeypatch):
+def test_a_seeding_that_was_cut_short_goes_on(seeding, plan, monkeypatch, servers):
     monkeypatch.setattr(load, "_BUILT_AFTER", 1)
-    with psycopg.connect(seeding.url, autocommit=True) as connection:
+    with psycopg.connect(servers.inspecting(seeding.url), autocommit=True) as connection:
         before = connection.execute(INDEXES).fetchall()
 
         def cut(done, of):
@@ -85,18 +85,18 @@ def test_several_processes_write_the_same_as_one(seeding, servers):
     found = []
     for one in (seeding, other):
         seed(one, silent)
-        with psycopg.connect(one.url) as connection:
+        with psycopg.connect(servers.inspecting(one.url)) as connection:
             found.append(
                 connection.execute("select md5(string_agg(t::text, '' order by id)) from messages t").fetchone()
             )
     assert found[0] == found[1]
 
 
-def test_what_is_real_is_not_mixed_with_what_is_synthetic(seeding, plan):
+def test_what_is_real_is_not_mixed_with_what_is_synthetic(seeding, plan, servers):
     seed(seeding, silent)
     with pytest.raises(CannotSeed, match="go on with that number"):
         seed(replace(seeding, plan=replace(plan, conversations=10)), silent)
-    with psycopg.connect(seeding.url) as connection:
+    with psycopg.connect(servers.inspecting(seeding.url)) as connection:
         connection.execute("delete from seedings")
     with pytest.raises(CannotSeed, match="an account of their own"):
         seed(seeding, silent)

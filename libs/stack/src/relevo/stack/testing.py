@@ -219,14 +219,16 @@ def servers() -> Iterator[TestServers]:
 
 def _prepare(pg_admin_dsn: str) -> None:
     with psycopg.connect(pg_admin_dsn, autocommit=True) as connection:
-        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (OWNER,)).fetchone()
-        if known is None:
+        known = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
+        password = sql.Literal(_OWNER_PASSWORD)
+        if OWNER not in known:
             connection.execute(
-                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(OWNER), sql.Literal(_OWNER_PASSWORD))
+                sql.SQL("CREATE ROLE {} LOGIN NOBYPASSRLS PASSWORD {}").format(sql.Identifier(OWNER), password)
             )
+        if INSPECTOR not in known:
             connection.execute(
                 sql.SQL("CREATE ROLE {} LOGIN BYPASSRLS IN ROLE {} PASSWORD {}").format(
-                    sql.Identifier(INSPECTOR), sql.Identifier(OWNER), sql.Literal(_OWNER_PASSWORD)
+                    sql.Identifier(INSPECTOR), sql.Identifier(OWNER), password
                 )
             )
     parts = urlsplit(pg_admin_dsn)
