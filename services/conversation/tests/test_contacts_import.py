@@ -307,7 +307,7 @@ def test_killed_between_any_two_lines_it_goes_on_and_nothing_is_half_done(server
         rows = 4_500
         data = hundred_thousand(rows)
         targets = ["name", "email", "phone", "identifier", "company", "city", "labels", None]
-        async with service.database.begin() as tx:
+        async with service.database.begin(account) as tx:
             await imports.add(tx, account, id=id_, actor="agent:a", actor_name="a", file_name="f")
             for n in range(0, len(data), imports.PART):
                 await imports.add_part(tx, account, file_id, n // imports.PART, data[n : n + imports.PART])
@@ -333,7 +333,9 @@ def test_killed_between_any_two_lines_it_goes_on_and_nothing_is_half_done(server
 
         async def worker(crash=None):
             environment = dict(os.environ) | ({"RELEVO_CRASH": crash} if crash else {})
-            process = await asyncio.create_subprocess_exec(sys.executable, str(script), service.dsn, env=environment)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, str(script), servers.serving(service.dsn), env=environment
+            )
             return await process.wait()
 
         done = 0

@@ -45,14 +45,14 @@ async def read(service, count):
 
 
 async def mails(service):
-    async with service.runtime.database.begin() as tx:
+    async with service.runtime.database.begin(door="mails") as tx:
         rows = await tx.execute(text("select recipient, subject, state, error from mails order by created_at, id"))
         return rows.mappings().all()
 
 
 async def time_passes(service):
     """The minutes that an e-mail waits are over."""
-    async with service.runtime.database.begin() as tx:
+    async with service.runtime.database.begin(door="mails") as tx:
         await tx.execute(text("update mails set next_at = now() where state = 'waiting'"))
 
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from relevo.chassis.tenancy import Entry
 from relevo.stack import databases, observe, room, topology, wiring
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
@@ -39,7 +41,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example:  relevo down")(down)
     app.command(epilog="Examples:  relevo status   ·   relevo status --json | jq .services")(status)
     app.command(epilog="Examples:  relevo logs conversation   ·   relevo logs nats --lines 200 --follow")(logs)
-    app.command(epilog="Example:  relevo psql conversation")(psql)
+    app.command(epilog="Example:  relevo psql conversation --account 01920000-0000-7000-8000-000000000000")(psql)
 
 
 def up(
@@ -142,6 +144,9 @@ def logs(
 def psql(
     name: Annotated[str, typer.Argument(help="A service: its database is opened, as its own role.")],
     arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to psql, after `--`.")] = None,
+    account: Annotated[
+        list[UUID] | None, typer.Option(help="See the rows of this account (may be given again); of none without it.")
+    ] = None,
 ) -> None:
     """Open a service's database with psql."""
     services = wiring.installed()
@@ -153,7 +158,11 @@ def psql(
     role = databases.name_of(name)
     done = subprocess.run(
         [str(programs_folder() / "psql"), "-h", "127.0.0.1", "-p", str(port), "-U", role, role, *(arguments or [])],
-        env={**os.environ, "PGPASSWORD": home.secret(f"postgres-{name}")},
+        env={
+            **os.environ,
+            "PGPASSWORD": home.secret(f"postgres-{name}"),
+            "PGOPTIONS": f"-c relevo.accounts={Entry.into(map(str, account or ())).accounts}",
+        },
         check=False,
     )
     raise typer.Exit(done.returncode)

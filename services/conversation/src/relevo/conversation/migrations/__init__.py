@@ -4,4 +4,11 @@ from typing import Final
 
 from relevo.chassis.tenancy import Door
 
-DOORS: Final = (Door("retention", "handled_commands", writes=True),)
+DOORS: Final = (
+    # Whose file is next is known once it is taken.
+    Door("imports", "contact_imports", writes=True),
+    Door("retention", "handled_commands", writes=True),
+    Door("retention", "contact_imports"),
+    Door("retention", "contact_import_parts", writes=True),
+    Door("retention", "contact_import_failures", writes=True),
+)
