@@ -130,7 +130,7 @@ def test_files_of_others_cannot_be_sent_and_those_nobody_wants_are_forgotten(at_
         assert (await fetch(desk, note["url"])).status_code == 404
         database = desk.service.runtime.database
         assert await forget_files(database, Folder(folder)) == 1
-        async with database.begin() as tx:
+        async with database.begin(desk.world.account_id) as tx:
             await tx.conn.execute("update files set created_at = created_at - interval '2 days'")
         assert await forget_files(database, Folder(folder)) == 1
         assert [p.name for p in stored(folder)] == [kept["id"]]

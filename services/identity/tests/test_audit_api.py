@@ -55,7 +55,7 @@ async def test_what_is_asked_for_is_what_is_listed_and_exported(account):
 
 async def test_an_export_has_every_act_of_this_account_and_no_formulas(account, other):
     by, at = By("system", "=HYPERLINK(1)"), now()
-    async with account.service.runtime.database.begin() as tx:
+    async with account.service.runtime.database.begin(account.id, other.id) as tx:
         acts = [Record("test.act", "thing", f"+{n}") for n in range(2500)]
         await audit.append(tx, account.id, by, acts, at=at)
         await audit.append(tx, other.id, by, [Record("test.act", "thing", "theirs")], at=at)
@@ -73,7 +73,7 @@ async def test_an_export_has_every_act_of_this_account_and_no_formulas(account, 
 async def test_every_filter_reads_little_of_a_long_log(account):
     """Rows that a plan reads, not seconds: 20,000 acts, of which each filter wants a handful."""
     rare = new_id()
-    async with account.service.runtime.database.begin() as tx:
+    async with account.service.runtime.database.begin(account.id) as tx:
         for actor in ("system", f"agent:{rare}"):
             count = 20_000 if actor == "system" else 3
             acts = [Record("x.common" if count > 3 else "x.rare", "thing", new_id()) for _ in range(count)]
@@ -107,7 +107,7 @@ async def rows_read(account, filters):
             seen.append(explained.scalar_one())
             return await self.tx.execute(statement, parameters)
 
-    async with account.service.runtime.database.begin() as tx:
+    async with account.service.runtime.database.begin(account.id) as tx:
         await audit.page(Explaining(tx), account.id, filters, before=None, limit=51)
     plan = seen[0] if isinstance(seen[0], list) else json.loads(seen[0])
     return looked_at(plan[0]["Plan"])

@@ -171,12 +171,12 @@ class Device:
 
 
 async def states(service):
-    async with service.runtime.database.begin() as tx:
+    async with service.runtime.database.begin(door="pushes") as tx:
         return list((await tx.execute(text("select state from pushes order by id"))).scalars())
 
 
 async def hurry(service):
-    async with service.runtime.database.begin() as tx:
+    async with service.runtime.database.begin(door="pushes") as tx:
         await tx.execute(text("update pushes set next_at = now() where state = 'waiting'"))
 
 
@@ -275,7 +275,7 @@ async def test_pushes_are_tried_again_left_out_or_given_up(start, org, service_o
         await tried(1)
 
         async def noted():
-            async with service.runtime.database.begin() as tx:
+            async with service.runtime.database.begin(door="pushes") as tx:
                 row = (await tx.execute(text("select error, next_at > now() + interval '100 s' from pushes"))).one()
             return tuple(row)
 

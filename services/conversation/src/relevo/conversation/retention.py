@@ -45,11 +45,11 @@ async def forget_files(database: Database, objects: ObjectStore | None) -> int:
     """Remove files that no message has any more, or none came to have; answers how many. Bytes first, then rows."""
     if objects is None:
         return 0
-    async with database.begin() as tx:
+    async with database.begin(door="retention") as tx:
         rows = await files.forgotten(tx, now() - UPLOADS_KEPT)
     for row in rows:
         await objects.delete(object_name(row["account_id"], row["id"]))
-    async with database.begin() as tx:
+    async with database.begin(door="retention") as tx:
         await files.forget(tx, rows)
     return len(rows)
 

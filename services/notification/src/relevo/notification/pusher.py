@@ -63,17 +63,18 @@ async def push_due(
     runtime: Runtime, settings: Settings, key: ec.EllipticCurvePrivateKey, client: httpx.AsyncClient
 ) -> int:
     """Try every push that is due, a batch at most; answers how many were tried or left out."""
-    async with runtime.database.begin() as tx:
+    async with runtime.database.begin(door="pushes") as tx:
         due = await pushes.claim(tx, _BATCH, timedelta(seconds=3 * _TIMEOUT))
     if not due:
         return 0
-    async with runtime.database.begin() as tx:
+    accounts = {one.account_id for one in due}
+    async with runtime.database.begin(*accounts) as tx:
         reasons = await _judged(tx, due, settings)
     answers = await asyncio.gather(
         *(_none() if reason else _attempt(settings, key, client, one) for one, reason in zip(due, reasons, strict=True))
     )
     crash_point("pusher.after_attempt")
-    async with runtime.database.begin() as tx:
+    async with runtime.database.begin(*accounts) as tx:
         for one, reason, answer in zip(due, reasons, answers, strict=True):
             if reason:
                 await pushes.done(tx, one.id, "dropped", reason)

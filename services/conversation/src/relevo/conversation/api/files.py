@@ -109,7 +109,7 @@ async def fetch_file(
 ) -> StreamingResponse:
     """Fetch a file at a signed address, as message lists and outbound messages have them. It needs no other credential."""
     objects = _objects(runtime)
-    async with db.begin() as tx:
+    async with db.begin(str(account_id)) as tx:
         row = await store.read(tx, str(account_id), str(file_id))
     if row is None or not files.is_good(bytes(row["secret"]), str(account_id), str(file_id), expires, signature, now()):
         # The same for what never was, is gone, or is signed badly: an address tells nothing.

@@ -8,6 +8,7 @@ DOORS: Final = (
     # Whose file is next is known once it is taken.
     Door("imports", "contact_imports", writes=True),
     Door("retention", "handled_commands", writes=True),
+    Door("retention", "files", writes=True),
     Door("retention", "contact_imports"),
     Door("retention", "contact_import_parts", writes=True),
     Door("retention", "contact_import_failures", writes=True),

@@ -110,19 +110,21 @@ async def subscribe(
     now: datetime,
 ) -> Any:
     """Keep a device; one that is known already is whoever's subscribed last. Answers its row."""
-    row = await tx.execute(
-        _SUBSCRIBE,
-        {
-            "id": id_,
-            "account": account_id,
-            "agent": agent_id,
-            "endpoint": endpoint,
-            "point": point,
-            "secret": secret,
-            "device": device,
-            "now": now,
-        },
-    )
+    # It may have been another account's until now.
+    async with tx.through("device", endpoint):
+        row = await tx.execute(
+            _SUBSCRIBE,
+            {
+                "id": id_,
+                "account": account_id,
+                "agent": agent_id,
+                "endpoint": endpoint,
+                "point": point,
+                "secret": secret,
+                "device": device,
+                "now": now,
+            },
+        )
     await tx.execute(_MAKE_ROOM, {"account": account_id, "agent": agent_id, "most": DEVICES})
     return row.mappings().one()
 
