@@ -25,6 +25,7 @@ OF_NO_ACCOUNT = {
     "rebuilds": "how far rebuilds are",
     "relay_mark": "how far each stream is published",
     "segments": "which days of the log are archived",
+    "oidc_flows": "identity: sign-ins under way, before the provider has told whose",
     "reset_requests": "identity: whoever asks, before anybody looked whether the address is known",
     "sign_in_attempts": "identity: counts by address, before an account is known",
     "signing_keys": "identity: of the platform",

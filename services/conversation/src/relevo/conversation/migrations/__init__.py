@@ -9,6 +9,7 @@ DOORS: Final = (
     Door("imports", "contact_imports", writes=True),
     Door("retention", "handled_commands", writes=True),
     Door("retention", "files", writes=True),
+    Door("retention", "contact_merges", writes=True),
     Door("retention", "contact_imports"),
     Door("retention", "contact_import_parts", writes=True),
     Door("retention", "contact_import_failures", writes=True),
