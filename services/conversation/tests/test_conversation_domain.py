@@ -19,7 +19,17 @@ from relevo.contracts.conversation import (
 )
 from relevo.contracts.ingest import InboxState
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
-from relevo.conversation.domain import activity, amending, assignee, life, participants, properties, snooze, writing
+from relevo.conversation.domain import (
+    activity,
+    amending,
+    assignee,
+    life,
+    participants,
+    properties,
+    removal,
+    snooze,
+    writing,
+)
 from relevo.conversation.domain.state import Change, Conversation, Incoming, Refused, Writing, stage_of
 
 START = datetime(2025, 3, 1, 9, tzinfo=UTC)
@@ -146,6 +156,11 @@ class Life(RuleBasedStateMachine):
     def archive(self) -> None:
         before = self.conversation
         self.attempt(lambda: life.archive(before, self.now), allowed=not before.state.archived)
+
+    @rule()
+    def spam(self) -> None:
+        before = self.conversation
+        self.attempt(lambda: removal.mark_spam(before, self.now), allowed=not before.state.archived)
 
     @rule()
     def unarchive(self) -> None:

@@ -14,11 +14,12 @@ request with the same key waits for the first one's transaction; the same key wi
 import asyncio
 import hashlib
 import json
+from http import HTTPStatus
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import structlog
 from fastapi import Depends, FastAPI, Header
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from sqlalchemy import text
 from starlette.requests import Request
@@ -148,8 +149,10 @@ Idempotency = Annotated[Once, Depends(_once)]
 def install(app: FastAPI) -> None:
     """Answer replays."""
 
-    async def on_replay(_: Request, error: Exception) -> JSONResponse:
+    async def on_replay(_: Request, error: Exception) -> Response:
         assert isinstance(error, Replayed)
+        if error.status == HTTPStatus.NO_CONTENT:
+            return Response(status_code=error.status, headers={"Idempotency-Replayed": "true"})
         return JSONResponse(error.body, error.status, {"Idempotency-Replayed": "true"})
 
     app.add_exception_handler(Replayed, on_replay)

@@ -108,6 +108,8 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.ConversationWoken, *_TOLD),
     _event("conversation", conversation.ConversationMadePending, *_TOLD),
     _event("conversation", conversation.ConversationTakenOver, *_TOLD),
+    _event("conversation", conversation.ConversationMarkedSpam, *_TOLD),
+    _event("conversation", conversation.ConversationDeleted, *_TOLD),
     _event("conversation", conversation.PriorityChanged, *_TOLD),
     _event("conversation", conversation.SubjectChanged, *_TOLD),
     _event("conversation", conversation.LabelsChanged, *_STORY),

@@ -109,6 +109,16 @@ class ConversationTakenOver(ConversationEvent):
     """A pending conversation is open: people have it, no bot any more."""
 
 
+class ConversationMarkedSpam(ConversationEvent):
+    """A conversation was found to be spam: its contact is blocked, and it is put away."""
+
+
+class ConversationDeleted(ConversationEvent):
+    """A conversation was deleted with all that was said in it; it was resolved first. Nothing of it comes after this."""
+
+    reason: str
+
+
 class PriorityChanged(ConversationEvent):
     """A conversation became more or less urgent."""
 

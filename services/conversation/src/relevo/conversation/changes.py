@@ -69,12 +69,12 @@ class Changes:
         if change.message and isinstance(change.events[-1], MessageEdited | MessageDeleted):
             self._rewritten.append((account_id, change.message, actor))
         elif change.message:
-            self._messages[change.message.id] = StoredMessage(account_id, change.message)
+            self._messages[change.message.id] = StoredMessage(account_id, change.message, cause=_named(cause))
         for event in change.events:
             sequence = event.conversation.sequence
             self._emissions.append(_Emission(event, account_id, state.id, actor, sequence, change.at, cause))
             if line := activity.line_of(event):
-                self._lines.append(_activity(event, line, actor, change.at))
+                self._lines.append(_activity(event, line, actor, change.at, cause))
             if isinstance(event, ConversationSnoozed) and event.conversation.snoozed_until:
                 self._timers[state.id] = Timer(state.id, event.conversation.snoozed_until, account_id=account_id)
         if change.outbound:
@@ -110,7 +110,7 @@ class Changes:
             )
 
 
-def _activity(event: ConversationEvent, line: Line, actor: str, at: datetime) -> StoredMessage:
+def _activity(event: ConversationEvent, line: Line, actor: str, at: datetime, cause: Envelope | None) -> StoredMessage:
     """The row of an activity line: it has the number of the event that it tells of."""
     state = event.conversation
     message = MessageSnapshot(
@@ -124,4 +124,8 @@ def _activity(event: ConversationEvent, line: Line, actor: str, at: datetime) ->
         created_at=now(),
     )
     told = to_json({"code": line.code, **line.values}).decode()
-    return StoredMessage(state.account_id, message, activity=told)
+    return StoredMessage(state.account_id, message, activity=told, cause=_named(cause))
+
+
+def _named(cause: Envelope | None) -> str | None:
+    return f"{cause.type}/{cause.id}" if cause else None

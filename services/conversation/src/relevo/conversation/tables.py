@@ -89,6 +89,7 @@ messages = Table(
     Column("attachments", JSONB, nullable=False),
     Column("mentions", ARRAY(Text), nullable=False),
     Column("activity", JSONB),
+    Column("cause", Text),
     Column("status", Text, nullable=False),
     Column("error", Text),
     Column("retry_of", _ID),

@@ -16,7 +16,9 @@ from relevo.conversation.api import (
     files,
     messages,
     participants,
+    removal,
     segments,
+    starting,
     views,
     waiting,
 )
@@ -27,6 +29,8 @@ for part in (
     views,
     desk,
     bulk,
+    removal,
+    starting,
     conversations,
     acts,
     participants,

@@ -22,6 +22,10 @@ class MessageShown(MessageSnapshot):
     activity: dict[str, Any] | None = Field(
         default=None, description="Of an activity line: its `code`, and its values, such as `from` and `to`."
     )
+    cause: str | None = Field(
+        default=None,
+        description="The event or command that brought it about, as `type/id`; null: whoever is its author.",
+    )
 
 
 async def reading(tx: Tx, account_id: str, rows: Sequence[Row], language: Language) -> Callable[[Row], MessageShown]:
@@ -33,7 +37,9 @@ async def reading(tx: Tx, account_id: str, rows: Sequence[Row], language: Langua
         message = message_of(row)
         attachments = files.readable(secret, account_id, message.attachments)
         return MessageShown(
-            **message.model_copy(update={"attachments": attachments}).model_dump(), activity=row["activity"]
+            **message.model_copy(update={"attachments": attachments}).model_dump(),
+            activity=row["activity"],
+            cause=row["cause"],
         )
 
     lines = {row["id"]: _line(row["activity"]) for row in rows if row["activity"] is not None}

@@ -16,6 +16,7 @@ from relevo.contracts.conversation import (
     ConversationArchived,
     ConversationEvent,
     ConversationMadePending,
+    ConversationMarkedSpam,
     ConversationReopened,
     ConversationResolved,
     ConversationSnoozed,
@@ -54,6 +55,7 @@ _PLAIN: Final[Mapping[type[ConversationEvent], str]] = {
     ConversationUnarchived: "unarchived",
     ConversationMadePending: "made_pending",
     ConversationTakenOver: "taken_over",
+    ConversationMarkedSpam: "spam",
 }
 
 
@@ -219,6 +221,7 @@ _SENTENCES: Final[Mapping[str, Any]] = {
     "unarchived": lambda w: w.say("desarchivó la conversación", "unarchived this"),
     "made_pending": lambda w: w.say("dejó la conversación al bot", "left this to the bot"),
     "taken_over": lambda w: w.say("tomó la conversación del bot", "took this over from the bot"),
+    "spam": lambda w: w.say("marcó la conversación como correo no deseado", "marked this as spam"),
     "snoozed": _snoozed,
     "woken": _woken,
     "assignee": _assignee,

@@ -31,12 +31,12 @@ _SAVE = text(
     """
     insert into messages (
         id, account_id, conversation_id, withheld_from, sequence, kind, text, author, author_name, external_id,
-        reply_to, attachments, mentions, activity, status, error, retry_of, occurred_at, created_at
+        reply_to, attachments, mentions, activity, cause, status, error, retry_of, occurred_at, created_at
     )
     select
         r.id, r.account_id, case when r.withheld_from is null then r.conversation_id end, r.withheld_from,
         case when r.withheld_from is null then r.sequence end, r.kind, r.text, r.author, r.author_name, r.external_id,
-        r.reply_to, r.attachments, r.mentions, cast(r.activity as jsonb), r.status, r.error, r.retry_of, r.occurred_at, r.created_at
+        r.reply_to, r.attachments, r.mentions, cast(r.activity as jsonb), r.cause, r.status, r.error, r.retry_of, r.occurred_at, r.created_at
     from rows from (
         json_to_recordset(cast(:messages as json)) as (
             id uuid, conversation_id uuid, kind text, sequence bigint, text text, author text, author_name text,
@@ -45,10 +45,11 @@ _SAVE = text(
         ),
         unnest(cast(:accounts as uuid[])),
         unnest(cast(:withheld as uuid[])),
-        unnest(cast(:activities as text[]))
+        unnest(cast(:activities as text[])),
+        unnest(cast(:causes as text[]))
     ) as r(
         id, conversation_id, kind, sequence, text, author, author_name, external_id, reply_to, attachments, mentions,
-        status, error, retry_of, occurred_at, created_at, account_id, withheld_from, activity
+        status, error, retry_of, occurred_at, created_at, account_id, withheld_from, activity, cause
     )
     on conflict (id) do update set
         status = excluded.status, error = excluded.error, external_id = excluded.external_id
@@ -100,13 +101,14 @@ async def find(tx: Tx, keys: Iterable[Key]) -> dict[Key, MessageSnapshot]:
 class StoredMessage:
     """A message with its account. ``withheld_from`` is the blocked contact who wrote it: it is in no conversation.
 
-    ``activity`` is what an activity line tells, as JSON.
+    ``activity`` is what an activity line tells, as JSON. ``cause`` names the event or command that brought it about.
     """
 
     account_id: str
     message: MessageSnapshot
     withheld_from: str | None = None
     activity: str | None = None
+    cause: str | None = None
 
 
 async def save(tx: Tx, stored: Sequence[StoredMessage]) -> None:
@@ -120,6 +122,7 @@ async def save(tx: Tx, stored: Sequence[StoredMessage]) -> None:
             "accounts": [s.account_id for s in stored],
             "withheld": [s.withheld_from for s in stored],
             "activities": [s.activity for s in stored],
+            "causes": [s.cause for s in stored],
         },
     )
 
