@@ -23,6 +23,7 @@ from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, bindparam, false,
 from sqlalchemy.types import TypeEngine
 
 from relevo.contracts.permissions import ConversationScope, Permission
+from relevo.contracts.snapshots import AccessFacts
 
 _FEW: Final = 12
 """Inboxes of a viewer up to which each has a way of its own."""
@@ -53,6 +54,18 @@ class ConversationFacts:
     assignee_id: str | None = None
     participant_ids: frozenset[str] = frozenset()
     owner_id: str | None = None
+
+    @classmethod
+    def of(cls, account_id: str, access: AccessFacts) -> "ConversationFacts":
+        """The facts that an event carries of a conversation of this account."""
+        return cls(
+            account_id,
+            access.inbox_id,
+            access.team_id,
+            access.assignee_id,
+            frozenset(access.participant_ids),
+            access.owner_id,
+        )
 
 
 @dataclass(frozen=True, slots=True)

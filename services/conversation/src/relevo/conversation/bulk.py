@@ -14,7 +14,7 @@ from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.conversation import store
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import bulk
-from relevo.conversation.domain.state import Conversation, Refused
+from relevo.conversation.domain.state import Refused
 from relevo.conversation.store import bulk as jobs
 from relevo.kernel.access import ConversationFacts, Viewer, may
 
@@ -37,7 +37,9 @@ async def on_bulk(due: Sequence[DueTimer], tx: Tx) -> None:
         refusals, changed, moment = [], 0, now()
         for id_ in job["next"]:
             conversation = changes.conversations.get((timer.account_id, id_))
-            if conversation is None or not may(viewer, needed, facts_of(conversation)):
+            if conversation is None or not may(
+                viewer, needed, ConversationFacts.of(conversation.state.account_id, conversation.state.access)
+            ):
                 refusals.append({"conversation_id": id_, "code": "conversation_not_found"})
                 continue
             try:
@@ -51,19 +53,6 @@ async def on_bulk(due: Sequence[DueTimer], tx: Tx) -> None:
         await jobs.move(tx, timer.account_id, timer.key, done=len(job["next"]), changed=changed, refusals=refusals)
         if job["done"] + len(job["next"]) < job["total"]:
             await timers.schedule(tx, BULK, timer.key, moment - timedelta(seconds=1), account_id=timer.account_id)
-
-
-def facts_of(conversation: Conversation) -> ConversationFacts:
-    """What the access rule needs to know of a conversation."""
-    state = conversation.state
-    return ConversationFacts(
-        account_id=state.account_id,
-        inbox_id=state.inbox_id,
-        team_id=state.team_id,
-        assignee_id=state.assignee_id,
-        participant_ids=frozenset(state.participant_ids),
-        owner_id=state.owner_id,
-    )
 
 
 def kept(viewer: Viewer) -> dict[str, Any]:

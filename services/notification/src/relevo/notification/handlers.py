@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from relevo.chassis import directory
+from relevo.chassis import conversation_facts, directory
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.contracts.base import now
@@ -19,6 +19,7 @@ from relevo.contracts.conversation import (
 )
 from relevo.contracts.identity import TeamState
 from relevo.contracts.notification import Notify
+from relevo.kernel.access import ConversationFacts
 from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice, chosen, of_assignment, of_message
 from relevo.notification.settings import Settings
 from relevo.notification.store import access, choices, pushes
@@ -72,7 +73,7 @@ class Handlers:
         # Most of what passes concerns nobody here: it is left undecoded.
         concerned = [r for r in batch if r.type not in _WITHOUT_FACTS or (r.type == _SAID and _concerns(r.body))]
         events = [(r, r.data) for r in concerned if isinstance(r.data, ConversationEvent)]
-        await access.project(tx, [event.conversation for _, event in events])
+        await conversation_facts.project(tx, [event.conversation for _, event in events])
         notices = await self._notices(tx, events)
         telling = Telling(self._settings, moment=now())
         if notices:
@@ -86,7 +87,7 @@ class Handlers:
                 person = people.get(notice.agent_id)
                 if person is None or person.agent.account_id != account:
                     continue
-                if not person.sees(access.facts_of(account, event.conversation.access)):
+                if not person.sees(ConversationFacts.of(account, event.conversation.access)):
                     continue
                 telling.tell(
                     received.envelope,
@@ -133,7 +134,7 @@ class Handlers:
         wants = await choices.of(tx, accounts, agents)
         telling.devices = await self._devices(tx, accounts, agents)
         talks = {command.conversation_id for _, command in wanted if command.conversation_id}
-        facts = await access.facts(tx, accounts, talks)
+        facts = await conversation_facts.find(tx, accounts, talks)
         for one in asked:
             command, agent, account = one.command, one.person.agent, one.received.envelope.account
             if command.conversation_id is not None and not one.person.sees(facts.get(command.conversation_id)):

@@ -8,7 +8,7 @@ from typing import Final
 
 import psycopg
 
-from relevo.chassis import Runtime
+from relevo.chassis import Runtime, conversation_facts
 from relevo.chassis.database import Tx, described
 from relevo.chassis.timers import DueTimer
 from relevo.contracts.base import now
@@ -27,7 +27,7 @@ async def on_wake(due: Sequence[DueTimer], tx: Tx) -> None:
     rows = await lists.wake(tx, [(timer.key, timer.due_at) for timer in due])
     accounts = {row.account_id for row in rows}
     people = await access.people(tx, accounts, {row.agent_id for row in rows})
-    facts = await access.facts(tx, accounts, {row.conversation_id for row in rows if row.conversation_id})
+    facts = await conversation_facts.find(tx, accounts, {row.conversation_id for row in rows if row.conversation_id})
     for row in rows:
         person = people.get(row.agent_id)
         if person is None or not (row.conversation_id is None or person.sees(facts.get(row.conversation_id))):

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 import structlog
 
-from relevo.chassis import Runtime
+from relevo.chassis import Runtime, conversation_facts
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Tx, described
 from relevo.contracts.base import now
@@ -83,7 +83,7 @@ async def _judged(tx: Tx, due: Sequence[Any]) -> list[tuple[Letter, str | None]]
     """Each with the reason to leave it out, if there is one."""
     accounts = {row.account_id for row in due}
     people = await access.people(tx, accounts, {row.agent_id for row in due if row.agent_id})
-    facts = await access.facts(tx, accounts, {row.conversation_id for row in due if row.conversation_id})
+    facts = await conversation_facts.find(tx, accounts, {row.conversation_id for row in due if row.conversation_id})
     letters = [
         Letter(row, people[row.agent_id].agent.email if row.agent_id in people else row.recipient) for row in due
     ]

@@ -15,7 +15,7 @@ import httpx
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from relevo.chassis import Runtime
+from relevo.chassis import Runtime, conversation_facts
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Tx, described
 from relevo.contracts.base import now
@@ -91,7 +91,7 @@ async def _judged(tx: Tx, due: Sequence[Any], settings: Settings) -> list[str | 
     """The reason to leave each out, if there is one."""
     accounts = {one.account_id for one in due}
     people = await access.people(tx, accounts, {one.agent_id for one in due})
-    facts = await access.facts(tx, accounts, {one.conversation_id for one in due if one.conversation_id})
+    facts = await conversation_facts.find(tx, accounts, {one.conversation_id for one in due if one.conversation_id})
     reasons = []
     for one in due:
         person = people.get(one.agent_id)

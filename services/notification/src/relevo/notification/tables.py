@@ -1,6 +1,6 @@
 """Tables that queries are composed over."""
 
-from sqlalchemy import ARRAY, BigInteger, Column, DateTime, Integer, MetaData, Table, Text, Uuid
+from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, Uuid
 
 metadata = MetaData()
 
@@ -19,17 +19,4 @@ notifications = Table(
     Column("snoozed_until", DateTime(timezone=True)),
     Column("folded_into", Uuid),
     Column("folds", Integer, nullable=False),
-)
-
-conversation_facts = Table(
-    "conversation_facts",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("account_id", Uuid, nullable=False),
-    Column("inbox_id", Uuid, nullable=False),
-    Column("team_id", Uuid),
-    Column("assignee_id", Uuid),
-    Column("participant_ids", ARRAY(Uuid), nullable=False),
-    Column("owner_id", Uuid),
-    Column("sequence", BigInteger, nullable=False),
 )

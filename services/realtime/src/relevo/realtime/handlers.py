@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from relevo.chassis import conversation_facts
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.contracts.catalogue import BY_MODEL
@@ -14,7 +15,6 @@ from relevo.contracts.conversation import (
     MessageStatusChanged,
 )
 from relevo.contracts.snapshots import ConversationSnapshot
-from relevo.realtime import store
 
 # A message changes nothing of who may see its conversation; these are most of the traffic and stay undecoded.
 _WITHOUT_FACTS = frozenset(
@@ -29,8 +29,7 @@ async def on_conversation(batch: Sequence[Received], tx: Tx) -> None:
     snapshots: list[ConversationSnapshot] = [
         r.data.conversation for r in latest.values() if isinstance(r.data, ConversationEvent)
     ]
-    if snapshots:
-        await store.project(tx, snapshots)
+    await conversation_facts.project(tx, snapshots)
 
 
 async def on_nothing(_batch: Sequence[Received], _tx: Tx) -> None:

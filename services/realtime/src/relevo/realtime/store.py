@@ -2,17 +2,16 @@
 
 import hashlib
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import select, text
 
+from relevo.chassis.conversation_facts import conversation_facts
 from relevo.chassis.database import Tx
-from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.kernel.access import ConversationColumns, Viewer, visible
-from relevo.realtime.tables import conversation_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +31,6 @@ _FORGET_TICKETS = text("delete from socket_tickets where expires_at < :now")
 _TAKE_TICKET = text("""
     delete from socket_tickets where sha256 = :sha256
     returning cast(account_id as text) as account_id, cast(agent_id as text) as agent_id, session_id, expires_at
-""")
-_PROJECT = text("""
-    insert into conversation_facts as f
-        (id, account_id, inbox_id, team_id, assignee_id, participant_ids, owner_id, sequence)
-    select id, account_id, inbox_id, team_id, assignee_id, cast(participant_ids as uuid[]), owner_id, sequence
-    from unnest(
-        cast(:ids as uuid[]), cast(:accounts as uuid[]), cast(:inboxes as uuid[]), cast(:teams as uuid[]),
-        cast(:assignees as uuid[]), cast(:participants as text[]), cast(:owners as uuid[]), cast(:sequences as bigint[]))
-        as n(id, account_id, inbox_id, team_id, assignee_id, participant_ids, owner_id, sequence)
-    on conflict (id) do update
-        set inbox_id = excluded.inbox_id, team_id = excluded.team_id, assignee_id = excluded.assignee_id,
-            participant_ids = excluded.participant_ids, owner_id = excluded.owner_id, sequence = excluded.sequence
-        where excluded.sequence > f.sequence
 """)
 _DIRECTORY_STATE = text("""
     select a.id as agent_id, concat_ws('/', a.sequence, a.deleted, r.id, r.sequence, r.deleted) as version
@@ -83,24 +69,6 @@ async def take_ticket(tx: Tx, ticket: str, now: datetime) -> Holder | None:
     if row is None or row.expires_at <= now:
         return None
     return Holder(row.account_id, row.agent_id, row.session_id)
-
-
-async def project(tx: Tx, snapshots: Sequence[ConversationSnapshot]) -> None:
-    """Keep the access facts of these conversations, each once; an older state never replaces a newer one."""
-    rows = sorted(snapshots, key=lambda one: one.id)
-    await tx.execute(
-        _PROJECT,
-        {
-            "ids": [row.id for row in rows],
-            "accounts": [row.account_id for row in rows],
-            "inboxes": [row.inbox_id for row in rows],
-            "teams": [row.team_id for row in rows],
-            "assignees": [row.assignee_id for row in rows],
-            "participants": ["{" + ",".join(row.participant_ids) + "}" for row in rows],
-            "owners": [row.owner_id for row in rows],
-            "sequences": [row.sequence for row in rows],
-        },
-    )
 
 
 async def directory_versions(tx: Tx, agents: Collection[str]) -> dict[str, str]:

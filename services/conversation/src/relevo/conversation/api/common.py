@@ -16,11 +16,10 @@ from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.base import now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
-from relevo.conversation.bulk import facts_of
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain.state import Change, Conversation, Refused
 from relevo.conversation.store import conversations
-from relevo.kernel.access import may_see
+from relevo.kernel.access import ConversationFacts, may_see
 
 SEQUENCE: Final = "Relevo-Sequence"
 
@@ -61,7 +60,7 @@ async def locked(tx: Tx, who: Principal, conversation_id: UUID) -> Conversation:
     conversation = found.get((who.account_id, str(conversation_id)))
     if conversation is None:
         raise no_conversation()
-    if not may_see(who.viewer, facts_of(conversation)):
+    if not may_see(who.viewer, ConversationFacts.of(who.account_id, conversation.state.access)):
         raise no_conversation()
     return conversation
 

@@ -17,14 +17,13 @@ from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation import store
 from relevo.conversation.api.common import SEQUENCE, Body, locked, problem_of
 from relevo.conversation.api.messages import Said
-from relevo.conversation.bulk import facts_of
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import life, reach, writing
 from relevo.conversation.domain.contacts import Sighting
 from relevo.conversation.domain.state import Refused, Writing
 from relevo.conversation.store import profiles
 from relevo.conversation.store.rows import LostRace
-from relevo.kernel.access import may_see
+from relevo.kernel.access import ConversationFacts, may_see
 from relevo.kernel.identity import sender_key
 from relevo.kernel.text import clean
 
@@ -86,7 +85,7 @@ async def start_conversation(
             match life.destination(present, inbox.reopen):
                 case "append":
                     assert present
-                    seen_by = may_see(who.viewer, facts_of(present))
+                    seen_by = may_see(who.viewer, ConversationFacts.of(present.state.account_id, present.state.access))
                     raise Problem(
                         409,
                         "conversation_goes_on",

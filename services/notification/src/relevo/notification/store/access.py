@@ -1,6 +1,6 @@
-"""Who may see which conversation: the facts of conversations, and people with their roles."""
+"""People with their roles: who may see which conversation."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -8,28 +8,8 @@ from sqlalchemy import text
 from relevo.chassis.auth import viewer_of
 from relevo.chassis.database import Tx
 from relevo.contracts.identity import AgentState, RoleState
-from relevo.contracts.snapshots import AccessFacts, ConversationSnapshot
 from relevo.kernel.access import ConversationFacts, Viewer, may_see
 
-_PROJECT = text("""
-    insert into conversation_facts as f
-        (id, account_id, inbox_id, team_id, assignee_id, participant_ids, owner_id, sequence)
-    select id, account_id, inbox_id, team_id, assignee_id, cast(participant_ids as uuid[]), owner_id, sequence
-    from unnest(
-        cast(:ids as uuid[]), cast(:accounts as uuid[]), cast(:inboxes as uuid[]), cast(:teams as uuid[]),
-        cast(:assignees as uuid[]), cast(:participants as text[]), cast(:owners as uuid[]), cast(:sequences as bigint[]))
-        as n(id, account_id, inbox_id, team_id, assignee_id, participant_ids, owner_id, sequence)
-    on conflict (id) do update
-        set inbox_id = excluded.inbox_id, team_id = excluded.team_id, assignee_id = excluded.assignee_id,
-            participant_ids = excluded.participant_ids, owner_id = excluded.owner_id, sequence = excluded.sequence
-        where excluded.sequence > f.sequence
-""")
-_FACTS = text("""
-    select cast(id as text) as id, cast(account_id as text) as account_id, cast(inbox_id as text) as inbox_id,
-           cast(team_id as text) as team_id, cast(assignee_id as text) as assignee_id,
-           cast(participant_ids as text[]) as participant_ids, cast(owner_id as text) as owner_id
-    from conversation_facts where account_id = any(cast(:accounts as uuid[])) and id = any(cast(:ids as uuid[]))
-""")
 _PEOPLE = text("""
     select a.state as agent, r.state as role
     from directory a
@@ -50,55 +30,6 @@ class Person:
     def sees(self, facts: ConversationFacts | None) -> bool:
         """Whether they may see a conversation of which this is known; of one that nothing is known of, never."""
         return self.viewer is not None and facts is not None and may_see(self.viewer, facts)
-
-
-async def project(tx: Tx, snapshots: Iterable[ConversationSnapshot]) -> None:
-    """Keep the access facts of these conversations; an older state never replaces a newer one."""
-    latest: dict[str, ConversationSnapshot] = {}
-    for one in snapshots:
-        if one.id not in latest or one.sequence > latest[one.id].sequence:
-            latest[one.id] = one
-    rows = [latest[id_] for id_ in sorted(latest)]
-    if not rows:
-        return
-    await tx.execute(
-        _PROJECT,
-        {
-            "ids": [row.id for row in rows],
-            "accounts": [row.account_id for row in rows],
-            "inboxes": [row.inbox_id for row in rows],
-            "teams": [row.team_id for row in rows],
-            "assignees": [row.assignee_id for row in rows],
-            "participants": ["{" + ",".join(row.participant_ids) + "}" for row in rows],
-            "owners": [row.owner_id for row in rows],
-            "sequences": [row.sequence for row in rows],
-        },
-    )
-
-
-def facts_of(account_id: str, access: AccessFacts) -> ConversationFacts:
-    """An event's access facts as the rule reads them."""
-    return ConversationFacts(
-        account_id,
-        access.inbox_id,
-        access.team_id,
-        access.assignee_id,
-        frozenset(access.participant_ids),
-        access.owner_id,
-    )
-
-
-async def facts(tx: Tx, accounts: Collection[str], ids: Collection[str]) -> dict[str, ConversationFacts]:
-    """What is known of these conversations, by id."""
-    if not ids:
-        return {}
-    rows = await tx.execute(_FACTS, {"accounts": sorted(accounts), "ids": sorted(ids)})
-    return {
-        row.id: ConversationFacts(
-            row.account_id, row.inbox_id, row.team_id, row.assignee_id, frozenset(row.participant_ids), row.owner_id
-        )
-        for row in rows
-    }
 
 
 async def people(

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text
 
+from relevo.chassis.conversation_facts import conversation_facts as facts
 from relevo.chassis.database import Tx
 from relevo.kernel.access import ConversationColumns, Viewer, visible
-from relevo.notification.tables import conversation_facts as facts
 from relevo.notification.tables import notifications
 
 State = Literal["all", "unread", "snoozed"]
