@@ -206,6 +206,12 @@ class Life(RuleBasedStateMachine):
         self.take(properties.set_subject(self.conversation, subject, self.now))
         assert (self.conversation.state.priority, self.conversation.state.subject) == (priority, subject)
 
+    @rule(values=st.dictionaries(st.sampled_from("xy"), st.sampled_from([None, True, False, 3, "texto"])))
+    def attributes(self, values: dict[str, Any]) -> None:
+        before = dict(self.conversation.state.attributes)
+        self.take(properties.set_attributes(self.conversation, values, self.now))
+        assert self.conversation.state.attributes == {k: v for k, v in (before | values).items() if v is not None}
+
     @rule(add=st.sets(st.sampled_from("abcd")), remove=st.sets(st.sampled_from("abcd")))
     def labels(self, add: set[str], remove: set[str]) -> None:
         before = set(self.conversation.state.labels)

@@ -110,6 +110,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.ConversationTakenOver, *_TOLD),
     _event("conversation", conversation.ConversationMarkedSpam, *_TOLD),
     _event("conversation", conversation.ConversationDeleted, *_TOLD),
+    _event("conversation", conversation.AttributesChanged, *_TOLD),
     _event("conversation", conversation.PriorityChanged, *_TOLD),
     _event("conversation", conversation.SubjectChanged, *_TOLD),
     _event("conversation", conversation.LabelsChanged, *_STORY),

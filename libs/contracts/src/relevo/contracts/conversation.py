@@ -131,6 +131,12 @@ class SubjectChanged(ConversationEvent):
     from_subject: str = ""
 
 
+class AttributesChanged(ConversationEvent):
+    """Custom attributes of a conversation have other values; ``changed`` names them."""
+
+    changed: tuple[str, ...]
+
+
 class LabelsChanged(ConversationEvent):
     """Labels were put on or taken off."""
 

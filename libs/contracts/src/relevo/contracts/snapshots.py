@@ -93,6 +93,7 @@ class ConversationSnapshot(Model):
     subject: str = ""
     language: str | None = None
     labels: tuple[str, ...] = ()
+    attributes: Mapping[str, AttributeValue] = {}
     assignee_id: Id | None = None
     team_id: Id | None = None
     participant_ids: tuple[Id, ...] = ()

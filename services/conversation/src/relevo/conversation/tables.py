@@ -56,6 +56,7 @@ conversations = Table(
     Column("subject", Text, nullable=False),
     Column("language", Text),
     Column("labels", ARRAY(Text), nullable=False),
+    Column("attributes", JSONB, nullable=False),
     Column("assignee_id", _ID),
     Column("team_id", _ID),
     Column("participant_ids", ARRAY(_ID), nullable=False),

@@ -19,6 +19,7 @@ from relevo.conversation.api import (
     removal,
     segments,
     starting,
+    transcript,
     views,
     waiting,
 )
@@ -35,6 +36,7 @@ for part in (
     acts,
     participants,
     messages,
+    transcript,
     files,
     contacts_import,
     waiting,

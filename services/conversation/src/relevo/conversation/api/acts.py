@@ -1,7 +1,7 @@
 """Acts on one conversation: put off, woken, given to the bot and taken back, how urgent it is and what it is about."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
@@ -12,9 +12,11 @@ from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot, Priority
-from relevo.conversation.api.common import Body, act_on
+from relevo.conversation.api.common import SEQUENCE, Body, act_on, apply, locked
+from relevo.conversation.api.editing import Faults, attribute_values
 from relevo.conversation.domain import properties, snooze
 from relevo.conversation.domain.state import Change, Conversation
+from relevo.conversation.store import attributes
 from relevo.kernel.text import clean
 
 router = APIRouter(tags=["conversations"])
@@ -32,6 +34,12 @@ class NewPriority(Body):
     """How urgent; null: nothing is said."""
 
     priority: Priority | None
+
+
+class NewValues(Body):
+    """Values of custom attributes by key; null takes one away."""
+
+    attributes: dict[str, Any] = Field(min_length=1, max_length=100)
 
 
 def _one_line(value: str) -> str:
@@ -102,3 +110,23 @@ async def set_subject(
         return properties.set_subject(conversation, body.subject, moment)
 
     return await act_on(act, db, once=once, who=who, response=response, conversation_id=conversation_id)
+
+
+@router.patch("/conversations/{conversation_id}/attributes")
+async def set_conversation_attributes(
+    *, who: Updater, db: Db, response: Response, conversation_id: UUID, body: NewValues
+) -> ConversationSnapshot:
+    """Give custom attributes of a conversation other values; null takes one away, those not named stay."""
+    async with db.begin() as tx:
+        conversation = await locked(tx, who, conversation_id)
+        faults = Faults()
+        definitions = await attributes.definitions(tx, who.account_id, "conversation")
+        values = attribute_values(faults, definitions, body.attributes)
+        faults.check()
+
+        def act(conversation: Conversation, moment: datetime) -> Change:
+            return properties.set_attributes(conversation, values, moment)
+
+        change = await apply(tx, who, conversation, act)
+        response.headers[SEQUENCE] = str(change.conversation.state.sequence)
+        return change.conversation.state

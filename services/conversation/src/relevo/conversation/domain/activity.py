@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from relevo.contracts.conversation import (
     AssigneeChanged,
+    AttributesChanged,
     ContactChanged,
     ConversationArchived,
     ConversationEvent,
@@ -73,6 +74,8 @@ def line_of(event: ConversationEvent) -> Line | None:
             return Line("priority", {"from": event.from_priority, "to": state.priority})
         case SubjectChanged():
             return Line("subject", {"from": event.from_subject, "to": state.subject})
+        case AttributesChanged():
+            return Line("attributes", {"to": {key: state.attributes.get(key) for key in event.changed}})
         case LabelsChanged():
             return Line("labels", {"added": event.added, "removed": event.removed})
         case ParticipantsChanged():
@@ -214,6 +217,16 @@ def _contact(w: _Words) -> str:
     return w.say("combinó el contacto con otro", "merged the contact with another one")
 
 
+def _attributes(w: _Words) -> str:
+    def value(given: Any) -> str:
+        if given is None:
+            return "—"
+        return {True: w.say("sí", "yes"), False: "no"}[given] if isinstance(given, bool) else str(given)
+
+    told = ", ".join(f"{key}: {value(given)}" for key, given in sorted(w.values["to"].items()))
+    return w.say(f"cambió {told}", f"set {told}")
+
+
 _SENTENCES: Final[Mapping[str, Any]] = {
     "resolved": lambda w: w.say("resolvió la conversación", "resolved this"),
     "reopened": lambda w: w.say("reabrió la conversación", "reopened this"),
@@ -230,4 +243,5 @@ _SENTENCES: Final[Mapping[str, Any]] = {
     "participants": _participants,
     "priority": _priority,
     "subject": _subject,
+    "attributes": _attributes,
 }

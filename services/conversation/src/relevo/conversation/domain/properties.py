@@ -1,11 +1,11 @@
-"""What a conversation is described by: its labels, priority and subject."""
+"""What a conversation is described by: its labels, priority, subject and custom attributes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from relevo.contracts.conversation import LabelsChanged, PriorityChanged, SubjectChanged
-from relevo.contracts.snapshots import Priority
+from relevo.contracts.conversation import AttributesChanged, LabelsChanged, PriorityChanged, SubjectChanged
+from relevo.contracts.snapshots import AttributeValue, Priority
 from relevo.conversation.domain.state import Change, Conversation, Refused, following
 
 MAX_LABELS: Final = 100
@@ -49,4 +49,21 @@ def set_subject(conversation: Conversation, subject: str, now: datetime) -> Chan
         return Change(conversation, now)
     conversation = following(conversation, subject=subject)
     event = SubjectChanged(conversation=conversation.state, before=before.access, from_subject=before.subject)
+    return Change(conversation, now, (event,))
+
+
+def set_attributes(conversation: Conversation, values: Mapping[str, AttributeValue | None], now: datetime) -> Change:
+    """Give custom attributes these values, which fit their definitions; None takes one away. Others stay."""
+    before = conversation.state
+    attributes = dict(before.attributes)
+    for key, value in values.items():
+        if value is None:
+            attributes.pop(key, None)
+        else:
+            attributes[key] = value
+    changed = tuple(key for key in values if attributes.get(key) != before.attributes.get(key))
+    if not changed:
+        return Change(conversation, now)
+    conversation = following(conversation, attributes=attributes)
+    event = AttributesChanged(conversation=conversation.state, before=before.access, changed=changed)
     return Change(conversation, now, (event,))
