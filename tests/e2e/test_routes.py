@@ -39,6 +39,9 @@ def test_every_route_is_answered_by_its_service(
         for method, path, guarded in found:
             assert owner(path) == service, path
             answer = client.request(method, re.sub(r"\{\w+\}", _NOWHERE, path), json={})
+            if not guarded and answer.is_success:  # public, and there is nothing to be wrong about
+                assert isinstance(answer.json(), dict), (method, path)
+                continue
             assert problem(answer)["status"] == answer.status_code, (method, path)
             if guarded:
                 assert answer.status_code == 401, (method, path, answer.text)

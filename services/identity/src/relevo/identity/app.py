@@ -5,6 +5,7 @@ import asyncio
 from relevo.chassis import Consumer, Runtime, Service
 from relevo.chassis.sealing import key_bytes
 from relevo.contracts import streams
+from relevo.contracts.base import now
 from relevo.contracts.identity import PLATFORM
 from relevo.identity import administration, api, bus_credentials, handlers, housekeeping, oidc, recovery, signing
 from relevo.identity.bus_access import BusAccess
@@ -22,7 +23,7 @@ def build() -> Service:
         runtime.extra["reset_asked"] = asyncio.Event()
         runtime.extra["bus_access"] = BusAccess(settings, runtime.js)
         async with runtime.database.begin(PLATFORM, door="upgrade") as tx:
-            await signing.ensure_key(tx, key_bytes(settings.master_key))
+            await signing.turn(tx, settings, now())
             # A master key that does not fit is found now, not at the first sign-in.
             await signing.current_key(tx, key_bytes(settings.master_key))
             await administration.complete_administrators(tx)

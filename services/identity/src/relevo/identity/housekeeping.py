@@ -1,4 +1,4 @@
-"""Forgetting what is over: sign-in attempts, links, and sessions whose tokens are all spent."""
+"""What is done from time to time: forgetting attempts, links and sessions that are over, turning the signing keys."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -8,6 +8,9 @@ import psycopg
 from relevo.chassis import Runtime
 from relevo.chassis.database import Tx
 from relevo.contracts.base import now
+from relevo.contracts.identity import PLATFORM
+from relevo.identity import signing
+from relevo.identity.settings import IdentitySettings
 from relevo.identity.store import links, oidc, sign_in
 
 _EVERY_SECONDS = 600.0
@@ -21,11 +24,15 @@ SESSIONS_KEPT = timedelta(days=90)
 
 async def housekeeper(runtime: Runtime) -> None:
     """The worker."""
+    settings = runtime.settings
+    assert isinstance(settings, IdentitySettings)
     while not runtime.stopping.is_set():
         at = now()
         try:
             async with runtime.database.begin(door="retention") as tx:
                 await tidy(tx, at)
+            async with runtime.database.begin(PLATFORM) as tx:
+                await signing.turn(tx, settings, at)
         except (psycopg.Error, OSError) as error:
             runtime.log.warning("housekeeping_again", error=str(error)[:300])
         try:

@@ -66,6 +66,8 @@ class IdentitySettings(ServiceSettings):
     oidc_name: str = "SSO"
     """What the button says."""
 
+    signing_key_days: int = Field(90, ge=1, le=3650)
+    """How long a key signs access tokens until another one takes its place."""
     access_token_seconds: int = Field(900, ge=60, le=3600)
     refresh_token_days: int = Field(30, ge=1, le=365)
     """How long a session lives without use."""

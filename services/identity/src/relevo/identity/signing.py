@@ -1,4 +1,7 @@
-"""The keys that access tokens are signed with: made at the first start, the private half sealed at rest."""
+"""The keys that access tokens are signed with: made at the first start and from time to time, private halves sealed."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -10,23 +13,52 @@ from cryptography.hazmat.primitives.serialization import (
 
 from relevo.chassis import sealing
 from relevo.chassis.database import Tx
-from relevo.contracts.base import new_id
+from relevo.chassis.sealing import key_bytes
+from relevo.contracts.base import new_id, now
 from relevo.contracts.identity import PLATFORM, SigningKeyChanged, SigningKeyState
+from relevo.identity.domain import key_rotation as rotation
+from relevo.identity.domain.key_rotation import Key
 from relevo.identity.publish import Change, publish
+from relevo.identity.settings import IdentitySettings
 from relevo.identity.store import keys as store
+from relevo.identity.store.directory import Stored
 
 
-async def ensure_key(tx: Tx, master_key: bytes) -> None:
-    """Make and publish the first signing key when there is none; replicas that start together make one."""
+async def turn(tx: Tx, settings: IdentitySettings, at: datetime) -> None:
+    """Make, retire and forget keys, as is due at this moment; replicas do it one after the other."""
     await store.lock_signing(tx)
-    if await store.signing_key(tx) is not None:
-        return
+    keys = {key.state.id: key for key in await store.signing_keys(tx)}
+    due = rotation.plan(
+        _known(keys.values()),
+        at,
+        lifetime=timedelta(days=settings.signing_key_days),
+        token=timedelta(seconds=settings.access_token_seconds),
+    )
+    if due.make:
+        await _make(tx, key_bytes(settings.master_key))
+    for id_ in due.retire:
+        state = keys[id_].state.model_copy(update={"not_after": due.retire_at})
+        after = Stored(state, keys[id_].version + 1)
+        await store.retire_signing_key(tx, after)
+        await publish(tx, [Change(SigningKeyChanged(signing_key=state), PLATFORM, id_, after.version)], actor="system")
+    for id_ in due.forget:
+        await store.forget_signing_key(tx, id_)
+        gone = SigningKeyChanged(signing_key=keys[id_].state, deleted=True)
+        await publish(tx, [Change(gone, PLATFORM, id_, keys[id_].version + 1)], actor="system")
+
+
+async def _make(tx: Tx, master_key: bytes) -> None:
     private = Ed25519PrivateKey.generate()
     public_pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     plain = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     state = SigningKeyState(id=new_id(), public_pem=public_pem)
-    await store.add_signing_key(tx, store.SealedKey(state, sealing.seal(master_key, plain, label=state.id)))
+    sealed = sealing.seal(master_key, plain, label=state.id)
+    await store.add_signing_key(tx, store.SealedKey(state, sealed, 1, now()))
     await publish(tx, [Change(SigningKeyChanged(signing_key=state), PLATFORM, state.id, 1)], actor="system")
+
+
+def _known(keys: Iterable[store.SealedKey]) -> list[Key]:
+    return [Key(key.state.id, key.created_at, key.state.not_after) for key in keys]
 
 
 class NoSigningKey(RuntimeError):
@@ -35,9 +67,11 @@ class NoSigningKey(RuntimeError):
 
 async def current_key(tx: Tx, master_key: bytes) -> tuple[str, str]:
     """The id and the private half (PEM) of the key that signs now. Raises NoSigningKey."""
-    sealed = await store.signing_key(tx)
-    if sealed is None:
+    keys = {key.state.id: key for key in await store.signing_keys(tx)}
+    signer = rotation.signer(_known(keys.values()), now())
+    if signer is None:
         raise NoSigningKey("no signing key: `setup` has not run")
+    sealed = keys[signer]
     try:
         plain = sealing.unseal(master_key, sealed.private_sealed, label=sealed.state.id)
     except sealing.InvalidTag:

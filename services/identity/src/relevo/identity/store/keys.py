@@ -1,7 +1,7 @@
 """API keys, bus credentials and signing keys. Secrets are here as SHA-256 or sealed, never in the clear."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -313,19 +313,23 @@ class SealedKey:
     """A signing key with its private half sealed."""
 
     state: SigningKeyState
-    private_sealed: bytes
+    private_sealed: bytes = field(repr=False)
+    version: int
+    created_at: datetime
 
 
 _LOCK_SIGNING = text("select pg_advisory_xact_lock(hashtextextended('identity.signing', 0))")
-_SIGNING_KEY = text(
+_SIGNING_KEYS = text(
     """
-    select cast(id as text), public_pem, private_sealed from signing_keys
-    where not_after is null order by created_at desc, id desc limit 1
+    select cast(id as text) as id, public_pem, private_sealed, version, created_at, not_after from signing_keys
+    order by created_at, id
     """
 )
 _ADD_SIGNING_KEY = text(
     "insert into signing_keys (id, public_pem, private_sealed) values (:id, :public_pem, :private_sealed)"
 )
+_RETIRE_SIGNING_KEY = text("update signing_keys set not_after = :not_after, version = :version where id = :id")
+_FORGET_SIGNING_KEY = text("delete from signing_keys where id = :id")
 
 
 async def lock_signing(tx: Tx) -> None:
@@ -333,12 +337,17 @@ async def lock_signing(tx: Tx) -> None:
     await tx.execute(_LOCK_SIGNING)
 
 
-async def signing_key(tx: Tx) -> SealedKey | None:
-    """The key that signs now: the newest that is not retired."""
-    row: Any = (await tx.execute(_SIGNING_KEY)).first()
-    if row is None:
-        return None
-    return SealedKey(SigningKeyState(id=row[0], public_pem=row[1]), bytes(row[2]))
+async def signing_keys(tx: Tx) -> list[SealedKey]:
+    """All that are known, the oldest first: there are never more than a few."""
+    return [
+        SealedKey(
+            SigningKeyState(id=row["id"], public_pem=row["public_pem"], not_after=row["not_after"]),
+            bytes(row["private_sealed"]),
+            row["version"],
+            row["created_at"],
+        )
+        for row in (await tx.execute(_SIGNING_KEYS)).mappings()
+    ]
 
 
 async def add_signing_key(tx: Tx, key: SealedKey) -> None:
@@ -346,3 +355,16 @@ async def add_signing_key(tx: Tx, key: SealedKey) -> None:
         _ADD_SIGNING_KEY,
         {"id": key.state.id, "public_pem": key.state.public_pem, "private_sealed": key.private_sealed},
     )
+
+
+async def retire_signing_key(tx: Tx, stored: Stored[SigningKeyState]) -> None:
+    """From now on the key is only accepted, until ``not_after``."""
+    await tx.execute(
+        _RETIRE_SIGNING_KEY,
+        {"id": stored.state.id, "not_after": stored.state.not_after, "version": stored.version},
+    )
+
+
+async def forget_signing_key(tx: Tx, id_: str) -> None:
+    """The key is gone, with its private half."""
+    await tx.execute(_FORGET_SIGNING_KEY, {"id": id_})
