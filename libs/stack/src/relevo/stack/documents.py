@@ -16,6 +16,7 @@ from typing import Any
 from relevo.chassis import credentials
 from relevo.chassis.service import application
 from relevo.contracts import generate
+from relevo.contracts.permissions import ROLES, Permission
 from relevo.contracts.routes import API, owner
 from relevo.stack.wiring import installed
 
@@ -80,10 +81,11 @@ def endpoint_table(documents: dict[str, dict[str, Any]]) -> str:
         "# Endpoints and permissions",
         "",
         "Generated; do not edit. Any one of the permissions named is enough; *signed in* asks for none but a valid token;",
-        "*adapter* for the key of an inbox's adapter; *public* for nothing.",
+        "*adapter* for the key of an inbox's adapter; *public* for nothing. `ASGUM`: which of the predefined roles hold one",
+        "as they come: administrator, supervisor, agent, auditor, marketing. A test asks every endpoint as each of them.",
         "",
-        "| method | path | service | permission | what |",
-        "|---|---|---|---|---|",
+        "| method | path | service | permission | roles | what |",
+        "|---|---|---|---|---|---|",
     ]
     rows = []
     for service, document in documents.items():
@@ -96,9 +98,22 @@ def endpoint_table(documents: dict[str, dict[str, Any]]) -> str:
                 needed = operation.get("x-permission")
                 permission = "*public*" if needed is None else ", ".join(f"`{p}`" for p in needed) or "*signed in*"
                 summary = (operation.get("description") or operation.get("summary") or "").strip().splitlines()
-                rows.append((path, method.upper(), service, permission, summary[0] if summary else ""))
-    lines += [f"| {m} | `{p.removeprefix(API)}` | {s} | {needs} | {what} |" for p, m, s, needs, what in sorted(rows)]
+                told = summary[0] if summary else ""
+                rows.append((path, method.upper(), service, permission, _roles(needed), told))
+    lines += [f"| {m} | `{p.removeprefix(API)}` | {s} | {n} | {r} | {what} |" for p, m, s, n, r, what in sorted(rows)]
     return "\n".join(lines) + "\n"
+
+
+_LETTERS = {"administrator": "A", "supervisor": "S", "agent": "G", "auditor": "U", "marketing": "M"}
+
+
+def _roles(needed: list[str] | None) -> str:
+    if needed is None or "adapter" in needed:
+        return ""
+    return "".join(
+        letter if not needed or ROLES[name].permissions.intersection(map(Permission, needed)) else "·"
+        for name, letter in _LETTERS.items()
+    )
 
 
 def documents() -> Iterator[tuple[str, str]]:
