@@ -68,7 +68,7 @@ class Office:
             headers = json.loads(row["headers"])
             if entity is None or headers["ce-subject"] == entity:
                 name = headers["ce-type"].split(".")[-2]
-                found.append((name, int(headers["relevo-sequence"]), json.loads(row["body"])))
+                found.append((name, int(headers.get("relevo-sequence", 0)), json.loads(row["body"])))
         return found
 
 

@@ -96,6 +96,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.ContactCreated, "reporting", "automation", "realtime"),
     _event("conversation", conversation.ContactUpdated, "automation", "realtime"),
     _event("conversation", conversation.ContactDeleted, "automation", "realtime"),
+    _event("conversation", conversation.ContactErased, *_STORY),
     _event("conversation", conversation.ContactMerged, "automation", "realtime"),
     _event("conversation", conversation.ContactRestored, "automation", "realtime"),
     _event("conversation", conversation.ContactChanged, *_TOLD),

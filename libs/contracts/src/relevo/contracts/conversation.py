@@ -42,6 +42,18 @@ class ContactDeleted(Model):
     contact_id: Id
 
 
+class ContactErased(Model):
+    """A person's data was erased: whoever holds any of it erases it too, and what was said in these conversations.
+
+    Numbers stay: the contact and the conversations are there as before, without anything that tells whose they were.
+    ``merged_ids`` are those that were merged into this contact.
+    """
+
+    contact_id: Id
+    conversation_ids: tuple[Id, ...] = ()
+    merged_ids: tuple[Id, ...] = ()
+
+
 class ContactMerged(Model):
     """A contact became part of another one; what was theirs is now that one's. `contact_id` is nobody any more."""
 

@@ -2,7 +2,7 @@
 
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
-from relevo.conversation import api, contacts_import, due, handlers, retention
+from relevo.conversation import api, contacts_erasure, contacts_import, due, handlers, retention
 from relevo.conversation.settings import Settings
 
 
@@ -19,5 +19,5 @@ def build() -> Service:
         ),
         router=api.router,
         timers=due.TIMERS,
-        workers=(retention.run, contacts_import.run),
+        workers=(retention.run, contacts_import.run, contacts_erasure.run),
     )

@@ -26,6 +26,7 @@ contacts = Table(
     Column("attributes", JSONB, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("created_at", _TIME, nullable=False),
+    Column("erased_at", _TIME),
 )
 
 contact_activity = Table(

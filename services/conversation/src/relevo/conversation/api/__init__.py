@@ -16,6 +16,7 @@ from relevo.conversation.api import (
     files,
     messages,
     participants,
+    personal_data,
     removal,
     segments,
     starting,
@@ -44,6 +45,7 @@ for part in (
     contacts,
     contact_merges,
     contact_notes,
+    personal_data,
     attributes,
     canned,
 ):

@@ -60,6 +60,7 @@ class ContactOut(ContactSnapshot):
     attributes: Mapping[str, AttributeValue] = {}
     created_at: Time
     last_activity_at: Time | None = None
+    erased_at: Time | None = None
     sequence: int
 
 

@@ -107,7 +107,13 @@ _INTO = text(
     """
 )
 _UNDONE = text(f"update contact_merges set undone_at = now() where {_ACCOUNT} and id = cast(:id as uuid)")
-_FORGET = text("delete from contact_merges where merged_at < :before")
+# Who was merged into whom stays: whoever erases the one erases the other from the log.
+_FORGET = text(
+    """
+    update contact_merges set base = '{}', other = '{}', channels = '[]'
+    where merged_at < :before and base <> '{}'
+    """
+)
 
 
 async def take_channels(tx: Tx, account_id: str, from_id: str, to_id: str) -> list[dict[str, str]]:
@@ -195,7 +201,7 @@ async def undone(tx: Tx, account_id: str, merge_id: str) -> None:
 
 
 async def forget(tx: Tx, before: datetime) -> None:
-    """Forget merges that can be undone no more."""
+    """Forget what merges that can be undone no more had moved."""
     await tx.execute(_FORGET, {"before": before})
 
 

@@ -129,6 +129,7 @@ def page_of_contacts(
         moment, id_ = _c.created_at, _c.id
         source = WITH_ACTIVITY
         wanted = [_c.account_id == account_id]
+    wanted.append(_c.erased_at.is_(None))
     if after:
         wanted.append(older(moment, id_, after))
     return (

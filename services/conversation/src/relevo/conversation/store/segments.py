@@ -70,7 +70,11 @@ def _attribute(definition: Definition) -> ColumnElement[Any]:
 
 async def count(tx: Tx, account_id: str, conditions: Sequence[ColumnElement[bool]]) -> int:
     """How many contacts there are, at most COUNT_LIMIT + 1."""
-    some = select(literal(1)).select_from(WITH_ACTIVITY).where(_c.account_id == account_id, *conditions)
+    some = (
+        select(literal(1))
+        .select_from(WITH_ACTIVITY)
+        .where(_c.account_id == account_id, _c.erased_at.is_(None), *conditions)
+    )
     statement = select(func.count()).select_from(some.limit(COUNT_LIMIT + 1).subquery())
     return int((await tx.execute(statement)).scalar_one())
 
