@@ -22,7 +22,6 @@ IMPOSSIBLE: Mapping[Pair, str] = {
             "assignment",
             "automation",
             "channels",
-            "conversation",
             "identity",
             "ingest",
             "notification",

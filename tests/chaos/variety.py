@@ -110,6 +110,7 @@ class Variety:
             (self._sockets, 0.5),
             (self._by_hand, 0.7),
             (self._by_webhook, 0.7),
+            (self._put_off, 0.5),
             (self._faulty, 0.5),
             (self._poison, 1.0),
             (self._rotate, 2.0),
@@ -211,6 +212,14 @@ class Variety:
             note = {"text": "¿Lo miras?", "private": True, "mentions": [f"agent:{other}"]}
             await person.api.post(f"{where}/messages", note)
             await person.api.post(f"{where}/assignment", {"assignee_id": other})
+
+    async def _put_off(self) -> None:
+        """Somebody snoozes a conversation for a moment."""
+        person = self.random.choice(self.answering)
+        page = await person.api.get("/conversations", status="open", limit=20)
+        for conversation in self.random.sample(page["items"], min(1, len(page["items"]))):
+            soon = now() + timedelta(seconds=0.3)
+            await person.api.post(f"/conversations/{conversation['id']}/snooze", {"until": soon.isoformat()})
 
     async def _by_webhook(self) -> None:
         """Somebody answers where replies leave by the webhook; with a key, who sees what waits for an agent too."""

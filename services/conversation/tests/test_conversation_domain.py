@@ -15,10 +15,11 @@ from relevo.contracts.conversation import (
     MessageCreated,
     MessageDeleted,
     MessageEdited,
+    MessageReacted,
     MessageStatusChanged,
 )
 from relevo.contracts.ingest import InboxState
-from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
+from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot, Reaction
 from relevo.conversation.domain import (
     activity,
     amending,
@@ -63,7 +64,9 @@ def kinds(change: Change) -> list[str]:
     return [type(event).__name__ for event in change.events]
 
 
-_SHOWN_AS_ITSELF = MessageCreated | MessageStatusChanged | MessageEdited | MessageDeleted | ConversationOpened
+_SHOWN_AS_ITSELF = (
+    MessageCreated | MessageStatusChanged | MessageEdited | MessageDeleted | MessageReacted | ConversationOpened
+)
 
 
 class Life(RuleBasedStateMachine):
@@ -228,6 +231,16 @@ class Life(RuleBasedStateMachine):
         allowed = message.kind == "note" and message.deleted_at is None
         self.attempt(lambda: change(before, message, self.now), allowed=allowed)
 
+    @rule(data=st.data(), emoji=st.sampled_from("👍🎉"), add=st.booleans())
+    def react(self, data: st.DataObject, emoji: str, add: bool) -> None:
+        if not self.said:
+            return
+        message, before = self.said[data.draw(st.sampled_from(sorted(self.said)))], self.conversation
+        allowed = message.kind == "note" and message.deleted_at is None
+        self.attempt(lambda: amending.react(before, message, "agent:x", emoji, self.now, add=add), allowed=allowed)
+        if allowed:
+            assert (Reaction(author="agent:x", emoji=emoji) in self.said[message.id].reactions) == add
+
     @rule(add=st.sets(st.sampled_from(AGENTS)), remove=st.sets(st.sampled_from(AGENTS)))
     def take_part(self, add: set[str], remove: set[str]) -> None:
         before = set(self.conversation.state.participant_ids)
@@ -373,3 +386,13 @@ def test_a_time_from_the_future_is_cut_to_now_and_a_cycle_never_begins_before_th
     reopened = life.receive(resolved, incoming(START), closed_at + timedelta(minutes=1)).conversation.state
     assert reopened.opened_at == closed_at
     assert reopened.waiting_since == closed_at
+
+
+def test_a_timer_wakes_what_waits_for_it_and_nothing_that_waits_for_later() -> None:
+    until = START + timedelta(hours=1)
+    asleep = snooze.snooze(begun(), until, START).conversation
+    late = START + timedelta(days=40)
+    assert kinds(snooze.come_due(asleep, until, late)) == ["ConversationWoken"]
+    assert kinds(snooze.come_due(asleep, until - timedelta(seconds=1), late)) == []
+    forever = snooze.snooze(begun(), None, START).conversation
+    assert kinds(snooze.come_due(forever, until, late)) == []

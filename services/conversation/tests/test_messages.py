@@ -177,3 +177,32 @@ def test_a_signature_goes_below_public_messages_that_ask_for_it(at_desk):
         assert (await said(desk, path, eva))[-1]["text"] == "Adiós"
 
     at_desk(body)
+
+
+def test_people_react_to_notes_each_for_themselves(at_desk):
+    async def body(desk):
+        eva_id, eva = await desk.agent()
+        luis_id, luis = await desk.agent()
+        path = await desk.begun(eva)
+        note = (await desk.post(f"{path}/messages", eva, {"text": "¡Vendido!", "private": True})).json()
+        at = f"{path}/messages/{note['id']}"
+        for who in (eva, luis, luis):
+            answer = await desk.post(f"{at}/reactions", who, {"emoji": "🎉"})
+            assert answer.status_code == 200, answer.text
+        await desk.post(f"{at}/reactions", eva, {"emoji": "🎉", "add": False})
+        assert (await said(desk, path, eva))[1]["reactions"] == [{"author": f"agent:{luis_id}", "emoji": "🎉"}]
+        assert (await desk.get(f"{at}/edits", eva)).json()["items"] == []
+        edited = await desk.send("PATCH", at, eva, {"text": "¡Vendido ya!"})
+        assert len(edited.json()["reactions"]) == 1
+        for wrong in ("ok", "", "<b>", "👍 👍"):
+            answer = await desk.post(f"{at}/reactions", eva, {"emoji": wrong})
+            await desk.refused(answer, 422, "validation_failed", "/emoji")
+        (theirs, *_) = await said(desk, path, eva)
+        public = await desk.post(f"{path}/messages/{theirs['id']}/reactions", eva, {"emoji": "👍"})
+        await desk.refused(public, 409, "channel_takes_no_reactions")
+        await desk.service.settle()
+        stored = await desk.service.admin.stored("EVT_CONVERSATION")
+        assert len([h for _, h, _ in stored if h["ce-type"].endswith("message_reacted.v1")]) == 3
+        assert eva_id != luis_id
+
+    at_desk(body)

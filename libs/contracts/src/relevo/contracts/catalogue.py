@@ -121,6 +121,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.MessageStatusChanged, "reporting", "realtime", "automation"),
     _event("conversation", conversation.MessageEdited, *_TOLD),
     _event("conversation", conversation.MessageDeleted, *_TOLD),
+    _event("conversation", conversation.MessageReacted, *_TOLD),
     _event("assignment", assignment.ConversationAssigned, "conversation", "reporting"),
     _event("assignment", assignment.ConversationUnassigned, "conversation", "reporting"),
     _event("assignment", assignment.ConversationQueued, "conversation", "reporting"),

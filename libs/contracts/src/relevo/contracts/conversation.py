@@ -213,6 +213,14 @@ class MessageDeleted(ConversationEvent):
     message: MessageSnapshot
 
 
+class MessageReacted(ConversationEvent):
+    """Somebody of the team reacted to a private note, or took that back; ``message`` has all reactions."""
+
+    message: MessageSnapshot
+    emoji: str
+    added: bool
+
+
 class ChangeLabels(Model):
     """Put labels on a conversation, take others off."""
 

@@ -29,6 +29,7 @@ __all__ = [
     "MessageSnapshot",
     "MessageStatus",
     "Priority",
+    "Reaction",
     "Stage",
 ]
 
@@ -121,6 +122,13 @@ class ConversationSnapshot(Model):
         )
 
 
+class Reaction(Model):
+    """What one person thinks of a message, in one emoji."""
+
+    author: str
+    emoji: str
+
+
 class MessageSnapshot(Model):
     """One message. ``sequence`` is its conversation's event number when it was accepted: the order of record.
 
@@ -141,6 +149,7 @@ class MessageSnapshot(Model):
     mentions: tuple[str, ...] = ()
     status: MessageStatus = "received"
     error: str | None = None
+    reactions: tuple[Reaction, ...] = ()
     retry_of: Id | None = None
     edited_at: Time | None = None
     deleted_at: Time | None = None

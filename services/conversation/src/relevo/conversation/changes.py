@@ -18,6 +18,7 @@ from relevo.contracts.conversation import (
     ConversationSnoozed,
     MessageDeleted,
     MessageEdited,
+    MessageReacted,
 )
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
@@ -66,7 +67,7 @@ class Changes:
         if self.conversations.get(key) is not change.conversation:
             self.conversations[key] = change.conversation
             self._changed.add(key)
-        if change.message and isinstance(change.events[-1], MessageEdited | MessageDeleted):
+        if change.message and isinstance(change.events[-1], MessageEdited | MessageDeleted | MessageReacted):
             self._rewritten.append((account_id, change.message, actor))
         elif change.message:
             self._messages[change.message.id] = StoredMessage(account_id, change.message, cause=_named(cause))

@@ -94,6 +94,7 @@ messages = Table(
     Column("cause", Text),
     Column("status", Text, nullable=False),
     Column("error", Text),
+    Column("reactions", JSONB, nullable=False),
     Column("retry_of", _ID),
     Column("edited_at", _TIME),
     Column("deleted_at", _TIME),

@@ -33,6 +33,8 @@ from relevo.kernel.text import clean
 router = APIRouter(tags=["conversations"])
 
 _MAX_MENTIONS: Final = 50
+_LONGEST_EMOJI: Final = 12
+"""Characters: families and flags are made of several."""
 
 Replier = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_REPLY))]
 Noter = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_NOTE))]
@@ -73,6 +75,20 @@ class NewText(Body):
     """What a note says from now on."""
 
     text: Said
+
+
+def _emoji(value: str) -> str:
+    if not value or len(value) > _LONGEST_EMOJI or any(c.isascii() or c.isalnum() or c.isspace() for c in value):
+        es, en = "Debe ser un solo emoji.", "Must be one emoji."
+        raise PydanticCustomError("no_emoji", "{en}", {"es": es, "en": en})
+    return value
+
+
+class NewReaction(Body):
+    """A reaction, or one to take back."""
+
+    emoji: Annotated[str, AfterValidator(_emoji)]
+    add: bool = True
 
 
 class Edit(BaseModel):
@@ -245,6 +261,31 @@ async def delete_message(
         change = await apply(tx, who, conversation, lambda c, moment: amending.delete(c, message, moment))
         response.headers[SEQUENCE] = str(change.conversation.state.sequence)
         return change.message or message
+
+
+@router.post("/conversations/{conversation_id}/messages/{message_id}/reactions")
+async def react_to_message(
+    *,
+    who: Noter,
+    db: Db,
+    once: Idempotency,
+    response: Response,
+    conversation_id: UUID,
+    message_id: UUID,
+    body: NewReaction,
+) -> MessageSnapshot:
+    """React to a private note with an emoji, or take that back. Others of the team see it; no customer does."""
+    async with db.begin() as tx:
+        await once.start(tx)
+        conversation = await locked(tx, who, conversation_id)
+        message = await _message(tx, who, conversation_id, message_id)
+
+        def act(conversation: Conversation, moment: datetime) -> Change:
+            return amending.react(conversation, message, who.actor, body.emoji, moment, add=body.add)
+
+        change = await apply(tx, who, conversation, act)
+        response.headers[SEQUENCE] = str(change.conversation.state.sequence)
+        return await once.finish(tx, change.message or message)
 
 
 @router.get("/conversations/{conversation_id}/messages/{message_id}/edits")

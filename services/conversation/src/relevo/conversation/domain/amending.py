@@ -1,11 +1,14 @@
 """What was said, and is said otherwise: notes edited and deleted, failed messages sent again."""
 
 from datetime import datetime
+from typing import Final
 
-from relevo.contracts.conversation import MessageDeleted, MessageEdited
-from relevo.contracts.snapshots import MessageSnapshot
+from relevo.contracts.conversation import MessageDeleted, MessageEdited, MessageReacted
+from relevo.contracts.snapshots import MessageSnapshot, Reaction
 from relevo.conversation.domain import writing
 from relevo.conversation.domain.state import Change, Conversation, Refused, Writing, following
+
+MAX_REACTIONS: Final = 200
 
 
 def edit(conversation: Conversation, message: MessageSnapshot, text: str, now: datetime) -> Change:
@@ -23,11 +26,44 @@ def edit(conversation: Conversation, message: MessageSnapshot, text: str, now: d
 def delete(conversation: Conversation, message: MessageSnapshot, now: datetime) -> Change:
     """Take away what a private note says; its place stays. Raises Refused for what is no note, and for a deleted one."""
     _changeable(message)
-    gone = message.model_copy(update={"text": "", "attachments": (), "deleted_at": now})
+    gone = message.model_copy(update={"text": "", "attachments": (), "reactions": (), "deleted_at": now})
     before = conversation.state
     conversation = following(conversation)
     event = MessageDeleted(conversation=conversation.state, before=before.access, message=gone)
     return Change(conversation, now, (event,), gone)
+
+
+def react(
+    conversation: Conversation, message: MessageSnapshot, author: str, emoji: str, now: datetime, *, add: bool
+) -> Change:
+    """Somebody reacts to a private note, or takes that back; what is so already stays so.
+
+    Raises Refused for messages to and from the customer, whose channels take no reactions, and above MAX_REACTIONS.
+    """
+    if message.kind != "note":
+        raise Refused(
+            "channel_takes_no_reactions",
+            es="El canal no admite reacciones a sus mensajes: reacciona en una nota privada.",
+            en="The channel takes no reactions to its messages: react to a private note.",
+        )
+    _changeable(message)
+    wanted = Reaction(author=author, emoji=emoji)
+    if (wanted in message.reactions) == add:
+        return Change(conversation, now)
+    if add and len(message.reactions) >= MAX_REACTIONS:
+        raise Refused(
+            "too_many_reactions",
+            es=f"Una nota tiene como mucho {MAX_REACTIONS} reacciones.",
+            en=f"A note has at most {MAX_REACTIONS} reactions.",
+        )
+    rest = tuple(one for one in message.reactions if one != wanted)
+    reacted = message.model_copy(update={"reactions": (*rest, wanted) if add else rest})
+    before = conversation.state
+    conversation = following(conversation)
+    event = MessageReacted(
+        conversation=conversation.state, before=before.access, message=reacted, emoji=emoji, added=add
+    )
+    return Change(conversation, now, (event,), reacted)
 
 
 def retry(conversation: Conversation, failed: MessageSnapshot, said: Writing, now: datetime) -> Change:

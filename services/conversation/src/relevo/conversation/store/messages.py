@@ -15,7 +15,7 @@ from relevo.conversation.tables import messages
 MESSAGE_COLUMNS: Final = """
     cast(m.id as text) as id, cast(m.conversation_id as text) as conversation_id, m.kind, m.sequence, m.text, m.author,
     m.author_name, m.external_id, m.reply_to, m.attachments, m.mentions, m.status, m.error,
-    cast(m.retry_of as text) as retry_of, m.edited_at, m.deleted_at, m.occurred_at, m.created_at
+    m.reactions, cast(m.retry_of as text) as retry_of, m.edited_at, m.deleted_at, m.occurred_at, m.created_at
 """
 
 _FIND = text(
@@ -61,13 +61,14 @@ _REWRITE = text(
     with before as (
         insert into message_edits (account_id, message_id, edited_at, actor, text)
         select m.account_id, m.id, :at, :actor, m.text from messages m
-        where m.id = :id and m.account_id = :account and not :deleted
+        where m.id = :id and m.account_id = :account and not :deleted and m.text <> :text
     ), forgotten as (
         delete from message_edits where message_id = :id and account_id = :account and :deleted
     ), files_forgotten as (
         update files set forgotten = true where message_id = :id and account_id = :account and :deleted
     )
-    update messages set text = :text, attachments = cast(:attachments as jsonb), edited_at = :edited_at,
+    update messages set text = :text, attachments = cast(:attachments as jsonb),
+        reactions = cast(:reactions as jsonb), edited_at = :edited_at,
         deleted_at = :deleted_at
     where id = :id and account_id = :account
     """
@@ -138,6 +139,7 @@ async def rewrite(tx: Tx, account_id: str, message: MessageSnapshot, actor: str)
             "actor": actor,
             "text": message.text,
             "attachments": to_json(message.attachments).decode(),
+            "reactions": to_json(message.reactions).decode(),
             "edited_at": message.edited_at,
             "deleted_at": message.deleted_at,
             "deleted": message.deleted_at is not None,
