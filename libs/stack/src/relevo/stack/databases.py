@@ -13,6 +13,7 @@ LEAKPROOF: Sequence[str] = (
     "arrayoverlap(anyarray, anyarray)",
     "ts_match_vq(tsvector, tsquery)",
     "ts_match_qv(tsquery, tsvector)",
+    "textlike(text, text)",
     "lower(text)",
 )
 """Functions that indexes are searched by, and that PostgreSQL would run only on rows which the wall let through.

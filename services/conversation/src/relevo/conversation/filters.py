@@ -52,6 +52,7 @@ class Filters:
     mentioned: tuple[str, ...] = ()
     unattended: bool = False
     archived: bool | None = None
+    with_archived: bool = False
     created: tuple[datetime | None, datetime | None] = (None, None)
     active: tuple[datetime | None, datetime | None] = (None, None)
     among: tuple[str, ...] | None = None
@@ -62,7 +63,7 @@ def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
     found: list[Any] = [_c.account_id == account_id]
     if asked.archived or asked.stage == ("archived",):
         found.append(_ARCHIVED)
-    elif "archived" not in asked.stage:
+    elif "archived" not in asked.stage and not asked.with_archived:
         found.append(_NOT_ARCHIVED)
     if asked.status:
         found.append(_c.status.in_(asked.status))

@@ -54,7 +54,7 @@ _LABELS = text(
     """
 )
 # A filter may leave ten rows or half of all: the plan must know which.
-_PLAN_FOR_THESE_VALUES = text("select set_config('plan_cache_mode', 'force_custom_plan', true)")
+PLAN_FOR_THESE_VALUES = text("select set_config('plan_cache_mode', 'force_custom_plan', true)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ async def conversations_page(
     tx: Tx, viewer: Viewer, filters: Filters, limit: int, *, after: Place | None = None, sort: Sort = "activity"
 ) -> list[tuple[Row, Place]]:
     """One page of conversations that the viewer may see and one more, each with its place."""
-    await tx.execute(_PLAN_FOR_THESE_VALUES)
+    await tx.execute(PLAN_FOR_THESE_VALUES)
     found: list[tuple[Row, Place]] = []
     first, keys = after or (0, None)
     for number, part in enumerate(ORDERS[sort]):
@@ -184,7 +184,7 @@ async def count(tx: Tx, viewer: Viewer, filters: Filters) -> int:
     seen = ways(viewer, FACTS)
     if not seen:
         return 0
-    await tx.execute(_PLAN_FOR_THESE_VALUES)
+    await tx.execute(PLAN_FOR_THESE_VALUES)
     wanted = conditions(viewer.account_id, filters)
     # As many of each way make as many together, and more is not asked.
     each = [select(_c.id).where(way, *wanted).limit(COUNT_LIMIT + 1).subquery().select() for way in seen]

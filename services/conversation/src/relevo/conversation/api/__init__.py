@@ -18,6 +18,7 @@ from relevo.conversation.api import (
     participants,
     personal_data,
     removal,
+    search,
     segments,
     starting,
     transcript,
@@ -29,6 +30,7 @@ router = APIRouter()
 # The first match answers: `views`, `desk` and `contacts_import` have paths that would be taken for an id.
 for part in (
     views,
+    search,
     desk,
     bulk,
     removal,

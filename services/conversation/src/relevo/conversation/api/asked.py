@@ -8,9 +8,12 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from relevo.chassis import directory
 from relevo.chassis.auth import Principal
+from relevo.chassis.database import Tx
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.snapshots import ConversationStatus, Priority, Stage
+from relevo.conversation import searching
 from relevo.conversation.filters import UNRESOLVED_STATUSES, Filters, Standing
 from relevo.conversation.lists import Sort
 from relevo.kernel.text import clean
@@ -56,6 +59,11 @@ class Asked(BaseModel):
     contact: UUID | None = None
     source: str | None = Field(
         default=None, max_length=512, description="The channel's own id of the person; needs one `inbox`."
+    )
+    text: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Words of messages, notes or subjects, as in a search; of the newest thousand that have them.",
     )
     archived: bool | None = Field(default=None, description="True: only archived ones. They are in no other list.")
     created_from: Moment | None = None
@@ -104,6 +112,19 @@ def filters_of(asked: Asked, who: Principal) -> Filters:
         active=(asked.active_from, asked.active_before),
     )
     return found if asked.view is None else _narrowed(found, asked.view, who)
+
+
+async def resolved_filters(tx: Tx, asked: Asked, who: Principal) -> Filters:
+    """The same, with the inboxes of the channels, and the conversations that the text names. Raises Problem 422."""
+    found = filters_of(asked, who)
+    if found.channel and not found.inbox_ids:
+        # By inbox there are indexes in every order. Nobody's conversation is of an inbox that the directory lacks.
+        inboxes = await directory.account_inboxes(tx, who.account_id)
+        of_channel = tuple(inbox.id for inbox in inboxes if inbox.channel in found.channel)
+        found = replace(found, inbox_ids=of_channel) if of_channel else found
+    if not (asked.text and asked.text.strip()):
+        return found
+    return replace(found, among=await searching.conversations_of(tx, who.viewer, clean(asked.text)))
 
 
 def _narrowed(filters: Filters, view: Standing, who: Principal) -> Filters:

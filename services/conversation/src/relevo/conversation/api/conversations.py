@@ -18,7 +18,7 @@ from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation import lists
-from relevo.conversation.api.asked import Asked, Label, filters_of
+from relevo.conversation.api.asked import Asked, Label, filters_of, resolved_filters
 from relevo.conversation.api.common import Body, Reader, act_on, no_conversation
 from relevo.conversation.api.views import saved
 from relevo.conversation.domain import life, properties
@@ -85,7 +85,7 @@ async def list_conversations(who: Reader, db: Db, query: Annotated[ListQuery, Qu
         asked = await saved(tx, who, query.saved) if query.saved else query
         place = _place(asked.sort, query.cursor)
         rows = await lists.conversations_page(
-            tx, who.viewer, filters_of(asked, who), query.limit, after=place, sort=asked.sort
+            tx, who.viewer, await resolved_filters(tx, asked, who), query.limit, after=place, sort=asked.sort
         )
     return paging.page(rows, query.limit, lambda r: _cursor(asked.sort, r[1]), lambda r: snapshot_of(r[0]))
 
@@ -105,7 +105,7 @@ async def count_conversations(who: Reader, db: Db) -> Counts:
 async def count_some_conversations(who: Reader, db: Db, asked: Annotated[Asked, Query()]) -> Count:
     """How many conversations of these filters one sees. Exact up to 1,000."""
     async with db.begin() as tx:
-        return _count(await lists.count(tx, who.viewer, filters_of(asked, who)))
+        return _count(await lists.count(tx, who.viewer, await resolved_filters(tx, asked, who)))
 
 
 @router.get("/conversations/{conversation_id}")

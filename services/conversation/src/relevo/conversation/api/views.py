@@ -15,7 +15,7 @@ from relevo.chassis.problems import Problem
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
 from relevo.conversation import lists
-from relevo.conversation.api.asked import Asked, filters_of
+from relevo.conversation.api.asked import Asked, resolved_filters
 from relevo.conversation.api.common import Body, Reader
 from relevo.conversation.api.editing import IfMatch, check_match, tag
 from relevo.conversation.store import views as store
@@ -92,7 +92,7 @@ async def count_views(who: Reader, db: Db) -> ViewCounts:
         for row in await store.all_of(tx, who.viewer):
             view = _shown(row)
             try:
-                n = await lists.count(tx, who.viewer, filters_of(view.filters, who))
+                n = await lists.count(tx, who.viewer, await resolved_filters(tx, view.filters, who))
             except Problem:  # it says `me`, and a key asks
                 n = 0
             found.append(ViewCount(id=view.id, count=min(n, lists.COUNT_LIMIT), more=n > lists.COUNT_LIMIT))

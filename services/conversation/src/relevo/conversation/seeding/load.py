@@ -14,7 +14,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from relevo.conversation.seeding.rows import BLOCK, COLUMNS, Maker, Plan
+from relevo.conversation.seeding.rows import BLOCK, COLUMNS, HISTORY, Maker, Plan
 from relevo.conversation.seeding.texts import Texts
 
 _BUILT_AFTER: Final = 50
@@ -22,6 +22,11 @@ _BUILT_AFTER: Final = 50
 
 _LOCK: Final = 0x73656564
 """One seeding at a time in a database: its indexes are away meanwhile."""
+
+_BUCKETS: Final = """
+    insert into search_buckets (account_id, bucket)
+    select %s, b from generate_series(search_bucket(%s), search_bucket(%s)) b on conflict do nothing
+"""
 
 Progress = Callable[[int, int], None]
 """Told how many conversations are written, and of how many."""
@@ -99,6 +104,8 @@ def _begun(connection: psycopg.Connection[Any], plan: Plan) -> Plan:
         connection.execute(
             "insert into seedings (account_id, plan, started_at) values (%s, %s, now())", (plan.account_id, shown)
         )
+        # Before the writers come: they would wait for each other's.
+        connection.execute(_BUCKETS, (plan.account_id, plan.now - HISTORY, plan.now))
         connection.execute("select next_conversation_numbers(%s::uuid, 1)", (plan.account_id,))
         connection.execute(
             "select setval(format('numbers.%%I', %s::text)::regclass, %s)", (plan.account_id, plan.conversations)
@@ -112,7 +119,11 @@ def _written(seeding: Seeding, blocks: Sequence[int]) -> Iterator[int]:
             yield from map(writer.write, blocks)
         return
     with ProcessPoolExecutor(seeding.workers, get_context("spawn"), _prepare, (seeding,)) as pool:
-        yield from pool.map(_write, blocks)
+        try:
+            yield from pool.map(_write, blocks)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what waits would be written first
+            raise
 
 
 _here: list["_Writer"] = []
@@ -135,8 +146,12 @@ class _Writer:
         self._maker = Maker(seeding.plan, Texts.of(seeding.texts) if seeding.texts else Texts.ours())
         self._connection = _connect(seeding)
         for table in COLUMNS:
-            staged = sql.SQL("create temp table {} (like {} including defaults)")
-            self._connection.execute(staged.format(sql.Identifier(f"staged_{table}"), sql.Identifier(table)))
+            staged = sql.SQL("create temp table {} as select {} from {} limit 0").format(
+                sql.Identifier(f"staged_{table}"),
+                sql.SQL(", ").join(map(sql.Identifier, COLUMNS[table].split(", "))),
+                sql.Identifier(table),
+            )
+            self._connection.execute(staged)
 
     def close(self) -> None:
         """Give the connection back."""
