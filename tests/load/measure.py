@@ -33,7 +33,7 @@ async def ask_once(database: Database, ask: Ask, viewer: Viewer) -> float:
     """Ask, in a transaction that is undone; milliseconds."""
     began = time.perf_counter()
     try:
-        async with database.begin() as tx:
+        async with database.begin(viewer.account_id) as tx:
             await ask(tx, viewer)
             took = time.perf_counter() - began
             raise _Undo
@@ -53,7 +53,7 @@ async def main(asked: argparse.Namespace) -> int:
         Pool(asked.database, service="conversation", size=2, lease_seconds=600), "conversation"
     )
     database = open_database()
-    async with database.begin() as tx:
+    async with database.begin(told["account_id"]) as tx:
         await ensure_days(tx)
         account = await account_of(tx, told)
     await database.close()

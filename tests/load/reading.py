@@ -30,7 +30,7 @@ async def read(database: Database, ask: Ask, viewer: Viewer) -> Reading:
     """Ask, explaining every statement that reads, in a transaction that is undone."""
     reading = Reading()
     try:
-        async with database.begin() as tx:
+        async with database.begin(viewer.account_id) as tx:
             # A small table is read faster from end to end; here it stands for a large one.
             await tx.execute(text("set local enable_seqscan = off"))
             execute = tx.execute

@@ -31,11 +31,11 @@ ASKED = 6
 LIMITS = {
     "list": 4_500,
     # Bitmaps of two indexes, each of which has thousands, read them both.
-    "filter": 6_500,
+    "filter": 8_500,
     "filter contact": 200,
     "two filters": 6_500,
     "view": 1_000,
-    "count": 6_500,
+    "count": 11_000,
     # A thousand candidates, each with its conversation, contact and message.
     "search": 7_500,
     "search code": 1_500,
@@ -73,7 +73,7 @@ def read_by_kind(url, told):
     async def main():
         database = Database(Pool(url, service="conversation", size=1, lease_seconds=120), "conversation")
         try:
-            async with database.begin() as tx:
+            async with database.begin(told["account_id"]) as tx:
                 await ensure_days(tx)
                 account = await account_of(tx, told)
             found = {}
@@ -116,6 +116,10 @@ def test_a_lost_index_is_found(seeded, index):
         (definition,) = connection.execute("select pg_get_indexdef(%s::regclass)", (index,)).fetchone()
         connection.execute(f"drop index {index}")
         try:
-            assert over(read_by_kind(url, told)) != {}
+            try:
+                found = over(read_by_kind(url, told))
+            except psycopg.errors.QueryCanceled:
+                return  # it took longer than any statement may
+            assert found != {}
         finally:
             connection.execute(definition)

@@ -1,10 +1,10 @@
 """What a list of conversations is narrowed to: the conditions that were asked for, whoever asks."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, any_, literal, select, text
+from sqlalchemy import ColumnElement, any_, func, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from relevo.contracts.snapshots import ConversationStatus, Priority, Stage
@@ -14,6 +14,8 @@ Standing = Literal["all", "mine", "unassigned", "mentions", "participating", "un
 """The views that everybody has."""
 
 UNRESOLVED_STATUSES: Final[tuple[ConversationStatus, ...]] = ("open", "pending", "snoozed")
+
+_FEW_DAYS: Final = timedelta(days=7)
 
 _c = conversations.c
 # Literals, not parameters: only so can the planner prove that a partial index serves.
@@ -95,9 +97,11 @@ def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
     if asked.participant_id:
         found.append(_c.participant_ids.contains([asked.participant_id]))
     if asked.mentioned:
-        found.append(_c.id.in_(_mentioning(account_id, asked.mentioned)))
+        found.append(_c.id == any_(func.array(_mentioning(account_id, asked.mentioned))))
     if asked.unattended:
         found.append(UNATTENDED)
+    if days := _few_days(asked):
+        found.append(_c.id == any_(func.array(_created(account_id, *days))))
     for column, (start, end) in ((_c.created_at, asked.created), (_c.last_activity_at, asked.active)):
         if start is not None:
             found.append(column >= start)
@@ -108,6 +112,16 @@ def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
     return found
 
 
+def few(asked: Filters) -> bool:
+    """Whether these leave so few conversations that they are found first, and put in order then."""
+    return bool(asked.among is not None or asked.mentioned or asked.contact_id or _few_days(asked))
+
+
+def _few_days(asked: Filters) -> tuple[datetime, datetime] | None:
+    start, end = asked.created
+    return (start, end) if start and end and end - start <= _FEW_DAYS else None
+
+
 def _only_unresolved(asked: Filters) -> bool:
     return bool(
         (asked.status and "resolved" not in asked.status)
@@ -116,8 +130,13 @@ def _only_unresolved(asked: Filters) -> bool:
     )
 
 
+def _created(account_id: str, start: datetime, end: datetime) -> Any:
+    """The ids of what began then, found first: in the order of activity they all come together, and late."""
+    c = conversations.alias("begun").c
+    return select(c.id).where(c.account_id == account_id, c.created_at >= start, c.created_at < end).scalar_subquery()
+
+
 def _mentioning(account_id: str, mentioned: tuple[str, ...]) -> Any:
     m = messages.c
-    return select(m.conversation_id).where(
-        m.account_id == account_id, m.mentions.overlap(list(mentioned)), text("messages.mentions <> '{}'")
-    )
+    wanted = m.account_id == account_id, m.mentions.overlap(list(mentioned)), text("messages.mentions <> '{}'")
+    return select(m.conversation_id).where(*wanted).distinct().scalar_subquery()
