@@ -9,8 +9,11 @@ from sqlalchemy import text
 from relevo.chassis.bus import until
 from relevo.contracts import identity
 from relevo.contracts.base import new_id, now
+from relevo.contracts.conversation import ContactErased, MessageCreated
 from relevo.contracts.notification import Notify
 from relevo.contracts.permissions import ConversationScope
+from relevo.contracts.snapshots import MessageSnapshot
+from relevo.notification.store import erasures
 
 UNSEEN = {"RELEVO_MAIL_UNSEEN_SECONDS": "3600"}
 
@@ -341,3 +344,58 @@ async def test_a_key_has_no_notifications_and_lists_are_ones_own(notification, o
     await org.assign(eva)
     await notification.settle()
     assert await listed(notification, org, ana, state=state) == []
+
+
+async def test_of_a_person_who_was_erased_nothing_stays_and_nothing_comes_late(start, mail, org, monkeypatch):
+    monkeypatch.setattr(erasures, "LOG_ROWS", 1)
+    _, url = mail
+    async with start(RELEVO_SMTP_URL=url, **UNSEEN) as service:
+        theirs = await founded(service, type(org))
+        ana = await theirs.hire("Ana")
+        await service.settle()
+        await wants_mail(service, theirs, ana, "message")
+        gone, other = (theirs.conversation(assignee_id=ana, number=number) for number in (1, 2))
+        for talk in (gone, other):
+            await theirs.wrote(talk, "marker-4711")
+        await service.settle()
+        before = now()
+        erased = ContactErased(contact_id=gone.contact.id, conversation_ids=(gone.id,))
+        await theirs.tell(erased, gone.contact.id)
+        await service.settle()
+        assert [one["conversation_id"] for one in await listed(service, theirs, ana)] == [other.id]
+        assert len(await mails(service)) == 1
+
+        async def only_the_others():
+            async with service.runtime.database.begin() as tx:
+                rows = (await tx.execute(text("select body from outbox order by id"))).scalars()
+            bodies = [json.loads(bytes(body)) for body in rows]
+            told = [one["conversation_id"] for one in bodies if one.get("body") == "marker-4711"]
+            return told == [other.id] and len([one for one in bodies if "title" in one]) == 2
+
+        assert await until(only_the_others, 10), "our own log keeps its rows, without the words"
+        # What was said before and is read after it: of another partition, or after a stop.
+        late = gone.model_copy(update={"sequence": theirs.next(gone.id)})
+        said = MessageSnapshot(
+            id=new_id(),
+            conversation_id=gone.id,
+            kind="incoming",
+            sequence=2,
+            text="marker-4711 again",
+            author="contact:x",
+            occurred_at=before,
+            created_at=before,
+        )
+        await service.admin.publish(
+            MessageCreated(conversation=late, before=late.access, message=said),
+            account=theirs.account,
+            entity=gone.id,
+            sequence=late.sequence,
+            time=before,
+        )
+        await service.settle()
+        assert len(await listed(service, theirs, ana)) == 1
+        # They may write again.
+        theirs._numbers["relevo.contracts.conversation", gone.id] += 1
+        await theirs.wrote(gone, "hello again")
+        await service.settle()
+        assert sorted(one["body"] for one in await listed(service, theirs, ana)) == ["hello again", "marker-4711"]

@@ -21,5 +21,5 @@ def build() -> Service:
         ),
         router=api.router,
         workers=(mailer.run, pusher.run, housekeeping.forget_old),
-        timers={housekeeping.WAKE: housekeeping.on_wake},
+        timers={housekeeping.WAKE: housekeeping.on_wake, housekeeping.ERASE: housekeeping.on_erase},
     )

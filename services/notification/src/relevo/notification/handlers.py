@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from relevo.chassis import conversation_facts, directory
+from relevo.chassis import conversation_facts, directory, timers
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.contracts.base import now
@@ -12,6 +12,7 @@ from relevo.contracts.conversation import (
     AssigneeChanged,
     ContactCreated,
     ContactDeleted,
+    ContactErased,
     ContactUpdated,
     ConversationEvent,
     MessageCreated,
@@ -21,13 +22,15 @@ from relevo.contracts.identity import TeamState
 from relevo.contracts.notification import Notify
 from relevo.kernel.access import ConversationFacts
 from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice, chosen, of_assignment, of_message
+from relevo.notification.housekeeping import ERASE
 from relevo.notification.settings import Settings
-from relevo.notification.store import access, choices, pushes
+from relevo.notification.store import access, choices, erasures, pushes
 from relevo.notification.store.access import Person
 from relevo.notification.store.lists import Seen
 from relevo.notification.telling import Telling
 
 _SAID = BY_MODEL[MessageCreated].name
+_ERASED = BY_MODEL[ContactErased].name
 # A message changes nothing of who may see its conversation; these are most of the traffic.
 _WITHOUT_FACTS = frozenset(
     BY_MODEL[model].name
@@ -72,6 +75,7 @@ class Handlers:
         ]
         # Most of what passes concerns nobody here: it is left undecoded.
         concerned = [r for r in batch if r.type not in _WITHOUT_FACTS or (r.type == _SAID and _concerns(r.body))]
+        erasing = [r for r in batch if r.type == _ERASED]
         events = [(r, r.data) for r in concerned if isinstance(r.data, ConversationEvent)]
         await conversation_facts.project(tx, [event.conversation for _, event in events])
         notices = await self._notices(tx, events)
@@ -82,8 +86,11 @@ class Handlers:
             wants = await choices.of(tx, accounts, people)
             telling.accounts = await directory.accounts(tx, accounts)
             telling.devices = await self._devices(tx, accounts, people)
+            over = await erasures.erased(tx, accounts, {event.conversation.id for _, event, _ in notices})
             for received, event, notice in notices:
                 account = received.envelope.account
+                if (at := over.get(event.conversation.id)) is not None and received.envelope.time <= at:
+                    continue
                 person = people.get(notice.agent_id)
                 if person is None or person.agent.account_id != account:
                     continue
@@ -97,6 +104,11 @@ class Handlers:
                     at=received.envelope.time,
                 )
         await telling.write(tx, seen)
+        for received in erasing:
+            account, gone = received.envelope.account, list(received.data.conversation_ids)
+            await erasures.erase(tx, account, gone, received.envelope.time)
+            payload = {"conversations": gone}
+            await timers.schedule(tx, ERASE, received.data.contact_id, now(), payload, account_id=account)
 
     async def _notices(
         self, tx: Tx, events: Sequence[tuple[Received, ConversationEvent]]

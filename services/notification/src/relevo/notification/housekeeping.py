@@ -8,16 +8,18 @@ from typing import Final
 
 import psycopg
 
-from relevo.chassis import Runtime, conversation_facts
+from relevo.chassis import Runtime, conversation_facts, timers
 from relevo.chassis.database import Tx, described
 from relevo.chassis.timers import DueTimer
 from relevo.contracts.base import now
 from relevo.notification.settings import Settings
-from relevo.notification.store import access, lists, mails, pushes
+from relevo.notification.store import access, erasures, lists, mails, pushes
 from relevo.notification.telling import emit_created
 
 WAKE: Final = "wake"
 """The timers of snoozed notifications; their key is the notification."""
+ERASE: Final = "erase"
+"""The timers that take erased people out of our own log; their key is the contact, their payload says of what and from where."""
 _EVERY: Final = 3600.0
 _FOLDED_KEPT: Final = timedelta(days=7)
 
@@ -33,6 +35,16 @@ async def on_wake(due: Sequence[DueTimer], tx: Tx) -> None:
         if person is None or not (row.conversation_id is None or person.sees(facts.get(row.conversation_id))):
             continue
         emit_created(tx, row)
+
+
+async def on_erase(due: Sequence[DueTimer], tx: Tx) -> None:
+    """Go through the next rows of our log, and come again while there are more."""
+    for timer in due:
+        conversations = list(timer.payload["conversations"])
+        through = await erasures.redact(tx, conversations, int(timer.payload.get("after", 0)))
+        if through is not None:
+            payload = {"conversations": conversations, "after": through}
+            await timers.schedule(tx, ERASE, timer.key, now(), payload, account_id=timer.account_id)
 
 
 async def forget_old(runtime: Runtime) -> None:
