@@ -19,11 +19,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from nats.aio.client import Client
 from sqlalchemy import text
 
-from relevo.chassis import tenancy, topology
+from relevo.chassis import outbox, tenancy, topology
 from relevo.chassis.auth import access_token
 from relevo.chassis.bus import BusError, until
 from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables, migrate
-from relevo.chassis.outbox import outgoing
 from relevo.chassis.service import Runtime, Service, application
 from relevo.contracts import identity
 from relevo.contracts.base import Model, new_id, now
@@ -33,6 +32,34 @@ from relevo.contracts.grants import inbox_prefix, service_grants
 from relevo.contracts.permissions import ROLES
 
 _templates: dict[str, str] = {}
+recorded: dict[str, set[str]] = {}
+"""By test, the operations that it called and the types of the messages that it published or had published."""
+
+
+def note(name: str) -> None:
+    """Record that the test that runs now calls an operation, or that a message of this type is published meanwhile."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    recorded.setdefault(test, set()).add(name)
+
+
+def _noting(app: Any) -> Any:
+    async def noted(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        if route := scope.get("route"):
+            note(route.name)
+
+    return noted
+
+
+_outgoing = outbox.outgoing
+
+
+def _noted(service: str, data: Model, **options: Any) -> Any:
+    note(BY_MODEL[type(data)].name)
+    return _outgoing(service, data, **options)
+
+
+outbox.outgoing = _noted
 
 
 class TestBus(Protocol):
@@ -74,7 +101,7 @@ class Admin:
         """Publish a message of the catalogue as its first publisher would."""
         publisher = BY_MODEL[type(data)].publishers[0]
         options = {"time": None, "cause": None, "id": None} | more
-        envelope, row = outgoing(
+        envelope, row = outbox.outgoing(
             publisher, data, account=account, entity=entity, actor=actor, sequence=sequence, **options
         )
         await self.nats.jetstream().publish(row.subject, row.body, headers=json.loads(row.headers), timeout=5)
@@ -274,7 +301,7 @@ async def running(
         await topology.apply(admin)
         app = application(service)
         async with app.router.lifespan_context(app):
-            transport = httpx.ASGITransport(app)
+            transport = httpx.ASGITransport(_noting(app))
             async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
                 yield Running(app.state.runtime, client, admin, bus, servers.inspecting(dsn))
 
