@@ -67,7 +67,7 @@ _STATEMENTS: Final = tuple(
         """
         delete from contact_import_failures
         where account_id = cast(:account as uuid) and exists (
-            select 1 from unnest(cast(:known as text[])) k where strpos(lower(array_to_string(cells, ' ')), k) > 0
+            select 1 from unnest(cast(:known as text[])) k where strpos(lower(array_to_string(cells, ' ') || cast(faults as text)), k) > 0
         )
         """,
         """
@@ -99,9 +99,11 @@ _TAKE = text(
     from contact_erasures where done_at is null order by asked_at limit 1 for update skip locked
     """
 )
+# Not a cursor that could pass by what commits late: whoever wrote of the person held their row or their conversation's
+# until the commit, and the erasure held all of these when it noted the last id.
 _LOG = text(
     """
-    select id, created_at, headers, body from outbox where id > :after and id <= :last order by id limit :limit
+    select id, created_at, headers, body from outbox where id between :after + 1 and :last order by id limit :limit
     """
 )
 _REWRITE = text(
