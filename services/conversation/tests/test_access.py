@@ -1,4 +1,4 @@
-"""Who sees which conversation: lists, details, counts and messages agree with the one rule, for every role and scope."""
+"""Who sees which conversation: lists, details, counts, messages and search agree with the one rule, for every role and scope."""
 
 import random
 
@@ -51,7 +51,7 @@ async def scattered(desk, chance, people, teams, inboxes):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_lists_details_and_counts_agree_for_every_role_and_scope(at_desk, seed):
+def test_lists_details_counts_and_search_agree_for_every_role_and_scope(at_desk, seed):
     async def body(desk):
         chance = random.Random(seed)
         teams, inboxes = [new_id() for _ in range(2)], [new_id() for _ in range(2)]
@@ -72,10 +72,11 @@ def test_lists_details_and_counts_agree_for_every_role_and_scope(at_desk, seed):
             listed = await desk.get("/conversations", who, limit=200)
             counted = await desk.get("/conversations/counts", who)
             exactly = await desk.get("/conversations/count", who)
+            searched = await desk.get("/search/messages", who, q="Hola", limit=50)
             details = {id_: (await desk.get(f"/conversations/{id_}", who)).status_code for id_ in facts}
             messages = {id_: (await desk.get(f"/conversations/{id_}/messages", who)).status_code for id_ in facts}
             if Permission.CONVERSATIONS_READ not in viewer.permissions:
-                answers = [listed, counted, exactly]
+                answers = [listed, counted, exactly, searched]
                 assert {one.status_code for one in answers} | {*details.values(), *messages.values()} == {403}, role
                 continue
             seen = {id_ for id_, fact in facts.items() if may_see(viewer, fact)}
@@ -87,8 +88,11 @@ def test_lists_details_and_counts_agree_for_every_role_and_scope(at_desk, seed):
             told = {name: counted.json()[name]["count"] for name in ("open", "unassigned", "mine")}
             assert told == {"open": len(seen), "unassigned": len(unassigned), "mine": len(held)}, (role, scope)
             assert exactly.json()["count"] == len(seen), (role, scope)
+            assert searched.json()["next"] is None
+            assert {hit["conversation_id"] for hit in searched.json()["items"]} == seen, (role, scope)
         assert len(sizes) > 3, "the draw shows something"
         assert (await desk.get("/conversations", foreign)).json()["items"] == []
+        assert (await desk.get("/search/messages", foreign, q="Hola")).json()["items"] == []
         assert {(await desk.get(f"/conversations/{id_}", foreign)).status_code for id_ in facts} == {404}
 
     at_desk(body)
