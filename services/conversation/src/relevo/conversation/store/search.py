@@ -87,7 +87,7 @@ class Looked:
             "before_at": at,
             "before_id": id_,
             # A phrase is compared word by word.
-            "examined": EXAMINED // 2 if self.phrases else EXAMINED,
+            "examined": EXAMINED // 4 if self.phrases else EXAMINED,
         }
 
 
