@@ -19,7 +19,8 @@ from relevo.notification.telling import emit_created
 WAKE: Final = "wake"
 """The timers of snoozed notifications; their key is the notification."""
 ERASE: Final = "erase"
-"""The timers that take erased people out of our own log; their key is the contact, their payload says of what and from where."""
+"""The timers that take erased people out of our own log; their key is the contact, their payload says of what."""
+_ONCE_MORE: Final = timedelta(minutes=2)
 _EVERY: Final = 3600.0
 _FOLDED_KEPT: Final = timedelta(days=7)
 
@@ -38,13 +39,14 @@ async def on_wake(due: Sequence[DueTimer], tx: Tx) -> None:
 
 
 async def on_erase(due: Sequence[DueTimer], tx: Tx) -> None:
-    """Go through the next rows of our log, and come again while there are more."""
+    """Empty the next rows of our log, as long as there are; a while later look once more, for what committed meanwhile."""
     for timer in due:
         conversations = list(timer.payload["conversations"])
-        through = await erasures.redact(tx, conversations, int(timer.payload.get("after", 0)))
-        if through is not None:
-            payload = {"conversations": conversations, "after": through}
-            await timers.schedule(tx, ERASE, timer.key, now(), payload, account_id=timer.account_id)
+        more = await erasures.redact(tx, conversations)
+        if more or not timer.payload.get("again"):
+            payload = {"conversations": conversations, "again": not more}
+            at = now() if more else now() + _ONCE_MORE
+            await timers.schedule(tx, ERASE, timer.key, at, payload, account_id=timer.account_id)
 
 
 async def forget_old(runtime: Runtime) -> None:
