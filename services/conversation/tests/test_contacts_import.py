@@ -285,6 +285,32 @@ def test_a_hundred_thousand_rows_with_five_percent_bad(at_office, record_propert
     at_office(body)
 
 
+@pytest.mark.deep
+@pytest.mark.timeout(300)
+def test_a_file_of_fifty_megabytes(at_office, record_property):
+    async def body(office, who):
+        line = b"c%07d@x.es," + "ñandú ".encode() * 200 + b"\n"
+        rows = (50 * 1024 * 1024 - 100) // len(line % 0)
+
+        async def file():
+            yield b"email,notas\n"
+            for n in range(rows):
+                yield line % n
+
+        made = (await office.post("/contacts/imports", who, {})).json()
+        path = f"/contacts/imports/{made['id']}"
+        begun = time.monotonic()
+        answer = await office.call("PUT", f"{path}/file", who, content=file())
+        assert answer.status_code == 200, answer.text
+        record_property("upload", time.monotonic() - begun)
+        await office.post(f"{path}/start", who, {"columns": ["email", None]})
+        state = await ended(office, who, path)
+        record_property("import", time.monotonic() - begun)
+        assert (state["state"], tally(state)) == ("done", {"created": rows})
+
+    at_office(body)
+
+
 WORKER = """
 import asyncio, sys
 from relevo.chassis.database import Database, Pool
