@@ -1,8 +1,12 @@
 """What each agent has of their own: unread, mentions, drafts; and who takes part."""
 
+from sqlalchemy import text
+
 from relevo.contracts.base import new_id
 from relevo.contracts.identity import TeamState
 from relevo.contracts.permissions import ConversationScope
+from relevo.conversation.handlers import on_ingest
+from relevo.conversation.store.desk import UNREAD
 
 
 def ident(path):
@@ -108,8 +112,8 @@ def test_a_draft_is_its_writer_s_and_ends_when_it_is_sent(at_desk):
         _, luis = await desk.agent()
         path = await desk.begun(eva)
         await desk.refused(await desk.get(f"{path}/draft", eva), 404, "draft_not_found")
-        for text in ("Bue", "Buenos d\0ías "):
-            kept = await desk.send("PUT", f"{path}/draft", eva, {"text": text})
+        for typed in ("Bue", "Buenos d\0ías "):
+            kept = await desk.send("PUT", f"{path}/draft", eva, {"text": typed})
         assert kept.json()["text"] == "Buenos días "
         assert (await desk.get(f"{path}/draft", eva)).json() == kept.json()
         await desk.refused(await desk.get(f"{path}/draft", luis), 404, "draft_not_found")
@@ -124,3 +128,16 @@ def test_a_draft_is_its_writer_s_and_ends_when_it_is_sent(at_desk):
         assert (await desk.get("/drafts", eva)).json()["items"] == []
 
     at_desk(body)
+
+
+def test_counting_unread_reads_by_the_index_what_came_since_and_not_the_whole_conversation(run, world):
+    async def body(service):
+        await service.handle(on_ingest, *(world.message("ana", str(n)) for n in range(300)))
+        (conversation,) = service.rows("select id from conversations")
+        asked = {"account": world.account_id, "agent": new_id(), "ids": [str(conversation["id"])]}
+        async with service.database.begin() as tx:
+            rows = await tx.execute(text(f"explain {UNREAD.text}"), asked)
+            plan = "\n".join(row[0] for row in rows)
+        assert any("Index Cond" in line and "sequence >" in line for line in plan.splitlines()), plan
+
+    run(body)
