@@ -92,7 +92,9 @@ async def _account(home: Home, edge_url: str, name: str) -> dict[str, Any]:
             ]
             remember(inboxes=[(inbox["id"], inbox["channel"]) for inbox in made])
         if "teams" not in done:
-            teams = [await api.post("/teams", {"name": team}, key=f"{done['tag']}-team-{team}") for team in _TEAMS]
+            teams = [
+                await api.post("/teams", {"name": team}, key=f"{done['tag']}-team-{n}") for n, team in enumerate(_TEAMS)
+            ]
             remember(teams=[team["id"] for team in teams])
         if "agents" not in done:
             role = await role_id(api, "agent")
