@@ -50,6 +50,7 @@ def chaos_stack(folder: Path, *options: str, **environment: str) -> Iterator[Cha
         "RELEVO_CRASH_FOLDER": str(crashes),
         "RELEVO_SMTP_URL": receivers.start_mail(),
         "RELEVO_SMTP_TIMEOUT": "1",
+        "RELEVO_MAIL_UNSEEN_SECONDS": "0",
         "RELEVO_WEBHOOKS_ALLOW_PRIVATE": "true",
         "RELEVO_WEBHOOK_TIMEOUT": "1",
         "RELEVO_WEBHOOK_BACKOFF": "0.5",
