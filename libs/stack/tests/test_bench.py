@@ -581,7 +581,7 @@ def test_stored_conversations_fit_the_conversation_services_tables(servers: Test
     )
     admin = urlunsplit(urlsplit(servers.pg_admin_dsn)._replace(path=urlsplit(dsn).path))
     stored.seed(admin, 120)
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(admin) as connection:
         found = connection.execute(
             "SELECT count(*), count(DISTINCT c.id), count(DISTINCT c.number), count(m.id), count(DISTINCT c.account_id)"
             " FROM conversations c JOIN contacts p ON p.id = c.contact_id JOIN messages m ON m.conversation_id = c.id"
