@@ -39,8 +39,8 @@ run: install  ## start everything on this machine, until Ctrl-C (RELEVO_HOME, RE
 	@exec $(BIN)/relevo up
 
 .PHONY: test
-test: install  ## the whole suite on embedded servers, under ten minutes
-	$(BIN)/pytest -q -m "not deep" --hypothesis-profile=ci --session-timeout=900
+test: install  ## the whole suite on embedded servers, in a quarter of an hour
+	$(BIN)/pytest -q -m "not deep" --hypothesis-profile=ci --session-timeout=1080
 
 .PHONY: test-deep
 test-deep: install  ## the same with full sizes, under ninety minutes

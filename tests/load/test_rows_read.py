@@ -25,7 +25,7 @@ from relevo.conversation.seeding.load import Seeding, seed
 from relevo.conversation.seeding.rows import Plan
 
 CONVERSATIONS = 10_000
-ASKED = 6
+ASKED = 4
 """Random questions of each kind, for each of the two who ask."""
 
 LIMITS = {
