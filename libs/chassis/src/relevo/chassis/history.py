@@ -26,8 +26,8 @@ from relevo.chassis.segments import LogRow, SegmentDamaged, pack, unpack
 from relevo.chassis.wire import Delivery
 from relevo.contracts import streams
 from relevo.contracts.base import new_id
-from relevo.contracts.catalogue import published_by, read_by, reader_filter
-from relevo.contracts.grants import history_ask, history_tell
+from relevo.contracts.catalogue import read_by, reader_filter
+from relevo.contracts.grants import history_ask, history_tell, readers_of_log
 from relevo.contracts.streams import BY_NAME, Stream
 
 log = structlog.get_logger("relevo.history")
@@ -85,7 +85,7 @@ class HistoryServer:
     async def start(self) -> None:
         """Listen; replicas share the questions. One page at a time: readers of history must not crowd out the traffic."""
         service = self._bus.service
-        if any(stream.partitions for stream in published_by(service)):
+        if readers_of_log(service):
             await self._bus.nats.subscribe(history_ask(service, "*"), queue="history", cb=self._asked)
 
     async def _asked(self, msg: Msg) -> None:

@@ -53,10 +53,15 @@ def owners_read_by(service: str) -> tuple[str, ...]:
     )
 
 
+def readers_of_log(service: str) -> tuple[str, ...]:
+    """The services that may ask this one for its log."""
+    return tuple(reader for reader in SERVICES if reader != service and service in owners_read_by(reader))
+
+
 def _history(service: str) -> tuple[list[str], list[str]]:
     """What asking for others' logs, and telling one's own, needs: (publish, subscribe)."""
     owners = owners_read_by(service)
-    readers = [reader for reader in SERVICES if reader != service and service in owners_read_by(reader)]
+    readers = readers_of_log(service)
     publish = [history_ask(owner, service) for owner in owners if owner != service]
     publish += [history_tell(reader, service, "*") for reader in readers]
     subscribe = [history_tell(service, "*", "*")] if owners else []
