@@ -31,6 +31,22 @@ def test_partitions_of_one_stream_are_counted_and_other_things_are_said_one_by_o
     )
 
 
+def test_what_everybody_lacks_is_said_once_and_servers_come_first():
+    servers = [{"name": "postgres", "ready": False}, {"name": "nats", "ready": True}]
+    services = [
+        {"name": "identity", "missing": "database: not reachable (OperationalError)"},
+        {"name": "ingest", "missing": ""},
+        {"name": "channels", "missing": "database: not reachable (AdminShutdown)"},
+        {"name": "realtime", "missing": "EVT_INGEST is full"},
+    ]
+    assert readiness.unready(servers, services) == [
+        "postgres is not ready: it is started again by itself; see `relevo logs postgres`",
+        "identity and channels are not ready: database: not reachable (OperationalError)",
+        "realtime is not ready: EVT_INGEST is full",
+    ]
+    assert readiness.unready(servers[1:], services[1:2]) == []
+
+
 def test_a_filling_stream_is_told_with_when_it_is_full_and_what_to_do():
     assert StreamFill("EVT_X", 79, 100, 5.0).line(NOW) is None
     assert StreamFill("EVT_X", 10**12, -1, 5.0).line(NOW) is None, "a stream without a limit"

@@ -1,5 +1,6 @@
 """What operators are told in one line: what a service misses at /readyz, and streams that are filling."""
 
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ FILLING: Final = 0.8
 _WINDOW_SECONDS: Final = 3600.0
 _APART_SECONDS: Final = 30.0
 _LONGEST: Final = timedelta(days=365)
+_ERROR: Final = re.compile(r" \(\w+\)$")
+"""The kind of an error at the end of a reason: who asked at the moment of a fall has another than who asked later."""
 
 
 def told(missing: Mapping[str, str]) -> str:
@@ -23,6 +26,25 @@ def told(missing: Mapping[str, str]) -> str:
         f"{first}{f' and {len(others)} more' if others else ''}: {missing[first]}"
         for first, *others in streams.values()
     )
+
+
+def unready(servers: Sequence[Mapping[str, Any]], services: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each thing that is missing: servers first, as services mostly want what they lack; who wants the same shares one."""
+    lines = [
+        f"{one['name']} is not ready: it is started again by itself; see `relevo logs {one['name']}`"
+        for one in servers
+        if not one["ready"]
+    ]
+    wanting: dict[str, list[str]] = {}
+    for one in services:
+        if one["missing"]:
+            wanting.setdefault(_ERROR.sub("", one["missing"]), []).append(one["name"])
+    for names in wanting.values():
+        missing = next(one["missing"] for one in services if one["name"] == names[0])
+        *others, last = names
+        who = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+        lines.append(f"{who} not ready: {missing}")
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

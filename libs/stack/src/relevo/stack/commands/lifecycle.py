@@ -24,7 +24,7 @@ from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
 from relevo.stack.postgres import programs_folder
 from relevo.stack.process import wait_for
-from relevo.stack.readiness import StreamFill
+from relevo.stack.readiness import StreamFill, unready
 from relevo.stack.seed import connection as read_connection
 from relevo.stack.seed import connection_file
 from relevo.stack.supervisor import Stack
@@ -321,10 +321,9 @@ def _print_status(document: dict[str, Any]) -> None:
         )
     console.print(table)
     # Below the table, as long as they are: these lines tell what to do.
-    for item in document["services"]:
-        if item["missing"]:
-            console.print(f"{item['name']} is not ready: {item['missing']}", markup=False)
+    for line in unready(document["servers"], document["services"]):
+        console.print(line, markup=False)
     for item in document["streams"]:
         fill = StreamFill(item["name"], item["held"], item["limit"], item["per_second"])
-        if line := fill.line(datetime.now(UTC)):
-            console.print(line, markup=False)
+        if filling := fill.line(datetime.now(UTC)):
+            console.print(filling, markup=False)
