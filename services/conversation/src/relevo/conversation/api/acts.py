@@ -9,10 +9,9 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db
-from relevo.chassis.idempotency import Idempotency
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot, Priority
-from relevo.conversation.api.common import SEQUENCE, Body, act_on, apply, locked
+from relevo.conversation.api.common import SEQUENCE, Acting, Body, apply, locked
 from relevo.conversation.api.editing import Faults, attribute_values
 from relevo.conversation.domain import properties, snooze
 from relevo.conversation.domain.state import Change, Conversation
@@ -54,62 +53,52 @@ class NewSubject(Body):
 
 @router.post("/conversations/{conversation_id}/snooze")
 async def snooze_conversation(
-    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID, body: Snooze
+    who: Updater, acting: Acting, conversation_id: UUID, body: Snooze
 ) -> ConversationSnapshot:
     """Put a conversation off until a moment, or until its customer writes. It wakes then by itself."""
 
     def act(conversation: Conversation, moment: datetime) -> Change:
         return snooze.snooze(conversation, body.until, moment)
 
-    return await act_on(act, db, once=once, who=who, response=response, conversation_id=conversation_id)
+    return await acting(who, conversation_id, act)
 
 
 @router.post("/conversations/{conversation_id}/wake")
-async def wake_conversation(
-    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID
-) -> ConversationSnapshot:
+async def wake_conversation(who: Updater, acting: Acting, conversation_id: UUID) -> ConversationSnapshot:
     """Have a snoozed conversation open again before its time."""
-    return await act_on(snooze.wake, db, once=once, who=who, response=response, conversation_id=conversation_id)
+    return await acting(who, conversation_id, snooze.wake)
 
 
 @router.post("/conversations/{conversation_id}/pending")
-async def make_conversation_pending(
-    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID
-) -> ConversationSnapshot:
+async def make_conversation_pending(who: Updater, acting: Acting, conversation_id: UUID) -> ConversationSnapshot:
     """Leave an open or snoozed conversation to the bot."""
-    return await act_on(snooze.make_pending, db, once=once, who=who, response=response, conversation_id=conversation_id)
+    return await acting(who, conversation_id, snooze.make_pending)
 
 
 @router.post("/conversations/{conversation_id}/take-over")
-async def take_over_conversation(
-    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID
-) -> ConversationSnapshot:
+async def take_over_conversation(who: Updater, acting: Acting, conversation_id: UUID) -> ConversationSnapshot:
     """Take a pending conversation from the bot: it is open."""
-    return await act_on(snooze.take_over, db, once=once, who=who, response=response, conversation_id=conversation_id)
+    return await acting(who, conversation_id, snooze.take_over)
 
 
 @router.post("/conversations/{conversation_id}/priority")
-async def set_priority(
-    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID, body: NewPriority
-) -> ConversationSnapshot:
+async def set_priority(who: Updater, acting: Acting, conversation_id: UUID, body: NewPriority) -> ConversationSnapshot:
     """Say how urgent a conversation is."""
 
     def act(conversation: Conversation, moment: datetime) -> Change:
         return properties.set_priority(conversation, body.priority, moment)
 
-    return await act_on(act, db, once=once, who=who, response=response, conversation_id=conversation_id)
+    return await acting(who, conversation_id, act)
 
 
 @router.post("/conversations/{conversation_id}/subject")
-async def set_subject(
-    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID, body: NewSubject
-) -> ConversationSnapshot:
+async def set_subject(who: Updater, acting: Acting, conversation_id: UUID, body: NewSubject) -> ConversationSnapshot:
     """Say what a conversation is about."""
 
     def act(conversation: Conversation, moment: datetime) -> Change:
         return properties.set_subject(conversation, body.subject, moment)
 
-    return await act_on(act, db, once=once, who=who, response=response, conversation_id=conversation_id)
+    return await acting(who, conversation_id, act)
 
 
 @router.patch("/conversations/{conversation_id}/attributes")

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
-from relevo.chassis.database import Database, Tx
-from relevo.chassis.idempotency import Once
+from relevo.chassis.database import Tx
+from relevo.chassis.http import Db
+from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.base import now
 from relevo.contracts.permissions import Permission
@@ -36,22 +37,23 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-async def act_on(
-    act: Act,
-    db: Database,
-    *,
-    once: Once,
-    who: Principal,
-    response: Response,
-    conversation_id: UUID,
-) -> ConversationSnapshot:
-    """Carry an act out, once; answers the conversation after it. Raises Problem."""
-    async with db.begin() as tx:
-        await once.start(tx)
-        change = await apply(tx, who, await locked(tx, who, conversation_id), act)
-        state = change.conversation.state
-        response.headers[SEQUENCE] = str(state.sequence)
-        return await once.finish(tx, state)
+class ActOnce:
+    """Carries out the one act on one conversation that a request is."""
+
+    def __init__(self, db: Db, once: Idempotency, response: Response) -> None:
+        self._db, self._once, self._response = db, once, response
+
+    async def __call__(self, who: Principal, conversation_id: UUID, act: Act) -> ConversationSnapshot:
+        """Carry it out, once; answers the conversation after it. Raises Problem."""
+        async with self._db.begin() as tx:
+            await self._once.start(tx)
+            change = await apply(tx, who, await locked(tx, who, conversation_id), act)
+            state: ConversationSnapshot = change.conversation.state
+            self._response.headers[SEQUENCE] = str(state.sequence)
+            return await self._once.finish(tx, state)
+
+
+Acting = Annotated[ActOnce, Depends()]
 
 
 async def locked(tx: Tx, who: Principal, conversation_id: UUID) -> Conversation:

@@ -6,20 +6,19 @@ from typing import Annotated
 from uuid import UUID
 
 import psycopg.errors
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db
-from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Page
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation import lists
 from relevo.conversation.api.asked import Asked, Label, filters_of, resolved_filters
-from relevo.conversation.api.common import Body, Reader, act_on, no_conversation
+from relevo.conversation.api.common import Acting, Body, Reader, no_conversation
 from relevo.conversation.api.views import saved
 from relevo.conversation.domain import life, properties
 from relevo.conversation.domain.state import Change, Conversation
@@ -119,20 +118,16 @@ async def get_conversation(who: Reader, db: Db, conversation_id: UUID) -> Conver
 
 
 @router.post("/conversations/{conversation_id}/resolve")
-async def resolve_conversation(
-    *, who: Resolver, db: Db, once: Idempotency, response: Response, conversation_id: UUID
-) -> ConversationSnapshot:
+async def resolve_conversation(who: Resolver, acting: Acting, conversation_id: UUID) -> ConversationSnapshot:
     """Close a conversation."""
-    return await act_on(life.resolve, db, once=once, who=who, response=response, conversation_id=conversation_id)
+    return await acting(who, conversation_id, life.resolve)
 
 
 @router.post("/conversations/{conversation_id}/reopen")
-async def reopen_conversation(
-    *, who: Updater, db: Db, once: Idempotency, response: Response, conversation_id: UUID
-) -> ConversationSnapshot:
+async def reopen_conversation(who: Updater, acting: Acting, conversation_id: UUID) -> ConversationSnapshot:
     """Open a resolved conversation again; an archived one loses that flag first."""
     try:
-        return await act_on(life.reopen, db, once=once, who=who, response=response, conversation_id=conversation_id)
+        return await acting(who, conversation_id, life.reopen)
     except psycopg.errors.UniqueViolation as error:
         if error.diag.constraint_name != "conversations_one_unresolved":
             raise
@@ -145,31 +140,27 @@ async def reopen_conversation(
 
 
 @router.post("/conversations/{conversation_id}/archive")
-async def archive_conversation(
-    *, who: Archiver, db: Db, once: Idempotency, response: Response, conversation_id: UUID
-) -> ConversationSnapshot:
+async def archive_conversation(who: Archiver, acting: Acting, conversation_id: UUID) -> ConversationSnapshot:
     """Put a conversation away for the record; one that is not resolved is resolved first."""
-    return await act_on(life.archive, db, once=once, who=who, response=response, conversation_id=conversation_id)
+    return await acting(who, conversation_id, life.archive)
 
 
 @router.post("/conversations/{conversation_id}/unarchive")
-async def unarchive_conversation(
-    *, who: Archiver, db: Db, once: Idempotency, response: Response, conversation_id: UUID
-) -> ConversationSnapshot:
+async def unarchive_conversation(who: Archiver, acting: Acting, conversation_id: UUID) -> ConversationSnapshot:
     """Take an archived conversation back; it is resolved."""
-    return await act_on(life.unarchive, db, once=once, who=who, response=response, conversation_id=conversation_id)
+    return await acting(who, conversation_id, life.unarchive)
 
 
 @router.post("/conversations/{conversation_id}/labels")
 async def change_labels(
-    *, who: Labeller, db: Db, once: Idempotency, response: Response, conversation_id: UUID, body: LabelChange
+    who: Labeller, acting: Acting, conversation_id: UUID, body: LabelChange
 ) -> ConversationSnapshot:
     """Put labels on a conversation, take others off. What is so already stays so."""
 
     def act(conversation: Conversation, moment: datetime) -> Change:
         return properties.change_labels(conversation, body.add, body.remove, moment)
 
-    return await act_on(act, db, once=once, who=who, response=response, conversation_id=conversation_id)
+    return await acting(who, conversation_id, act)
 
 
 @router.get("/labels")

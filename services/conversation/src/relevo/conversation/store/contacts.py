@@ -72,26 +72,6 @@ _ADD_CHANNELS = text(
 
 _CHANNELS = text(
     """
-    insert into contact_channels (account_id, inbox_id, source_id, recipient_key, contact_id, created_at)
-    select k.account_id, k.inbox_id, k.source_id, k.recipient_key, k.contact_id, :now
-    from unnest(
-        cast(:accounts as uuid[]), cast(:inboxes as uuid[]), cast(:sources as text[]),
-        cast(:keys as text[]), cast(:contacts as uuid[])
-    ) as k(account_id, inbox_id, source_id, recipient_key, contact_id)
-    order by k.inbox_id, k.source_id
-    on conflict do nothing
-    """
-)
-
-_BLOCK_CONTACT = text(
-    """
-    update contacts set blocked = :blocked, sequence = :sequence
-    where id = cast(:id as uuid) and account_id = cast(:account as uuid)
-    """
-)
-
-_CHANNELS = text(
-    """
     select cast(inbox_id as text) as inbox_id, source_id from contact_channels
     where account_id = :account and contact_id = :contact order by created_at, inbox_id, source_id
     """
