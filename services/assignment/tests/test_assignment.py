@@ -109,6 +109,42 @@ async def test_the_queue_in_pages_shows_each_once_and_only_what_one_may_see(serv
     assert await pages(ana) == [(one, n) for n, one in enumerate(ones, 1) if n != 4]
 
 
+async def test_whom_one_can_choose_is_found_by_name_and_is_whom_assigning_accepts(service, world, settled):
+    team = await world.team("Ventas")
+    boss = await world.hire("Boss", "administrator", None)
+    people = {
+        name: await world.hire(name, state=None, team_ids=(team,) if name == "Íñigo Peña" else ())
+        for name in ("Íñigo Peña", "Ana Pena", "Bea")
+    }
+    gone = await world.hire("Gone Pena", state=None)
+    await world.dismiss(gone)
+    await settled()
+    one = await world.open(team_id=team)
+    await settled()
+
+    async def names(who, **asked):
+        found, more = [], {}
+        while True:
+            path = f"/conversations/{one}/assignment/candidates"
+            page = await service.http.get(path, params=asked | {"limit": 1} | more, headers=world.as_(who))
+            assert page.status_code == 200, page.text
+            found += [(item["name"], item["reaches"]) for item in page.json()["items"]]
+            if page.json()["next"] is None:
+                return found
+            more = {"cursor": page.json()["next"]}
+
+    assert await names(boss, q="PEÑA") == [("Ana Pena", False), ("Íñigo Peña", True)]
+    assert await names(boss, q="in") == [("Íñigo Peña", True)]
+    assert await names(boss, team_id=team) == [("Íñigo Peña", True)]
+    offered = {name for name, _ in await names(boss)}
+    for name, agent_id in [*people.items(), ("Boss", boss), ("Gone Pena", gone)]:
+        path = f"/conversations/{one}/assignment"
+        answer = await service.http.post(path, json={"assignee_id": agent_id}, headers=world.as_(boss))
+        assert (answer.status_code == 200) == (name in offered), name
+        both = await service.http.post(path, json={"assignee_id": agent_id, "team_id": team}, headers=world.as_(boss))
+        assert (both.status_code == 200) == (name == "Íñigo Peña"), name
+
+
 async def test_by_hand_wins_and_answers_the_outcome(service, world, settled):
     ana, bea = await world.hire("Ana"), await world.hire("Bea", state="away")
     await settled()

@@ -102,6 +102,11 @@ def test_mentions_are_listed_for_whom_they_name_while_they_see_the_conversation(
         candidates = (await desk.get("/mentionable", eva, q="dévo")).json()["items"]
         assert candidates == [{"mention": f"team:{team.id}", "kind": "team", "id": team.id, "name": "Devoluciones"}]
         assert len((await desk.get("/mentionable", eva, q="RUIZ")).json()["items"]) == 3
+        # Whom a mention would show nothing is offered to nobody, and refused.
+        blind, _ = await desk.agent("marketing")
+        assert len((await desk.get("/mentionable", eva, q="UÍZ")).json()["items"]) == 3
+        note = {"text": "nota", "private": True, "mentions": [f"agent:{blind}"]}
+        await desk.refused(await desk.post(f"{path}/messages", eva, note), 422, "unknown_mention", "/mentions/0")
 
     at_desk(body)
 

@@ -17,6 +17,7 @@ from relevo.contracts.permissions import ROLES, ConversationScope, Permission
 from relevo.identity import administration
 from relevo.identity.store.audit import By
 from relevo.kernel.access import Viewer
+from relevo.kernel.names import folded_name, name_rank
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -431,6 +432,38 @@ async def test_lists_are_paged_without_gap_or_repetition(account):
         cursor = f"&cursor={page['next']}"
     assert seen == sorted(made)
     await account.call("GET", "/teams?cursor=rubbish", expect=422)
+
+
+async def test_agents_are_found_by_a_part_of_their_name_whatever_its_accents_and_case(account):
+    role = (await account.role("agent"))["id"]
+    names = ["José Ángel Núñez", "nuñez, MARÍA", "Marta Ibáñez", "Ana-María Müller", "ÁNGELA Ruiz", "Ünal", "100% Ana_"]
+    names += [f"Ana {n:02}" for n in range(7)]
+    for name in names:
+        await account.new_agent(role, name=name)
+
+    async def found(q, limit=4):
+        seen, cursor = [], {}
+        while True:
+            page = (
+                await account.service.http.get(
+                    "/agents", params={"q": q, "limit": limit} | cursor, headers=account.headers()
+                )
+            ).json()
+            seen += [item["name"] for item in page["items"]]
+            if page["next"] is None:
+                return seen
+            cursor = {"cursor": page["next"]}
+
+    assert await found("nunez") == ["nuñez, MARÍA", "José Ángel Núñez"]
+    assert await found("NÚÑEZ") == await found("nunez"), "ñ and n find each other"
+    assert await found("ángel") == ["ÁNGELA Ruiz", "José Ángel Núñez"]
+    assert await found("%") == ["100% Ana_"], "no wildcard"
+    assert await found("ría") == ["Ana-María Müller", "nuñez, MARÍA"]
+    assert await found("nadie") == []
+    for q in ("a", "an", "AN", "u", "z", "é", " ana "):
+        ranked = [(name_rank(name, folded_name(q)), folded_name(name), name) for name in [*names, "Root"]]
+        assert await found(q, 2) == [name for rank, _, name in sorted(r for r in ranked if r[0])], q
+    await account.call("GET", "/agents?q=a&cursor=rubbish", expect=422)
 
 
 async def test_the_audit_log_tells_who_did_what_to_what_and_holds_no_secret(account):

@@ -155,7 +155,7 @@ IfMatch = Annotated[str | None, Header(description="The ETag that the change is 
 @router.get("/conversations/{conversation_id}/assignment")
 async def get_assignment(conversation_id: UUID, who: Reader, db: Db) -> AssignmentOut:
     """Who holds the conversation, and why."""
-    await _seen(db, who, str(conversation_id))
+    await seen_facts(db, who, str(conversation_id))
     async with db.begin() as tx:
         return _assignment(await readings.assignment(tx, who.account_id, str(conversation_id)), who)
 
@@ -165,7 +165,7 @@ async def assign(
     conversation_id: UUID, body: AssignmentIn, who: Assigner, *, db: Db, rt: Rt, once: Idempotency
 ) -> AssignmentOut:
     """Give the conversation to an agent, a team, both, or nobody. Decides over automatic assignment, and at once."""
-    await _seen(db, who, str(conversation_id))
+    await seen_facts(db, who, str(conversation_id))
     given = _wish(conversation_id, body, who)
     if not who.can(Permission.CONVERSATIONS_ASSIGN_OTHERS):
         async with db.begin() as tx:
@@ -184,7 +184,7 @@ async def get_decisions(
     conversation_id: UUID, who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[DecisionOut]:
     """Every decision on the conversation, the latest first: who was chosen, who was next, who was passed over."""
-    await _seen(db, who, str(conversation_id))
+    await seen_facts(db, who, str(conversation_id))
     before = paging.decode(cursor, int)[0] if cursor else None
     async with db.begin() as tx:
         rows = await readings.decisions(
@@ -344,7 +344,7 @@ def _for_myself(given: Assign, found: Assignment | None, who: Principal) -> Assi
     return given if given.expected_version is not None else replace(given, expected_version=seen)
 
 
-async def _seen(db: Database, who: Principal, conversation_id: str) -> access.ConversationFacts:
+async def seen_facts(db: Database, who: Principal, conversation_id: str) -> access.ConversationFacts:
     """The facts of a conversation that the principal may see. Raises Problem 404 when there is none for them."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _WAIT_SECONDS

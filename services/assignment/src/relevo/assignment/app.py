@@ -2,7 +2,9 @@
 
 import asyncio
 
-from relevo.assignment import api, matcher
+from fastapi import APIRouter
+
+from relevo.assignment import api, candidates, matcher
 from relevo.assignment.handlers import Handlers, project_facts
 from relevo.assignment.settings import Settings
 from relevo.chassis import Consumer, Projection, Service
@@ -12,6 +14,9 @@ from relevo.contracts import streams
 
 def build() -> Service:
     """The service, from the environment."""
+    router = APIRouter()
+    for part in (api, candidates):
+        router.include_router(part.router)
     wanted = asyncio.Event()
     on = Handlers(wanted.set)
 
@@ -28,7 +33,7 @@ def build() -> Service:
             Consumer(streams.EVT_IDENTITY, on.on_directory),
             Consumer(streams.CMD_ASSIGNMENT, on.on_commands),
         ),
-        router=api.router,
+        router=router,
         workers=(match,),
         projections=(
             Projection("conversation_facts", ("conversation_facts",), {streams.EVT_CONVERSATION: project_facts}),

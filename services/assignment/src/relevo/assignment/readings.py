@@ -57,6 +57,16 @@ _AGENTS = text("""
     where a.account_id = cast(:account as uuid) and active order by lower(name), agent_id
 """)
 
+_CANDIDATES = text("""
+    select cast(agent_id as text) as agent_id, name, state, load, coalesce(a.capacity, p.default_capacity) as capacity,
+           (inbox_ids is null or cast(:inbox as uuid) = any(inbox_ids))
+               and (cast(:team as uuid) is null or cast(:team as uuid) = any(team_ids)) as reaches
+    from agents a join pools p on p.account_id = a.account_id
+    where a.account_id = cast(:account as uuid) and active
+      and (cast(:within as uuid) is null or cast(:within as uuid) = any(team_ids))
+      and (cast(:only as uuid) is null or agent_id = cast(:only as uuid))
+""")
+
 _ACTIVE = text("""
     select true from agents where account_id = cast(:account as uuid) and agent_id = cast(:agent as uuid) and active
 """)
@@ -105,6 +115,18 @@ async def decisions(
 async def agents(tx: Tx, account_id: str) -> list[Mapping[str, Any]]:
     """The agents with their load and capacity, by name."""
     return [dict(row) for row in (await tx.execute(_AGENTS, {"account": account_id})).mappings()]
+
+
+async def candidates(
+    tx: Tx, facts: ConversationFacts, *, within: str | None, only: str | None
+) -> list[Mapping[str, Any]]:
+    """Whom a conversation can be given to by hand: active agents, `within` a team, or `only` this one.
+
+    `reaches`: whether they work on conversations of its inbox and of the team that it would have.
+    """
+    given = {"account": facts.account_id, "inbox": facts.inbox_id, "team": within or facts.team_id}
+    rows = await tx.execute(_CANDIDATES, {**given, "within": within, "only": only})
+    return [dict(row) for row in rows.mappings()]
 
 
 async def is_active(tx: Tx, account_id: str, agent_id: str) -> bool:

@@ -1,6 +1,7 @@
 """What each agent has of their own: what they have not read, where they are mentioned, what they are writing."""
 
 from datetime import datetime
+from operator import itemgetter
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -18,12 +19,12 @@ from relevo.contracts.base import now
 from relevo.contracts.inbound import MAX_TEXT
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import MessageSnapshot
-from relevo.conversation import lists
+from relevo.conversation import lists, mentions
 from relevo.conversation.api.common import Body, Reader, after, agent_of, no_conversation
 from relevo.conversation.store import desk as store
 from relevo.conversation.store.messages import message_of
 from relevo.conversation.store.rows import Row
-from relevo.kernel.text import fold
+from relevo.kernel.names import folded_name, name_rank
 
 router = APIRouter(tags=["conversations"])
 
@@ -147,17 +148,20 @@ async def list_mentions(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor =
 
 @router.get("/mentionable")
 async def list_mentionable(
-    who: Noter, db: Db, q: Annotated[str, Query(max_length=100, description="The beginning of a name.")] = ""
+    who: Noter, db: Db, q: Annotated[str, Query(max_length=100, description="A part of a name.")] = ""
 ) -> Mentionables:
-    """Whom a note can mention, while typing: active agents and teams with a name, or a word of it, that begins so."""
+    """Whom a note can mention, while typing: teams, and active agents who may read conversations at all.
+
+    Those whose name begins so come first, then those with another word that does, then those who have it anywhere.
+    """
     async with db.begin() as tx:
-        agents = [a for a in await directory.agents(tx, who.account_id) if a.active]
+        agents = await mentions.agents(tx, who.account_id)
         teams = await directory.teams(tx, who.account_id)
     found = [Mentionable(mention=f"team:{t.id}", kind="team", id=t.id, name=t.name) for t in teams]
     found += [Mentionable(mention=f"agent:{a.id}", kind="agent", id=a.id, name=a.name) for a in agents]
-    wanted = fold(q).strip()
-    items = sorted((one for one in found if _begins(one.name, wanted)), key=lambda one: (fold(one.name), one.id))
-    return Mentionables(items=items[:50])
+    wanted = folded_name(q)
+    fitting = [(rank, folded_name(one.name), one.id, one) for one in found if (rank := name_rank(one.name, wanted))]
+    return Mentionables(items=[one for *_, one in sorted(fitting, key=itemgetter(0, 1, 2))[:50]])
 
 
 @router.get("/drafts")
@@ -216,11 +220,6 @@ async def _last(who: Principal, tx: Tx, conversation_id: UUID) -> int:
 async def _unread(tx: Tx, account_id: str, agent_id: str, conversation_id: str) -> Unread:
     (row,) = await store.unread(tx, account_id, agent_id, [conversation_id])
     return Unread(conversation_id=row["id"], seen=row["seen"], unread=row["unread"])
-
-
-def _begins(name: str, wanted: str) -> bool:
-    folded = fold(name)
-    return folded.startswith(wanted) or any(word.startswith(wanted) for word in folded.split())
 
 
 def _draft(row: Row) -> Draft:

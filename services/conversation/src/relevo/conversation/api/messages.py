@@ -20,6 +20,7 @@ from relevo.contracts.inbound import MAX_ATTACHMENTS, MAX_TEXT
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import MessageSnapshot
 from relevo.conversation import lists
+from relevo.conversation import mentions as mentions_of
 from relevo.conversation.api import files
 from relevo.conversation.api.common import SEQUENCE, Body, Reader, apply, locked, no_conversation
 from relevo.conversation.api.shown import MessageShown, reading
@@ -370,7 +371,7 @@ async def _kept_for_people(tx: Tx, who: Principal, change: Change, mentioned: li
 
 async def _mentioned(tx: Tx, account_id: str, mentions: list[str]) -> list[str]:
     """The agents whom the mentions stand for, a team standing for its members. Raises Problem 422 naming the unknown."""
-    agents = {agent.id for agent in await directory.agents(tx, account_id) if agent.active}
+    agents = {agent.id for agent in await mentions_of.agents(tx, account_id)}
     teams = {team.id: team.member_ids for team in await directory.teams(tx, account_id)}
     found: list[str] = []
     errors = []
@@ -381,7 +382,8 @@ async def _mentioned(tx: Tx, account_id: str, mentions: list[str]) -> list[str]:
         elif kind == "team" and id_ in teams:
             found.extend(member for member in teams[id_] if member in agents)
         else:
-            es, en = ("No existe ese agente.", "There is no such agent.")
+            es = "No existe ese agente, o no puede leer conversaciones."
+            en = "There is no such agent, or they may not read conversations."
             if kind == "team":
                 es, en = ("No existe ese equipo.", "There is no such team.")
             errors.append(FieldError(f"/mentions/{index}", es=es, en=en))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, Field
 
 from relevo.chassis import paging
@@ -27,6 +27,7 @@ from relevo.identity.api.common import (
     Name,
     after,
     check_match,
+    id_in_cursor,
     ids,
     tag,
 )
@@ -34,6 +35,7 @@ from relevo.identity.bus_access import BusUnavailable
 from relevo.identity.domain.links import Purpose
 from relevo.identity.domain.sign_in import password_fault
 from relevo.identity.store import directory, links, sign_in
+from relevo.kernel.names import folded_name
 
 router = APIRouter(tags=["agents"])
 Reader = Annotated[Principal, Depends(require(Permission.DIRECTORY_READ, Permission.AGENTS_MANAGE))]
@@ -114,12 +116,32 @@ class AgentPatch(Body):
 
 
 @router.get("/agents")
-async def list_agents(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[AgentOut]:
-    """The agents of the account, in the order in which they came."""
+async def list_agents(
+    who: Reader,
+    db: Db,
+    q: Annotated[str, Query(max_length=100, description="A part of a name; accents and case do not count.")] = "",
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[AgentOut]:
+    """The agents of the account, in the order in which they came; with `q` those it fits, the best fitting first."""
+    if wanted := folded_name(q):
+        return await _named(who, db, wanted, limit, cursor)
     async with db.begin() as tx:
         rows = await directory.agents(tx, who.account_id, after=after(cursor), limit=limit + 1)
         out = await details_of(tx, who, [row.state for row in rows])
     return paging.page(out, limit, lambda one: (one.id,), lambda one: one)
+
+
+async def _named(who: Principal, db: Db, wanted: str, limit: int, cursor: str | None) -> Page[AgentOut]:
+    place = None
+    if cursor is not None:
+        rank, name, last = paging.decode(cursor, int, str, str)
+        place = min(max(rank, 0), 9), name.replace("\0", ""), id_in_cursor(last)
+    async with db.begin() as tx:
+        found = await directory.agents_named(tx, who.account_id, wanted, after=place, limit=limit + 1)
+        out = await details_of(tx, who, [stored.state for _, stored in found])
+    rows = [(fit, one) for (fit, _), one in zip(found, out, strict=True)]
+    return paging.page(rows, limit, lambda row: row[0], lambda row: row[1])
 
 
 @router.post("/agents", status_code=201)

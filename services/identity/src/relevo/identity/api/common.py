@@ -189,6 +189,11 @@ def after(cursor: str | None) -> str | None:
     if cursor is None:
         return None
     (last,) = paging.decode(cursor, str)
+    return id_in_cursor(last)
+
+
+def id_in_cursor(last: str) -> str:
+    """The id that a cursor ends with. Raises Problem 422 when it is none."""
     try:
         return str(UUID(last))
     except ValueError:

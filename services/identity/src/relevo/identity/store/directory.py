@@ -26,6 +26,9 @@ class Stored(Generic[S]):
     version: int
 
 
+Fit = tuple[int, str, str]
+"""How an agent's name fits what is sought (`kernel.names.name_rank`), the name as it is compared, and the id."""
+
 _LOCK_ACCOUNT = text(
     "select name, language, time_zone, version from accounts where id = :account and deleted_at is null for update"
 )
@@ -171,6 +174,21 @@ _AGENTS = """
     from agents a where a.account_id = :account and a.deleted_at is null
 """
 _AGENT_LIST = text(f"{_AGENTS} and (cast(:after as uuid) is null or a.id > :after) order by a.id limit :limit")
+# As `kernel.names.name_rank` has it; the index is scanned within the account alone.
+_AGENTS_NAMED = text(f"""
+    with fitting as (
+        select id, folded_name, case when starts_with(folded_name, :wanted) then 1
+            when strpos(folded_name, ' ' || :wanted) > 0 then 2 else 3 end as rank
+        from agents where account_id = :account and deleted_at is null and strpos(folded_name, :wanted) > 0
+    ), page as (
+        select * from fitting
+        where cast(:rank as integer) is null or (rank, folded_name, id) > (:rank, :name, cast(:after as uuid))
+        order by rank, folded_name, id limit :limit
+    )
+    select named.*, page.rank, page.folded_name
+    from page join ({_AGENTS} and a.id in (select id from page)) named on named.id = cast(page.id as text)
+    order by page.rank, page.folded_name, page.id
+""")
 _AGENTS_BY_ID = text(f"{_AGENTS} and a.id = any(cast(:ids as uuid[])) order by a.id")
 _EMAIL_TAKEN = text(
     "select exists (select from agents"
@@ -205,6 +223,16 @@ _FORGET_PASSWORD = text("delete from passwords where agent_id = :id and account_
 async def agents(tx: Tx, account: str, *, after: str | None, limit: int) -> list[Stored[AgentState]]:
     found = await tx.execute(_AGENT_LIST, {"account": account, "after": after, "limit": limit})
     return [_agent(account, row) for row in found.mappings()]
+
+
+async def agents_named(
+    tx: Tx, account: str, wanted: str, *, after: Fit | None, limit: int
+) -> list[tuple[Fit, Stored[AgentState]]]:
+    """The agents whose name has this (folded), the best fitting first, each with how it fits."""
+    rank, name, last = after or (None, None, None)
+    given = {"account": account, "wanted": wanted, "rank": rank, "name": name, "after": last, "limit": limit}
+    rows = (await tx.execute(_AGENTS_NAMED, given)).mappings()
+    return [((row["rank"], row["folded_name"], row["id"]), _agent(account, row)) for row in rows]
 
 
 async def agents_by_id(tx: Tx, account: str, ids: Iterable[str]) -> dict[str, Stored[AgentState]]:
