@@ -15,6 +15,7 @@ from typing import Any
 from chaos.checker import Where
 from whole_stack import Account, WholeStack, until
 
+from relevo.stack.postgres import SUPERUSER
 from relevo.stack.wiring import SERVICES
 
 ROOT = Path(__file__).parents[2]
@@ -166,8 +167,9 @@ class Project(WholeStack):
             nats_url=self.nats_url,
             reader_creds=self.home / "secrets" / "topology.creds",
             reader_inbox="_INBOX_topology",
+            # As the superuser: the checker counts the rows of every account.
             databases={
-                name: f"postgresql://relevo_{name}:{self.secret(f'postgres-{name}')}@127.0.0.1:{port}/relevo_{name}"
+                name: f"postgresql://{SUPERUSER}:{self.secret('postgres-admin')}@127.0.0.1:{port}/relevo_{name}"
                 for name in SERVICES
             },
             status_file=status_file,
