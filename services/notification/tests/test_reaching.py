@@ -205,10 +205,14 @@ async def test_nobody_hears_of_what_they_may_not_see(start, mail, org):
         # Hers at first; before the e-mail goes out it is given to somebody else.
         talk = await theirs.assign(ana)
         await service.settle()
-        assert len(await listed(service, theirs, ana)) == 1
+        (given,) = await listed(service, theirs, ana)
         await theirs.transfer(talk, leo, team_id=care)
         await service.settle()
         assert await listed(service, theirs, ana) == []
+        until = (now() + timedelta(hours=1)).isoformat()
+        for act, body in (("read", None), ("unread", None), ("snooze", {"until": until})):
+            answer = await service.http.post(f"/notifications/{given['id']}/{act}", json=body, headers=theirs.as_(ana))
+            assert (answer.status_code, answer.json()["code"]) == (404, "notification_not_found"), act
         assert await unread(service, theirs, ana) == 0
         await time_passes(service)
         await settled(service, "dropped")

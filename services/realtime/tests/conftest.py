@@ -1,19 +1,15 @@
 """A running realtime service behind a real HTTP server, and an organisation whose people open sockets."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
-from relevo.chassis.bus import until
-from relevo.chassis.http import create_app
-from relevo.chassis.testing import Organisation, Running, running
+from relevo.chassis.testing import Organisation, Running, running, serving
 from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import AssigneeChanged, ConversationOpened, MessageCreated
 from relevo.contracts.snapshots import AccessFacts, ContactSnapshot, ConversationSnapshot, MessageSnapshot
@@ -118,27 +114,6 @@ class World:
     async def socket(self, agent_id: str, session_id: str | None = None, **query: str) -> AsyncIterator[Listener]:
         async with connect(self.address(await self.ticket(agent_id, session_id), **query)) as connection:
             yield Listener(connection)
-
-
-@asynccontextmanager
-async def serving(run: Running) -> AsyncIterator[int]:
-    """The service's routes on a real port: sockets need one."""
-    service = run.runtime.service
-    app = create_app(service.name, service.router, service.settings)
-    app.state.runtime = run.runtime
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    task = asyncio.create_task(server.serve())
-
-    async def started() -> bool:
-        return server.started
-
-    assert await until(started, 10, every=0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.fixture

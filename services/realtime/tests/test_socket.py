@@ -7,11 +7,15 @@ from websockets.asyncio.client import connect
 
 from relevo.chassis.bus import until
 from relevo.contracts.base import new_id, now
+from relevo.contracts.conversation import ContactDeleted, ContactErased
 from relevo.contracts.envelope import AGAIN, MESSAGE_ID
-from relevo.contracts.identity import SessionRevoked
+from relevo.contracts.identity import RoleChanged, RoleState, SessionRevoked
 from relevo.contracts.notification import NotificationCreated
+from relevo.contracts.permissions import ConversationScope
 from relevo.contracts.presence import AgentStatus, StatusChanged
+from relevo.kernel.access import Viewer
 from relevo.realtime import store
+from relevo.realtime.hub import Socket
 from relevo.realtime.store import Holder
 
 
@@ -132,7 +136,7 @@ async def test_resuming_brings_what_was_missed(world):
 async def test_positions_that_cannot_be_resumed(world):
     ana = await world.org.hire("Ana")
     await world.run.settle()
-    for position in ("nonsense", "v1-99999-0-0"):
+    for position in ("nonsense", "v1-99999-0-0", "v2-99999-0-0-0123456789ab"):
         async with world.socket(ana, position=position) as socket:
             assert [one["type"] for one in await socket.quiet()] == ["hello", "resync"]
 
@@ -170,6 +174,55 @@ async def test_access_changes_reach_open_sockets(world):
         assert (await socket.next())["conversation_id"] == kept.id
         await org.change(org.people[ana].model_copy(update={"active": False}), deleted=True)
         assert await socket.closed() == 4401
+
+
+async def test_who_comes_back_with_other_rights_takes_a_new_snapshot(world):
+    """No event tells what the change of rights hid or showed while nobody listened."""
+    org = world.org
+    mine = new_id()
+    ana = await org.hire("Ana", team_ids=(mine,), inbox_ids=(org.inbox,))
+    await world.run.settle()
+    async with world.socket(ana) as socket:
+        await socket.next()
+        await org.open(team_id=mine)
+        position = (await socket.next())["position"]
+    await org.change(org.people[ana].model_copy(update={"team_ids": ()}))
+    await world.run.settle()
+    async with world.socket(ana, position=position) as socket:
+        await socket.next()
+        assert await socket.next() == {"type": "resync", "reason": "access_changed"}
+        assert await socket.quiet() == []
+
+
+def test_what_a_slow_reader_was_not_sent_yet_is_not_sent_when_rights_change():
+    before = Viewer("a", "ana", frozenset(), ConversationScope.ALL)
+    socket = Socket(Holder("a", "ana", "s"), before, capacity=10)
+    socket.send("secreto")
+    view = socket.view
+    socket.look_as(Viewer("a", "ana", frozenset(), ConversationScope.OWN))
+    assert list(socket.waiting) == []
+    assert socket.view != view
+
+
+async def test_contacts_that_go_are_told_to_who_may_read_contacts(world):
+    org = world.org
+    ana, leo = await org.hire("Ana", "marketing"), await org.hire("Leo", "agent")
+    blind = RoleState(id=new_id(), account_id=org.account, name="blind", scope=ConversationScope.ALL)
+    org.roles["blind"] = blind
+    await org.tell(RoleChanged(role=blind), blind.id)
+    eva = await org.hire("Eva", "blind")
+    await world.run.settle()
+    async with world.socket(ana) as reader, world.socket(leo) as other, world.socket(eva) as none:
+        for socket in (reader, other, none):
+            await socket.next()
+        contact = new_id()
+        await org.tell(ContactDeleted(contact_id=contact), contact)
+        await org.tell(ContactErased(contact_id=contact, conversation_ids=(new_id(),)), contact)
+        for socket in (reader, other):
+            gone, erased = await socket.next(), await socket.next()
+            assert [one["type"] for one in (gone, erased)] == ["contact_deleted", "contact_erased"]
+            assert erased["data"] == {"contact_id": contact, "merged_ids": []}
+        assert await none.quiet() == []
 
 
 async def test_an_ended_session_closes_its_socket(world):

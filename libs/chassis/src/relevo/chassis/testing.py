@@ -3,6 +3,8 @@
 Takes the session's servers from the pytest plugin of the stack; knows nothing else of it.
 """
 
+import asyncio
+import contextlib
 import json
 import os
 from collections import Counter
@@ -14,6 +16,7 @@ from typing import Any, LiteralString, Protocol
 import httpx
 import nats
 import psycopg
+import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from nats.aio.client import Client
@@ -22,6 +25,7 @@ from sqlalchemy import text
 from relevo.chassis import outbox, tenancy, topology
 from relevo.chassis.auth import access_token
 from relevo.chassis.bus import BusError, until
+from relevo.chassis.http import create_app
 from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables, migrate
 from relevo.chassis.service import Runtime, Service, application
 from relevo.contracts import identity
@@ -306,6 +310,27 @@ async def running(
                 yield Running(app.state.runtime, client, admin, bus, servers.inspecting(dsn))
 
 
+@asynccontextmanager
+async def serving(run: Running) -> AsyncIterator[int]:
+    """The service's routes on a real port, which is answered: sockets need one."""
+    service = run.runtime.service
+    app = create_app(service.name, service.router, service.settings)
+    app.state.runtime = run.runtime
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+    task = asyncio.create_task(server.serve())
+
+    async def started() -> bool:
+        return server.started
+
+    assert await until(started, 10, every=0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
 def _build_with(build: Callable[[], Service], environment: dict[str, str]) -> Service:
     before = dict(os.environ)
     os.environ.update(environment)
@@ -321,4 +346,14 @@ def unique(prefix: str = "t") -> str:
     return f"{prefix}-{new_id()[-12:]}"
 
 
-__all__ = ["Admin", "Organisation", "Running", "admin_of", "inbox_prefix", "running", "template_database", "unique"]
+__all__ = [
+    "Admin",
+    "Organisation",
+    "Running",
+    "admin_of",
+    "inbox_prefix",
+    "running",
+    "serving",
+    "template_database",
+    "unique",
+]

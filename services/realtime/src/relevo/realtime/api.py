@@ -101,12 +101,17 @@ async def open_socket(
 
 
 async def _begin(connection: WebSocket, hub: Hub, socket: Socket, head: Position, position: str | None) -> None:
-    await _send(connection, json.dumps({"type": "hello", "position": str(head)}))
+    await _send(connection, json.dumps({"type": "hello", "position": head.shown(socket.view)}))
     if position is None:
         return
-    since = Position.parse(position)
+    since, view = Position.parse(position) or (None, "")
     try:
-        missed = [resync("position_unknown")] if since is None else await hub.missed(socket, since, head)
+        if since is None:
+            missed = [resync("position_unknown")]
+        elif view != socket.view:
+            missed = [resync("access_changed")]
+        else:
+            missed = await hub.missed(socket, since, head)
     except BUS_AWAY as error:
         log.warning("catching_up_failed", error=described(error))
         missed = [resync("gap")]

@@ -6,6 +6,7 @@ dropped with everything before it, and the socket is told `resync`: take a new s
 """
 
 import asyncio
+import contextlib
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -28,7 +29,7 @@ from relevo.contracts.streams import Stream
 from relevo.kernel.access import Viewer
 from relevo.realtime import store
 from relevo.realtime.domain.judging import Occurrence, judge, occurrence
-from relevo.realtime.domain.position import Position
+from relevo.realtime.domain.position import Position, view_of
 from relevo.realtime.follower import Follower, read_range
 from relevo.realtime.settings import Settings
 from relevo.realtime.store import Holder
@@ -48,6 +49,10 @@ _FOLLOWED: Final[tuple[tuple[str, Stream], ...]] = (
 _ACCOUNT: Final = 3
 """The token of a stored event subject that is the account."""
 _MAX_HIDDEN: Final = 500
+_OF_ACCESS: Final = frozenset({"agent_changed", "role_changed", "session_revoked"})
+"""Events of the directory upon which the access of open sockets is looked at."""
+_SOON: Final = 0.05
+"""Seconds until it is looked at first: the directory's row is written about when its event is heard of."""
 
 
 @dataclass(eq=False)
@@ -61,6 +66,17 @@ class Socket:
     waiting: deque[str] = field(default_factory=deque)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     closing: int | None = None
+    view: str = field(init=False)
+    """What stands for the holder's access in positions."""
+
+    def __post_init__(self) -> None:
+        """Derive the view."""
+        self.view = view_of(self.viewer)
+
+    def look_as(self, viewer: Viewer) -> None:
+        """From here on events are judged by this. What a slow reader was not sent yet was judged by what is over."""
+        self.viewer, self.view = viewer, view_of(viewer)
+        self.waiting.clear()
 
     def send(self, text: str) -> None:
         """Put a message into the buffer; one too many makes it a `resync`."""
@@ -97,8 +113,10 @@ class Hub:
         self._by_account: dict[str, set[Socket]] = {}
         self._by_agent: Counter[str] = Counter()
         self._followers: dict[str, Follower] = {}
+        self._directory: Follower | None = None
         self._turn = asyncio.Lock()
         self._opened = asyncio.Event()
+        self._directory_moved = asyncio.Event()
         runtime.bus.on_reconnect(self._reconnected)
 
     @property
@@ -131,7 +149,7 @@ class Hub:
             self._by_account.setdefault(socket.holder.account_id, set()).add(socket)
             self._by_agent[socket.holder.agent_id] += 1
             self._opened.set()
-            return self._position()
+            return self.position()
 
     async def leave(self, socket: Socket) -> None:
         """Forget a socket; with the last one the streams are let go."""
@@ -145,30 +163,44 @@ class Hub:
             self._by_agent -= Counter([socket.holder.agent_id])
             if not self._by_account:
                 self._opened.clear()
-                followers, self._followers = self._followers, {}
-                await asyncio.gather(*(follower.stop() for follower in followers.values()))
+                followers = self._all_followers()
+                self._followers, self._directory = {}, None
+                await asyncio.gather(*(follower.stop() for follower in followers))
 
     async def _follow(self) -> None:
         followers = {
             name: Follower(self._runtime.bus, stream, self._receiver(), self._broken) for name, stream in _FOLLOWED
         }
+        directory = Follower(self._runtime.bus, streams.EVT_IDENTITY, self._heard_of_directory, self._look_at_once)
         try:
-            for follower in followers.values():
+            for follower in (*followers.values(), directory):
                 await follower.start()
         except BaseException:
-            await asyncio.gather(*(follower.stop() for follower in followers.values()))
+            await asyncio.gather(*(follower.stop() for follower in (*followers.values(), directory)))
             raise
-        self._followers = followers
+        self._followers, self._directory = followers, directory
+
+    def _all_followers(self) -> list[Follower]:
+        return [*self._followers.values(), *([self._directory] if self._directory else [])]
 
     def _reconnected(self) -> None:
-        for follower in self._followers.values():
+        for follower in self._all_followers():
             follower.restart()
+
+    def _heard_of_directory(self, msg: Msg, _seq: int) -> None:
+        tokens = msg.subject.split(".")
+        if tokens[_ACCOUNT] in self._by_account and tokens[-1] in _OF_ACCESS:
+            self._look_at_once()
+
+    def _look_at_once(self) -> None:
+        self._directory_moved.set()
 
     def _broken(self) -> None:
         for socket in self.sockets:
             socket.send(resync("gap"))
 
-    def _position(self) -> Position:
+    def position(self) -> Position:
+        """Up to where the streams were handed out."""
         return Position(**{name: follower.seq for name, follower in self._followers.items()})
 
     def _receiver(self) -> Callable[[Msg, int], None]:
@@ -183,15 +215,16 @@ class Hub:
         return receive
 
     def _hand_out(self, sockets: Iterable[Socket], event: Occurrence) -> None:
-        position = self._position()
-        texts: dict[str, str] = {}
+        position = self.position()
+        texts: dict[tuple[str, str], str] = {}
         for socket in sockets:
             verdict = judge(socket.viewer, event)
             if verdict == "nothing":
                 continue
-            if verdict not in texts:
-                texts[verdict] = _text(event, verdict, position)
-            socket.send(texts[verdict])
+            key = verdict, socket.view
+            if key not in texts:
+                texts[key] = _text(event, verdict, position.shown(socket.view))
+            socket.send(texts[key])
 
     async def missed(self, socket: Socket, since: Position, until: Position) -> list[str]:
         """The messages for this socket after `since`, up to `until`; a `resync` alone when they are not to be had."""
@@ -212,16 +245,26 @@ class Hub:
                     at = replace(at, **{name: seq})
                     event = _read(msg)
                     if event is not None and (verdict := judge(socket.viewer, event)) != "nothing":
-                        found.append(_text(event, verdict, at))
+                        found.append(_text(event, verdict, at.shown(socket.view)))
             at = replace(at, **{name: last})
         return found
 
     async def watch(self) -> None:
-        """Compare the access of open sockets with the directory, until cancelled."""
+        """Compare the access of open sockets with the directory, until cancelled: now and then, and when it moves.
+
+        Its event is heard of here before or after its row is written, perhaps by another process: after one it is
+        looked at again and again, at growing distances, until the usual one.
+        """
         versions: dict[str, str] = {}
+        usual = pause = self.settings.rejudge_seconds
         while not self._runtime.stopping.is_set():
             await self._opened.wait()
-            await asyncio.sleep(self.settings.rejudge_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._directory_moved.wait()
+            moved = self._directory_moved.is_set()
+            self._directory_moved.clear()
+            pause = min(_SOON, usual) if moved else min(pause * 2, usual)
             try:
                 versions = await self._rejudge(versions)
             except Exception as error:  # noqa: BLE001 — the database may be away; the next round will do
@@ -249,8 +292,8 @@ class Hub:
         before = socket.viewer
         if viewer == before:
             return
-        # From here on events are judged anew; what was seen until now is looked up in the projection.
-        socket.viewer = viewer
+        # What was seen until now is looked up in the projection.
+        socket.look_as(viewer)
         async with self._runtime.database.begin(socket.holder.account_id) as tx:
             gone = await store.lost(tx, before, viewer, _MAX_HIDDEN)
         for conversation_id in gone:
@@ -267,9 +310,9 @@ def _read(msg: Msg) -> Occurrence | None:
         return None
 
 
-def _text(event: Occurrence, verdict: str, position: Position) -> str:
+def _text(event: Occurrence, verdict: str, position: str) -> str:
     shown: dict[str, Any] = {"type": "hidden", "id": event.conversation_id} if verdict == "hide" else dict(event.shown)
-    return json.dumps(shown | {"position": str(position)}, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(shown | {"position": position}, ensure_ascii=False, separators=(",", ":"))
 
 
 BUS_AWAY: Final = (BusError, NatsError, TimeoutError, OSError)

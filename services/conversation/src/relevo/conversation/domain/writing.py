@@ -75,10 +75,16 @@ def note(
 ) -> Change:
     """A private note: it stays inside, answers nobody, and makes the people it mentions participants.
 
-    ``mentions`` are ``agent:ID`` and ``team:ID`` as written; ``mentioned_agents`` the people they stand for.
+    ``mentions`` are ``agent:ID`` and ``team:ID`` as written; ``mentioned_agents`` the people they stand for. They take
+    part before it is said, so that whoever is told of it may see where.
     """
     before = conversation.state
     _answerable(before.id, writing.reply_to, private=True)
+    events: list[ConversationEvent] = []
+    if added := tuple(a for a in dict.fromkeys(mentioned_agents) if a not in before.participant_ids):
+        conversation = following(conversation, participant_ids=before.participant_ids + added)
+        events.append(ParticipantsChanged(conversation=conversation.state, before=before.access, added=added))
+    present = conversation.state
     message = _written(conversation, writing, "note", "received", now).model_copy(
         update={"mentions": tuple(dict.fromkeys(mentions))}
     )
@@ -87,19 +93,15 @@ def note(
         message_count=before.message_count + 1,
         last_activity_at=max(before.last_activity_at, now),
     )
-    events: list[ConversationEvent] = [
+    events.append(
         MessageCreated(
             conversation=conversation.state,
-            before=before.access,
+            before=present.access,
             message=message,
             first=before.message_count == 0,
             human=writing.human,
         )
-    ]
-    present = conversation.state
-    if added := tuple(a for a in dict.fromkeys(mentioned_agents) if a not in present.participant_ids):
-        conversation = following(conversation, participant_ids=present.participant_ids + added)
-        events.append(ParticipantsChanged(conversation=conversation.state, before=present.access, added=added))
+    )
     return Change(conversation, now, tuple(events), message)
 
 

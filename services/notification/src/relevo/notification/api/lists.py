@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, BeforeValidator, Field
 
 from relevo.chassis import paging, timers
+from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
 from relevo.chassis.paging import Cursor, Limit, Page
 from relevo.chassis.problems import FieldError, Problem
@@ -108,6 +109,7 @@ async def read_notification(notification_id: UUID, me: Me, db: Db) -> Notificati
     """Mark one of mine as read; doing it again changes nothing."""
     async with db.begin() as tx:
         moment = now()
+        await _shown(tx, me, notification_id)
         row = _found(await lists.read(tx, me.account_id, me.id, str(notification_id), moment))
         emit_read(tx, me.account_id, me.id, [row.id], moment, conversation_id=row.conversation_id)
     return row
@@ -117,6 +119,7 @@ async def read_notification(notification_id: UUID, me: Me, db: Db) -> Notificati
 async def unread_notification(notification_id: UUID, me: Me, db: Db) -> NotificationOut:
     """Mark one of mine as not read."""
     async with db.begin() as tx:
+        await _shown(tx, me, notification_id)
         found = await lists.not_read(tx, me.account_id, me.id, str(notification_id))
         row = _found(found)
         emit_created(tx, SimpleNamespace(**found, account_id=me.account_id, agent_id=me.id))
@@ -136,18 +139,27 @@ async def snooze_notification(notification_id: UUID, body: Snooze, me: Me, db: D
             errors=[FieldError("/until", "elige un momento en los próximos 90 días", "choose one within 90 days")],
         )
     async with db.begin() as tx:
+        await _shown(tx, me, notification_id)
         row = _found(await lists.snooze(tx, me.account_id, me.id, str(notification_id), body.until))
         emit_read(tx, me.account_id, me.id, [row.id], moment, conversation_id=row.conversation_id)
         await timers.schedule(tx, WAKE, row.id, body.until, account_id=me.account_id)
     return row
 
 
+async def _shown(tx: Tx, me: Me, notification_id: UUID) -> None:
+    # Its text is of the conversation: it is not shown, nor told again, to who may not see that any more.
+    if not await lists.is_shown(tx, me.viewer, str(notification_id)):
+        raise _not_found()
+
+
 def _found(row: Any) -> NotificationOut:
     if row is None:
-        raise Problem(
-            404, "notification_not_found", es="No existe esa notificación.", en="There is no such notification."
-        )
+        raise _not_found()
     return _out(row)
+
+
+def _not_found() -> Problem:
+    return Problem(404, "notification_not_found", es="No existe esa notificación.", en="There is no such notification.")
 
 
 def _out(row: Any) -> NotificationOut:

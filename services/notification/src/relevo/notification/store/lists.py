@@ -184,7 +184,17 @@ async def unread(tx: Tx, viewer: Viewer, now: datetime) -> int:
     return found
 
 
+async def is_shown(tx: Tx, viewer: Viewer, id_: str) -> bool:
+    """Whether this is a notification of the agent's that is not about a conversation which they may not see any more."""
+    query = _shown_to(select(notifications.c.id), viewer).where(notifications.c.id == UUID(id_))
+    return (await tx.execute(query)).first() is not None
+
+
 def _of(query: Select[Any], viewer: Viewer) -> Select[Any]:
+    return _shown_to(query, viewer).where(notifications.c.folded_into.is_(None))
+
+
+def _shown_to(query: Select[Any], viewer: Viewer) -> Select[Any]:
     n = notifications.c
     seen = visible(viewer, ConversationColumns.of(dict(facts.c.items())))
     joined = notifications.outerjoin(facts, and_(facts.c.id == n.conversation_id, facts.c.account_id == n.account_id))
@@ -192,7 +202,6 @@ def _of(query: Select[Any], viewer: Viewer) -> Select[Any]:
     return query.select_from(joined).where(
         n.account_id == UUID(viewer.account_id),
         n.agent_id == UUID(viewer.agent_id),
-        n.folded_into.is_(None),
         or_(n.conversation_id.is_(None), seen),
     )
 

@@ -49,7 +49,9 @@ def occurrence(envelope: Envelope, token: str, body: bytes) -> Occurrence:
     if snapshot:
         earlier = _facts(account, before) if before else None
         return Occurrence("conversation", account, shown, conversation_id, earlier, _facts(account, snapshot))
-    if "contact" in data:
+    if token.startswith("contact_"):
+        # Ids of conversations that a reader of contacts may not even know of.
+        data.pop("conversation_ids", None)
         return Occurrence("contact", account, shown)
     if "status" in data:
         return Occurrence("presence", account, shown, agent_id=data["status"]["agent_id"])
