@@ -10,13 +10,13 @@ from pydantic_core import PydanticCustomError
 
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
+from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
 from relevo.conversation.api.common import Body
-from relevo.conversation.api.editing import IfMatch, check_match, tag
 from relevo.conversation.domain.attributes import MAX_DEFINITIONS, MAX_OPTIONS, Entity, Kind
 from relevo.conversation.store import attributes as store
 from relevo.conversation.store.rows import Row

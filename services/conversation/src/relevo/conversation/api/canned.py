@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from relevo.chassis import directory, paging
 from relevo.chassis.auth import Principal, require
+from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -18,7 +19,6 @@ from relevo.contracts.base import new_id
 from relevo.contracts.permissions import Permission
 from relevo.conversation import lists
 from relevo.conversation.api.common import Body, Reader, no_conversation, problem_of
-from relevo.conversation.api.editing import IfMatch, check_match, tag
 from relevo.conversation.domain import canned
 from relevo.conversation.domain.state import Refused
 from relevo.conversation.store import canned as store

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Database, Tx
+from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency, Once
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -23,7 +24,7 @@ from relevo.contracts.conversation import ContactCreated, ContactDeleted, Contac
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import AttributeValue, ContactSnapshot
 from relevo.conversation.api.common import SEQUENCE, Body, after
-from relevo.conversation.api.editing import Faults, IfMatch, attribute_values, check_match, tag
+from relevo.conversation.api.editing import Faults, attribute_values
 from relevo.conversation.domain.attributes import Definition
 from relevo.conversation.domain.profile import EMPTY, READERS, Edited, Person, edit, label, read_label
 from relevo.conversation.domain.state import Refused

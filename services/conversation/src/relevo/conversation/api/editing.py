@@ -1,53 +1,12 @@
-"""What editing over HTTP shares: the state that an edit was made on, and fields that are read one by one."""
+"""What editing over HTTP shares: fields that are read one by one."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
-
-from fastapi import Header, Response
-from pydantic import BaseModel
+from typing import Any, TypeVar
 
 from relevo.chassis.problems import FieldError, Problem
 from relevo.conversation.domain.attributes import Definition, Unfit, fitting
 
 T = TypeVar("T")
-
-IfMatch = Annotated[
-    str | None,
-    Header(
-        alias="If-Match", max_length=100, description="The ETag of the state that you edit; `*` for whichever it is."
-    ),
-]
-
-
-def tag(response: Response, version: int) -> None:
-    """Name the state that is answered."""
-    response.headers["ETag"] = _etag(version)
-
-
-def check_match(if_match: str | None, version: int, present: BaseModel) -> None:
-    """Raises Problem 428 without If-Match, 412 with the present state when it is another one by now."""
-    if if_match is None:
-        raise Problem(
-            428,
-            "if_match_missing",
-            es="Falta la cabecera If-Match con el ETag de lo que editas: léelo antes.",
-            en="The header If-Match with the ETag of what you edit is missing: read it first.",
-        )
-    # A compressing proxy makes tags weak; they name the same version.
-    given = {part.strip().removeprefix("W/") for part in if_match.split(",")}
-    if "*" not in given and _etag(version) not in given:
-        raise Problem(
-            412,
-            "changed_meanwhile",
-            es="Ha cambiado mientras lo editabas: revisa el estado actual y repite el cambio.",
-            en="It has changed while you were editing: look at the present state and make the change again.",
-            headers={"ETag": _etag(version)},
-            extra={"present": present.model_dump(mode="json")},
-        )
-
-
-def _etag(version: int) -> str:
-    return f'"{version}"'
 
 
 class Faults:

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement
 
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
+from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -23,7 +24,6 @@ from relevo.conversation.api.attributes import Line
 from relevo.conversation.api.common import Body, after
 from relevo.conversation.api.contacts import ContactOut, ContactReader, page_of
 from relevo.conversation.api.contacts_import import csv_answer
-from relevo.conversation.api.editing import IfMatch, check_match, tag
 from relevo.conversation.domain.contacts_import import ATTRIBUTE, LABELS
 from relevo.conversation.domain.csv_files import safe
 from relevo.conversation.domain.profile import READERS

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from relevo.chassis.auth import Principal
 from relevo.chassis.database import Tx
+from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.problems import Problem
@@ -17,7 +18,6 @@ from relevo.contracts.permissions import Permission
 from relevo.conversation import lists
 from relevo.conversation.api.asked import Asked, resolved_filters
 from relevo.conversation.api.common import Body, Reader
-from relevo.conversation.api.editing import IfMatch, check_match, tag
 from relevo.conversation.store import views as store
 from relevo.conversation.store.rows import Row
 from relevo.kernel.text import clean
