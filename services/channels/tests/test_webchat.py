@@ -7,7 +7,9 @@ from websockets.asyncio.client import connect
 
 from relevo.chassis import topology
 from relevo.chassis.bus import until
+from relevo.contracts import live
 from relevo.contracts.base import new_id
+from relevo.contracts.live import TeamTyping, VisitorTyping
 
 
 async def begin(world, inbox, name="Ana"):
@@ -149,3 +151,67 @@ async def test_only_so_many_sockets_a_visitor(world, port):
         return not visitors._open
 
     assert await until(all_gone, 5)
+
+
+async def test_visitors_and_the_team_see_each_other_typing(world, port):
+    inbox = await world.inbox("webchat")
+    session, _ = await begin(world, inbox)
+    other, _ = await begin(world, inbox, "Eva")
+    heard = await world.admin.nats.subscribe(live.VISITOR.subject("*"))
+    address = f"ws://127.0.0.1:{port}/api/v1/webchat/{inbox.id}/socket?token="
+
+    async def team(typing=True, account=None, **values):
+        told = TeamTyping(**{"inbox_id": inbox.id, "visitor_id": session["visitor_id"], "typing": typing} | values)
+        subject = live.TEAM.subject(account or world.account)
+        await world.admin.nats.publish(subject, told.model_dump_json().encode())
+        await world.admin.nats.flush()
+
+    async def quiet(socket):
+        """What has come until the answer to a ping sent now."""
+        await socket.send('{"type": "ping"}')
+        found = []
+        while (got := json.loads(await asyncio.wait_for(socket.recv(), 10)))["type"] != "pong":
+            found.append(got)
+        return found
+
+    async def next_of(socket):
+        return json.loads(await asyncio.wait_for(socket.recv(), 10))
+
+    async with connect(address + session["token"]) as socket, connect(address + other["token"]) as theirs:
+        await quiet(socket)
+        await world.admin.nats.publish(live.TEAM.subject(world.account), b"nonsense")
+        await team(account=new_id())
+        await team(inbox_id=new_id())
+        await team()
+        assert await next_of(socket) == {"type": "typing", "typing": True}
+        await team(typing=False)
+        assert await next_of(socket) == {"type": "typing", "typing": False}
+        await team()
+        assert await next_of(socket) == {"type": "typing", "typing": True}
+        await world.send(inbox, session["visitor_id"], "ya está")
+        assert [(await next_of(socket))["type"] for _ in range(2)] == ["message", "typing"]
+        assert await quiet(theirs) == []
+        for typing in (True, True, True, False, False):
+            await socket.send(json.dumps({"type": "typing", "typing": typing}))
+        await theirs.send(json.dumps({"type": "typing", "typing": True}))
+    said = [VisitorTyping.model_validate_json((await heard.next_msg(timeout=5)).data) for _ in range(4)]
+    of = {
+        who["visitor_id"]: [one.typing for one in said if one.visitor_id == who["visitor_id"]]
+        for who in (session, other)
+    }
+    # Said once however often the page repeats it; one who goes away types no more.
+    assert list(of.values()) == [[True, False], [True, False]]
+
+
+async def test_an_inbox_that_does_not_show_typing_keeps_it_from_its_visitors(world, port):
+    inbox = await world.inbox("webchat", show_typing=False)
+    session, _ = await begin(world, inbox)
+    url = f"ws://127.0.0.1:{port}/api/v1/webchat/{inbox.id}/socket?token={session['token']}"
+    async with connect(url) as socket:
+        told = TeamTyping(inbox_id=inbox.id, visitor_id=session["visitor_id"], typing=True)
+        await world.admin.nats.publish(live.TEAM.subject(world.account), told.model_dump_json().encode())
+        # What follows on the same connection was handled after it.
+        await world.send(inbox, session["visitor_id"], "hola")
+        assert json.loads(await asyncio.wait_for(socket.recv(), 10))["type"] == "message"
+        await socket.send('{"type": "ping"}')
+        assert json.loads(await asyncio.wait_for(socket.recv(), 10)) == {"type": "pong"}

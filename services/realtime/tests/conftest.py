@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -127,3 +127,17 @@ async def world(servers: Any) -> AsyncIterator[World]:
         world = World(run, port)
         await world.org.found()
         yield world
+
+
+@pytest.fixture
+async def worlds(servers: Any) -> AsyncIterator[tuple[World, World]]:
+    """Two replicas of the service, each with its own address, and one organisation; what is said is soon forgotten."""
+    fast = {"RELEVO_REJUDGE_SECONDS": "0.1", "RELEVO_TYPING_SECONDS": "0.8", "RELEVO_LOOK_SECONDS": "2"}
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(running(build, servers, **fast))
+        two = await stack.enter_async_context(running(build, servers, bus=one.bus, dsn=one.dsn, **fast))
+        first = World(one, await stack.enter_async_context(serving(one)))
+        second = World(two, await stack.enter_async_context(serving(two)))
+        second.org = first.org
+        await first.org.found()
+        yield first, second

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from relevo.contracts import streams
 from relevo.contracts.catalogue import DURABLES, SERVICES, published_by, read_by
+from relevo.contracts.live import LIVE
 from relevo.contracts.streams import Stream
 
 
@@ -102,6 +103,8 @@ def service_grants(service: str) -> Grants:
     asks, hears = _history(service)
     if service == "ingest":
         hears.append(load_subject("*"))
+    asks += [live.subject("*") for live in LIVE if live.publisher == service]
+    hears += [live.subject("*") for live in LIVE if live.listener == service]
     return Grants((*publish, *asks), (f"{inbox_prefix(service)}.>", poke_subject(service), *hears))
 
 

@@ -21,6 +21,7 @@ class InboxState(Model):
     bot_first: bool = False
     phone_region: str = "ES"
     webhook_url: str | None = None
+    show_typing: bool = True
 
 
 class InboxChanged(Model):

@@ -17,9 +17,10 @@ def build() -> Service:
     settings = Settings()
 
     async def setup(runtime: Runtime) -> None:
-        visitors = Visitors(settings)
+        inboxes = Inboxes(runtime.database)
+        visitors = Visitors(settings, inboxes)
         runtime.extra |= {
-            "inboxes": Inboxes(runtime.database),
+            "inboxes": inboxes,
             "visitors": visitors,
             "buckets": Buckets(settings.webchat_messages_per_minute / 60, settings.webchat_burst),
             "deliveries": asyncio.Event(),

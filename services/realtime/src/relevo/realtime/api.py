@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
@@ -16,9 +17,11 @@ from relevo.chassis.http import Db, Rt
 from relevo.chassis.problems import Problem
 from relevo.contracts.base import Time, now
 from relevo.realtime import store
+from relevo.realtime.domain.looking import Pace
 from relevo.realtime.domain.position import Position
 from relevo.realtime.heart import beat
 from relevo.realtime.hub import BUS_AWAY, NOT_READY, TOO_MANY, UNAUTHENTICATED, Hub, Socket, TooManySockets, resync
+from relevo.realtime.lookers import Lookers, conversation_id_of
 from relevo.realtime.settings import Settings
 from relevo.realtime.store import Holder
 
@@ -64,10 +67,17 @@ async def open_socket(
 
     First comes `{"type": "hello", "position"}`; snapshots taken after it and the events that follow leave nothing out.
     With `?position=` of an earlier message the events since then come first, or a `resync` when they are not to be had.
+
+    The client says `{"type": "look", "conversation_id", "typing": "" | "reply" | "note"}` when a conversation is opened in
+    this window, again every ten seconds, and every three seconds while something is typed there; with `conversation_id`
+    null when none is open. It is told `{"type": "looking", "conversation_id", "agents", "customer_typing"}` at once and
+    whenever that changes: who else has it open, and what they type. A webchat's visitor is told of `reply` only.
+
     Closes with 4401 (sign in again), 4429 (too many sockets), 1013 (try again in a moment).
     """
     runtime = connection.app.state.runtime
     hub: Hub = runtime.extra["hub"]
+    lookers: Lookers = runtime.extra["lookers"]
     # Accepted before it is judged: a browser tells its page nothing of a refused handshake.
     await connection.accept()
     async with runtime.database.begin(door="ticket", sought=store.digest(ticket).hex()) as tx:
@@ -76,7 +86,8 @@ async def open_socket(
         await connection.close(UNAUTHENTICATED, "ticket unknown, used or expired")
         return
     try:
-        socket = Socket(holder, await hub.viewer(holder), hub.settings.socket_buffer)
+        principal = await hub.principal(holder)
+        socket = Socket(holder, principal.viewer, hub.settings.socket_buffer, principal.name)
         head = await hub.join(socket)
     except Problem as problem:
         await connection.close(UNAUTHENTICATED if problem.status == 401 else NOT_READY, problem.code)
@@ -92,10 +103,11 @@ async def open_socket(
         await beat(runtime, [socket])
         with contextlib.suppress(WebSocketDisconnect, TimeoutError):
             await _begin(connection, hub, socket, head, position)
-            signed_out = await _serve(connection, socket)
+            signed_out = await _serve(connection, socket, lookers)
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it may be closed already
             await connection.close()
     finally:
+        await lookers.leave(socket)
         await hub.leave(socket)
         await beat(runtime, [socket], connected=False, signed_out=signed_out)
 
@@ -119,9 +131,9 @@ async def _begin(connection: WebSocket, hub: Hub, socket: Socket, head: Position
         await _send(connection, text)
 
 
-async def _serve(connection: WebSocket, socket: Socket) -> bool:
+async def _serve(connection: WebSocket, socket: Socket, lookers: Lookers) -> bool:
     """Send and listen until one side closes; tells whether the agent signed out."""
-    listener = asyncio.create_task(_listen(connection, socket), name="socket listener")
+    listener = asyncio.create_task(_listen(connection, socket, lookers), name="socket listener")
     sender = asyncio.create_task(_pour(connection, socket), name="socket sender")
     try:
         await asyncio.wait({listener, sender}, return_when=asyncio.FIRST_COMPLETED)
@@ -146,8 +158,9 @@ async def _pour(connection: WebSocket, socket: Socket) -> None:
             return
 
 
-async def _listen(connection: WebSocket, socket: Socket) -> bool:
-    """Answer pings; True when the agent signs out, False when the socket was closed."""
+async def _listen(connection: WebSocket, socket: Socket, lookers: Lookers) -> bool:
+    """Answer pings, hear where the agent looks; True when the agent signs out, False when the socket was closed."""
+    pace = Pace(per_second=2, burst=10)
     while True:
         try:
             message: Any = json.loads(await connection.receive_text())
@@ -160,8 +173,26 @@ async def _listen(connection: WebSocket, socket: Socket) -> bool:
                 socket.send('{"type": "pong"}')
             case {"type": "sign_out"}:
                 return True
+            case {"type": "look"} if not pace.take(time.monotonic()):
+                socket.send('{"type": "error", "code": "rate_limited"}')
+            case {"type": "look", "conversation_id": None}:
+                await lookers.leave(socket)
+            case {"type": "look", "conversation_id": str(given)}:
+                await _look(socket, lookers, given, message.get("typing", ""))
             case _:
-                socket.send('{"type": "error", "code": "unknown_message", "expected": ["ping", "sign_out"]}')
+                socket.send('{"type": "error", "code": "unknown_message", "expected": ["ping", "look", "sign_out"]}')
+
+
+async def _look(socket: Socket, lookers: Lookers, given: str, typing: Any) -> None:
+    conversation_id = conversation_id_of(given)
+    if typing not in ("", "reply", "note"):
+        refused: str | None = "unknown_typing"
+    elif conversation_id is None:
+        refused = "conversation_not_found"
+    else:
+        refused = await lookers.look(socket, conversation_id, typing)
+    if refused is not None:
+        socket.send(json.dumps({"type": "error", "code": refused, "conversation_id": given[:100]}))
 
 
 async def _send(connection: WebSocket, text: str) -> None:

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from relevo.chassis import Runtime
-from relevo.chassis.auth import Authenticator
+from relevo.chassis.auth import Authenticator, Principal
 from relevo.chassis.bus import BusError
 from relevo.chassis.database import described
 from relevo.chassis.problems import Problem
@@ -62,12 +62,15 @@ class Socket:
     holder: Holder
     viewer: Viewer
     capacity: int
+    name: str = ""
     id: str = field(default_factory=new_id)
     waiting: deque[str] = field(default_factory=deque)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     closing: int | None = None
     view: str = field(init=False)
     """What stands for the holder's access in positions."""
+    dropped: int = 0
+    """How often what waited was thrown away unsent."""
 
     def __post_init__(self) -> None:
         """Derive the view."""
@@ -77,11 +80,13 @@ class Socket:
         """From here on events are judged by this. What a slow reader was not sent yet was judged by what is over."""
         self.viewer, self.view = viewer, view_of(viewer)
         self.waiting.clear()
+        self.dropped += 1
 
     def send(self, text: str) -> None:
         """Put a message into the buffer; one too many makes it a `resync`."""
         if len(self.waiting) >= self.capacity:
             self.waiting.clear()
+            self.dropped += 1
             text = resync("overflow")
         self.waiting.append(text)
         self.arrived.set()
@@ -129,12 +134,11 @@ class Hub:
         """Whether the streams are being followed."""
         return bool(self._followers)
 
-    async def viewer(self, holder: Holder) -> Viewer:
-        """What the holder may see, as the directory says now. Raises Problem 401 or 503."""
-        principal = await self._authenticator.agent(
+    async def principal(self, holder: Holder) -> Principal:
+        """Who the holder is and what they may see, as the directory says now. Raises Problem 401 or 503."""
+        return await self._authenticator.agent(
             agent_id=holder.agent_id, account_id=holder.account_id, session_id=holder.session_id
         )
-        return principal.viewer
 
     async def join(self, socket: Socket) -> Position:
         """Let a socket have every event after the position that this answers.
@@ -285,7 +289,7 @@ class Hub:
 
     async def _judge_again(self, socket: Socket) -> None:
         try:
-            viewer = await self.viewer(socket.holder)
+            viewer = (await self.principal(socket.holder)).viewer
         except Problem as problem:
             socket.close(UNAUTHENTICATED if problem.status == 401 else NOT_READY)
             return

@@ -17,5 +17,9 @@ class Settings(ServiceSettings):
     """Messages that a resumed socket is given at most; one that missed more is told to take a new snapshot."""
     heartbeat_seconds: float = Field(15, gt=0)
     """How often presence is told that a socket is open; well below its grace."""
+    look_seconds: float = Field(30, gt=0)
+    """For how long an agent counts as looking at a conversation unless the client says so again."""
+    typing_seconds: float = Field(6, gt=0)
+    """For how long somebody counts as typing unless it is said again."""
     rejudge_seconds: float = Field(1, gt=0)
     """How often the access of open sockets is compared with the directory."""

@@ -28,9 +28,11 @@ from relevo.chassis.database import described
 from relevo.chassis.http import Rt
 from relevo.chassis.paging import MAX_LIMIT
 from relevo.chassis.problems import FieldError, Problem, unavailable
+from relevo.contracts import live
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.inbound import Content, InboundMessage, Sender
 from relevo.contracts.ingest import InboxState
+from relevo.contracts.live import VisitorTyping
 from relevo.kernel.text import clean
 
 log = structlog.get_logger("relevo.channels")
@@ -38,6 +40,8 @@ log = structlog.get_logger("relevo.channels")
 _UNAUTHENTICATED: Final = 4401
 _TOO_MANY: Final = 4429
 _SLOWEST: Final = 30.0
+_TYPING_AGAIN: Final = 1.0
+"""Seconds; a page that says more often that its visitor is typing is not passed on."""
 _CORS: Final = {"Access-Control-Allow-Origin": "*"}
 _PREFLIGHT: Final = {
     **_CORS,
@@ -229,7 +233,9 @@ async def open_webchat_socket(
 ) -> None:
     """Push replies to the visitor, from a position on.
 
-    We send `{"type": "message", "data": …}`; the page sends `{"type": "read", "position": …}` when they were seen.
+    We send `{"type": "message", "data": …}`, and `{"type": "typing", "typing": …}` while somebody of the team writes, if the
+    inbox shows it; the page sends `{"type": "read", "position": …}` when replies were seen, and `{"type": "typing",
+    "typing": …}` every three seconds while the visitor writes, and when they stop.
     """
     runtime: Runtime = connection.app.state.runtime
     await connection.accept()
@@ -261,7 +267,7 @@ async def open_webchat_socket(
 
 
 async def _push(connection: WebSocket, runtime: Runtime, socket: VisitorSocket) -> None:
-    visitor = socket.visitor
+    visitor, shown = socket.visitor, False
     while True:
         socket.poked.clear()
         async with runtime.database.begin(visitor.account_id) as tx:
@@ -272,22 +278,39 @@ async def _push(connection: WebSocket, runtime: Runtime, socket: VisitorSocket) 
                 await connection.send_text(json.dumps(message, ensure_ascii=False))
             socket.position = row["position"]
         if any(row["author"] == "team" for row in rows):
+            socket.typing_until = 0.0  # what was being written is here
             await _reached(runtime, visitor, socket.position, "delivered")
+        left = socket.typing_until - time.monotonic()
+        if (left > 0) is not shown:
+            shown = left > 0
+            async with asyncio.timeout(_SLOWEST):
+                await connection.send_text(json.dumps({"type": "typing", "typing": shown}))
         if len(rows) < MAX_LIMIT:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
+                async with asyncio.timeout(left if shown else LOOK):
                     await socket.poked.wait()
 
 
 async def _hear(connection: WebSocket, runtime: Runtime, socket: VisitorSocket) -> None:
+    typing, typing_at = False, 0.0
     while True:
         try:
             told: Any = json.loads(await connection.receive_text())
+        except WebSocketDisconnect:
+            if typing:
+                await _typing(runtime, socket.visitor, typing=False)
+            raise
         except (ValueError, KeyError):
             told = None
         match told:
             case {"type": "ping"}:
                 answer = {"type": "pong"}
+            case {"type": "typing", "typing": bool(writes)}:
+                due = time.monotonic() - typing_at >= _TYPING_AGAIN
+                if due if writes else typing:
+                    typing, typing_at = writes, time.monotonic() if writes else typing_at
+                    await _typing(runtime, socket.visitor, typing=writes)
+                continue
             case {"type": "read", "position": int(position)} if 0 <= position < 2**63:
                 if _buckets(runtime).take(socket.visitor.id, time.monotonic()):
                     answer = {"type": "error", "code": "rate_limited"}
@@ -298,6 +321,14 @@ async def _hear(connection: WebSocket, runtime: Runtime, socket: VisitorSocket) 
                 answer = {"type": "error", "code": "unknown_message"}
         async with asyncio.timeout(_SLOWEST):
             await connection.send_text(json.dumps(answer))
+
+
+async def _typing(runtime: Runtime, visitor: Visitor, *, typing: bool) -> None:
+    told = VisitorTyping(inbox_id=visitor.inbox_id, visitor_id=visitor.id, typing=typing)
+    try:
+        await runtime.nats.publish(live.VISITOR.subject(visitor.account_id), told.model_dump_json().encode())
+    except BUS_AWAY as error:
+        log.info("live_message_lost", error=described(error))
 
 
 async def _reached(runtime: Runtime, visitor: Visitor, until: int, status: str) -> None:

@@ -21,7 +21,7 @@ from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import MessageSnapshot
 from relevo.conversation import lists
 from relevo.conversation import mentions as mentions_of
-from relevo.conversation.api import files
+from relevo.conversation.api import collision, files
 from relevo.conversation.api.common import SEQUENCE, Body, Reader, apply, locked, no_conversation
 from relevo.conversation.api.shown import MessageShown, reading
 from relevo.conversation.domain import amending, writing
@@ -70,6 +70,7 @@ class NewMessage(Body):
     attachments: list[UUID] = Field(
         default=[], max_length=MAX_ATTACHMENTS, description="Files that one has uploaded (`POST /files`)."
     )
+    seen_through: collision.SeenThrough
 
 
 class NewText(Body):
@@ -162,10 +163,12 @@ async def write_message(
                 ),
             ),
         )
-    async with db.begin() as tx:
+    async with collision.kept(db, who, conversation_id, body.text), db.begin() as tx:
         await once.start(tx)
         mentioned = await _mentioned(tx, who.account_id, body.mentions) if body.mentions else []
         conversation = await locked(tx, who, conversation_id)
+        if not body.private:
+            await collision.nobody_replied_since(tx, who, conversation.state, body.seen_through)
         text = await signed(tx, who, body.text) if body.signed and not body.private else body.text
         answered = await answered_by(tx, who.account_id, body.reply_to)
         id_ = new_id()

@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from relevo.chassis import Tx, directory
@@ -67,6 +67,7 @@ class NewInbox(BaseModel):
     bot_first: bool = False
     phone_region: Region = "ES"
     webhook_url: WebAddress | None = None
+    show_typing: bool = Field(default=True, description="Tell visitors of a webchat that the team is writing to them.")
 
 
 class InboxChange(BaseModel):
@@ -81,6 +82,7 @@ class InboxChange(BaseModel):
     bot_first: bool | None = None
     phone_region: Region | None = None
     webhook_url: WebAddress | None = None
+    show_typing: bool | None = None
 
 
 _NULLABLE = frozenset({"team_id", "webhook_url"})
