@@ -94,6 +94,9 @@ async def test_one_person_in_two_windows_is_nobody_else(worlds):
             await look(window, talk, "reply")
             await scene(window, talk)
         assert [m["type"] for m in await one.quiet()] == []
+        (its,) = first.run.runtime.extra["hub"].sockets
+        its.look_as(its.viewer)  # what waited is thrown away, and what is shown with it
+        await scene(one, talk)
 
 
 async def test_who_may_not_see_a_conversation_hears_nothing_of_it(worlds):
