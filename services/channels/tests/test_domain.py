@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevo.channels.domain import addresses, outcome, signing
-from relevo.channels.domain.rate import Buckets
 from relevo.chassis import sealing
+from relevo.kernel.rate import Buckets
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ANA = signing.Visitor("v", "a", "i", "Ana", int((NOON + timedelta(days=1)).timestamp()))

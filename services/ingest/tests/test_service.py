@@ -56,6 +56,29 @@ def test_inboxes_from_first_to_last(world: World) -> None:
     asyncio.run(scenario())
 
 
+def test_whether_and_how_customers_are_asked_how_they_were_served_is_a_setting_of_the_inbox(world: World) -> None:
+    async def scenario() -> None:
+        async with world() as w:
+            manager = await w.key(P.INBOXES_MANAGE)
+            made = await w.inbox(manager)
+            assert made["survey"] is None
+            path, latest = f"/inboxes/{made['id']}", {"If-Match": "*"}
+            asking = {"way": "reply", "delay_seconds": 60}
+            changed = await w.ask("PATCH", path, manager, json={"survey": asking}, headers=latest)
+            assert changed.json()["survey"] == asking | {"again_after_days": 30, "answer_days": 14, "change_days": 3}
+            assert (await w.ask("GET", path, manager)).json()["survey"] == changed.json()["survey"]
+            same = await w.ask("PATCH", path, manager, json={"survey": asking}, headers=latest)
+            assert same.json()["version"] == changed.json()["version"]
+            bad = await w.ask("PATCH", path, manager, json={"survey": {"delay_seconds": -1}}, headers=latest)
+            assert bad.json()["errors"][0]["pointer"] == "/survey/delay_seconds"
+            off = await w.ask("PATCH", path, manager, json={"survey": None}, headers=latest)
+            assert off.json()["survey"] is None
+            told = [data.inbox.survey and data.inbox.survey.way for _, data in await w.events(ingest.InboxChanged)]
+            assert told == [None, "reply", None]
+
+    asyncio.run(scenario())
+
+
 def test_bad_inboxes_are_told_apart_field_by_field(world: World) -> None:
     async def scenario() -> None:
         async with world() as w:

@@ -13,7 +13,13 @@ from relevo.chassis.log import Log
 from relevo.chassis.rebuild import Rebuild
 from relevo.chassis.testing import running
 from relevo.contracts.base import new_id
-from relevo.contracts.conversation import AssigneeChanged, ConversationOpened, ConversationResolved
+from relevo.contracts.conversation import (
+    AssigneeChanged,
+    ConversationOpened,
+    ConversationResolved,
+    SurveyAnswered,
+    SurveySent,
+)
 from relevo.contracts.identity import KeyChanged, KeyState
 from relevo.contracts.metrics import METRICS, Metric
 from relevo.contracts.permissions import Permission
@@ -129,6 +135,48 @@ async def test_what_a_metrics_consumer_sums_is_what_the_report_says(servers) -> 
                 deltas[metric] = count + value["count"], total + value["sum"]
         reported = {metric: (m["count"], m["sum"]) for metric, m in found.items() if m["count"]}
         assert facts == deltas == reported
+
+
+async def test_a_rating_that_is_changed_counts_once_and_as_the_last(servers) -> None:
+    survey, of = new_id(), conversation(status="resolved", stage="closed", resolved_at=NOON)
+    eva, later = new_id(), NOON + timedelta(days=2)
+
+    def rated(version: int, rating: int, before: int | None) -> SurveyAnswered:
+        return SurveyAnswered(
+            conversation=of,
+            survey_id=survey,
+            version=version,
+            rating=rating,
+            previous_rating=before,
+            answered_at=NOON,
+            agent_id=eva,
+        )
+
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        await _tell(service, [(SurveySent(conversation=of, survey_id=survey, way="link", agent_id=eva), NOON)])
+        await _tell(service, [(rated(1, 2, None), NOON)])
+        # The change, and a change of that, in one batch.
+        await _tell(service, [(rated(2, 3, 2), later), (rated(3, 5, 3), later)])
+        found = await _summary(service, headers, agent_id=eva)
+        assert found["surveys_sent"]["count"] == 1
+        told = found["satisfaction"]
+        assert (told["unit"], told["count"], told["sum"], told["mean"]) == ("rating", 1, 5, 5)
+        assert told["states"] == {"5": 1}
+        params = {**PERIOD, "metric": "satisfaction", "bucket": "day"}
+        (point,) = (await service.http.get("/reports/series", params=params, headers=headers)).json()["points"]
+        assert (point["count"], point["sum"]) == (1, 5)
+        listed = await service.http.get("/reports/facts", params={**PERIOD, "metric": "satisfaction"}, headers=headers)
+        assert [one["value"] for one in listed.json()["items"]] == [5]
+        facts, count, total = {}, 0, 0.0
+        for subject, _, body in await service.admin.stored("METRICS"):
+            value = json.loads(body)
+            if subject.endswith(".fact.satisfaction"):
+                facts.pop(value["replaces"], None)
+                facts[value["fact_id"]] = value["value"]
+            elif subject.endswith(".rollup.satisfaction"):
+                count, total = count + value["count"], total + value["sum"]
+        assert (list(facts.values()), count, total) == ([5], 1, 5)
 
 
 async def test_events_seen_again_in_another_order_give_the_same_numbers(servers) -> None:

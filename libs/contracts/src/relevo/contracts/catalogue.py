@@ -122,6 +122,8 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.MessageEdited, *_TOLD),
     _event("conversation", conversation.MessageDeleted, *_TOLD),
     _event("conversation", conversation.MessageReacted, *_TOLD),
+    _event("conversation", conversation.SurveySent, *_TOLD),
+    _event("conversation", conversation.SurveyAnswered, *_TOLD),
     _event("assignment", assignment.ConversationAssigned, "conversation", "reporting"),
     _event("assignment", assignment.ConversationUnassigned, "conversation", "reporting"),
     _event("assignment", assignment.ConversationQueued, "conversation", "reporting"),

@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints
 
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.inbound import MAX_TEXT, Attachment
+from relevo.contracts.ingest import SurveyWay
 from relevo.contracts.snapshots import (
     AccessFacts,
     ContactOrigin,
@@ -219,6 +220,35 @@ class MessageReacted(ConversationEvent):
     message: MessageSnapshot
     emoji: str
     added: bool
+
+
+class SurveySent(ConversationEvent):
+    """A customer was asked how they were served in the cycle that ended.
+
+    ``agent_id`` and ``team_id`` are credited with the answer: who resolved the conversation, or had it then.
+    """
+
+    survey_id: Id
+    way: SurveyWay
+    agent_id: Id | None = None
+    team_id: Id | None = None
+
+
+class SurveyAnswered(ConversationEvent):
+    """A customer rated how they were served, 1 (very bad) to 5 (very good), or changed the rating.
+
+    ``version`` counts the answers to this survey from 1; ``answered_at`` is when the first was given. What the customer
+    wrote beside it is read over HTTP, by who may.
+    """
+
+    survey_id: Id
+    version: int
+    rating: int
+    previous_rating: int | None = None
+    commented: bool = False
+    answered_at: Time
+    agent_id: Id | None = None
+    team_id: Id | None = None
 
 
 class ChangeLabels(Model):

@@ -1,11 +1,30 @@
 """What ingest publishes: accepted inbound events, inboxes, quarantine."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.inbound import Content, DeliveryStatus, Sender
 
 ReopenPolicy = Literal["always_one", "new_after_resolved"]
+
+
+SurveyWay = Literal["link", "reply"]
+
+
+class SurveySettings(Model):
+    """Asking customers how they were served, after their conversation was resolved. Days are of 24 hours.
+
+    ``way``: a page behind a link, or an answer in the channel itself, one digit. Nobody is asked again within
+    ``again_after_days``; an answer is taken for ``answer_days`` and can be changed for ``change_days`` after the first.
+    """
+
+    way: SurveyWay = "link"
+    delay_seconds: Annotated[int, Field(ge=0, le=7 * 86_400)] = 300
+    again_after_days: Annotated[int, Field(ge=0, le=365)] = 30
+    answer_days: Annotated[int, Field(ge=1, le=90)] = 14
+    change_days: Annotated[int, Field(ge=0, le=30)] = 3
 
 
 class InboxState(Model):
@@ -22,6 +41,7 @@ class InboxState(Model):
     phone_region: str = "ES"
     webhook_url: str | None = None
     show_typing: bool = True
+    survey: SurveySettings | None = None
 
 
 class InboxChanged(Model):

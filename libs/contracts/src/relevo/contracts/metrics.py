@@ -5,7 +5,7 @@ from typing import Final, Literal, NamedTuple
 
 from relevo.contracts.base import Id, Model, Time
 
-Unit = Literal["count", "seconds"]
+Unit = Literal["count", "seconds", "rating"]
 Metric = Literal[
     "conversations_opened",
     "conversations_reopened",
@@ -24,6 +24,8 @@ Metric = Literal[
     "rules_executed",
     "labels_added",
     "presence_seconds",
+    "surveys_sent",
+    "satisfaction",
 ]
 
 
@@ -101,6 +103,16 @@ METRICS: Final[Mapping[Metric, Definition]] = {
         "Cuánto estuvo un agente en un estado. Se cuenta cuando el estado termina, por horas (UTC).",
         "How long an agent was in a state. Counted when the state ends, by the hour (UTC).",
     ),
+    "surveys_sent": Definition(
+        "count",
+        "Se pidió a un cliente que valorase la atención. Es de quien resolvió la conversación.",
+        "A customer was asked to rate how they were served. It counts for who resolved the conversation.",
+    ),
+    "satisfaction": Definition(
+        "rating",
+        "Un cliente valoró la atención de 1 a 5. Es de quien resolvió la conversación; si cambia de opinión, cuenta la última.",
+        "A customer rated how they were served, 1 to 5. It counts for who resolved the conversation; changed, the last counts.",
+    ),
 }
 """Every metric, in the order of reports. Times are clock time, business hours or not."""
 
@@ -120,9 +132,10 @@ class Dimensions(Model):
 
 
 class Fact(Model):
-    """One thing that happened. ``value`` is 1 for counts, seconds for times; ``at`` is when it happened.
+    """One thing that happened. ``value`` is 1 for counts, seconds for times, 1 to 5 for ratings; ``at`` is when it happened.
 
-    ``fact_id`` is derived from the causing event and the metric: a fact that is seen twice is the same fact.
+    ``fact_id`` is derived from the causing event and the metric: a fact that is seen twice is the same fact. One that
+    ``replaces`` another, of the same moment, stands in its place: that other, of ``replaced_value``, counts no more.
     """
 
     fact_id: Id
@@ -135,10 +148,15 @@ class Fact(Model):
     conversation_id: Id | None = None
     cause_event_id: Id
     dimensions: Dimensions = Dimensions()
+    replaces: Id | None = None
+    replaced_value: float | None = None
 
 
 class RollupDelta(Model):
-    """What a minute's total of one metric grew by. Deltas of all messages add up to the report."""
+    """What a minute's total of one metric grew by. Deltas of all messages add up to the report.
+
+    A fact that replaces another adds the difference to the sum and nothing to the count.
+    """
 
     metric: Metric
     minute: Time

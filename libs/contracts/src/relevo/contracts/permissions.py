@@ -31,6 +31,7 @@ class Permission(StrEnum):
     CONVERSATIONS_DELETE = "conversations.delete"
     CONVERSATIONS_EXPORT = "conversations.export"
     CONVERSATIONS_IMPORT = "conversations.import"  # past conversations
+    SURVEYS_READ = "surveys.read"  # what customers wrote beside their ratings; the ratings show in the conversation
 
     # Contacts
     CONTACTS_READ = "contacts.read"
@@ -138,6 +139,7 @@ _AGENT: Final = frozenset(
 
 _SUPERVISOR: Final = _AGENT | {
     _P.CONVERSATIONS_MONITOR,
+    _P.SURVEYS_READ,
     _P.CONTACTS_MERGE,
     _P.CONTACT_OWNER_SET,
     _P.LABELS_MANAGE,
@@ -154,6 +156,7 @@ _AUDITOR: Final = frozenset(
         _P.CONVERSATIONS_READ,
         _P.CONVERSATIONS_MONITOR,
         _P.CONVERSATIONS_NOTE,
+        _P.SURVEYS_READ,
         _P.CONTACTS_READ,
         _P.PRESENCE_READ,
         _P.DIRECTORY_READ,
@@ -178,6 +181,7 @@ _MARKETING: Final = frozenset(
     }
 )
 
+_AGENT_SWITCHES: Final = frozenset({_P.CONTACT_OWNER_SET, _P.SURVEYS_READ})
 _OWNER_SWITCH: Final = frozenset({_P.CONTACT_OWNER_SET})
 
 # An administrator holds every permission there is, also those added later: never read that role's from a database.
@@ -185,7 +189,7 @@ ROLES: Final[Mapping[str, RoleTemplate]] = MappingProxyType(
     {
         "administrator": RoleTemplate(frozenset(Permission), ConversationScope.ALL, editable=False),
         "supervisor": RoleTemplate(_SUPERVISOR, ConversationScope.TEAM),
-        "agent": RoleTemplate(_AGENT, ConversationScope.TEAM, _OWNER_SWITCH),
+        "agent": RoleTemplate(_AGENT, ConversationScope.TEAM, _AGENT_SWITCHES),
         "auditor": RoleTemplate(_AUDITOR, ConversationScope.ALL, _OWNER_SWITCH),
         "marketing": RoleTemplate(_MARKETING, ConversationScope.NONE, _OWNER_SWITCH),
     }

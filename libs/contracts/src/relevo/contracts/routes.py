@@ -32,6 +32,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/signature", "conversation"),
     Route("/files", "conversation"),
     Route("/canned-replies", "conversation"),
+    Route("/csat", "conversation"),
     Route("/setup", "identity"),
     Route("/sessions", "identity"),
     Route("/me", "identity"),

@@ -4,12 +4,12 @@ import asyncio
 
 from relevo.channels import outbound, reports
 from relevo.channels.api import router
-from relevo.channels.domain.rate import Buckets
 from relevo.channels.inboxes import Inboxes
 from relevo.channels.settings import Settings
 from relevo.channels.webchat import Visitors
 from relevo.channels.webhook import Deliverer
 from relevo.chassis import Runtime, Service
+from relevo.kernel.rate import Buckets
 
 
 def build() -> Service:

@@ -15,6 +15,7 @@ from relevo.contracts.base import Model, new_id, now
 from relevo.contracts.conversation import (
     ContactCreated,
     ConversationEvent,
+    ConversationResolved,
     ConversationSnoozed,
     MessageDeleted,
     MessageEdited,
@@ -26,6 +27,7 @@ from relevo.conversation import store
 from relevo.conversation.domain import activity
 from relevo.conversation.domain.activity import Line
 from relevo.conversation.domain.state import Change, Conversation
+from relevo.conversation.resolutions import Resolution, follow
 from relevo.conversation.store.messages import StoredMessage
 from relevo.conversation.store.rows import Key
 
@@ -57,6 +59,7 @@ class Changes:
         self._rewritten: list[tuple[str, MessageSnapshot, str]] = []
         self._lines: list[StoredMessage] = []
         self._timers: dict[str, Timer] = {}
+        self._resolutions: dict[str, Resolution] = {}
         self._emissions: list[_Emission] = []
 
     def apply(self, change: Change, *, actor: str, cause: Envelope | None = None) -> None:
@@ -76,6 +79,8 @@ class Changes:
             self._emissions.append(_Emission(event, account_id, state.id, actor, sequence, change.at, cause))
             if line := activity.line_of(event):
                 self._lines.append(_activity(event, line, actor, change.at, cause))
+            if isinstance(event, ConversationResolved):
+                self._resolutions[state.id] = Resolution(event.conversation, actor)
             if isinstance(event, ConversationSnoozed) and event.conversation.snoozed_until:
                 self._timers[state.id] = Timer(state.id, event.conversation.snoozed_until, account_id=account_id)
         if change.outbound:
@@ -98,6 +103,7 @@ class Changes:
         for account_id, message, actor in self._rewritten:
             await store.messages.rewrite(tx, account_id, message, actor)
         await timers.schedule_all(tx, SNOOZE, self._timers.values())
+        await follow(tx, list(self._resolutions.values()))
         crash_point("conversation.before_events")
         for emission in self._emissions:
             tx.emit(

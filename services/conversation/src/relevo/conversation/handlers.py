@@ -1,7 +1,7 @@
 """Bus: batches in, one transaction, a fixed number of statements whatever the batch holds."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -16,10 +16,11 @@ from relevo.contracts.ingest import MessageReceived, StatusReceived
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
 from relevo.conversation import metrics, store
 from relevo.conversation.changes import Changes
-from relevo.conversation.domain import assignee, life, properties, writing
+from relevo.conversation.domain import assignee, life, properties, surveys, writing
 from relevo.conversation.domain import contacts as people
 from relevo.conversation.domain.contacts import Sighting
 from relevo.conversation.domain.state import Incoming, Refused, Writing
+from relevo.conversation.domain.surveys import Survey
 from relevo.conversation.store.contacts import Found
 from relevo.conversation.store.rows import Key, LostRace
 
@@ -64,6 +65,8 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             at = min(received.data.occurred_at, moment)
             changes.contact_created(seen.account_id, contact, at, received.envelope)
 
+    asked = await _asked(tx, events, changes, current)
+    answers: dict[_Channel, Survey] = {}
     opening = Counter(
         first.data.inbox.account_id
         for channel, (_, first) in senders.items()
@@ -95,6 +98,12 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             metrics.WITHHELD.inc()
             continue
         conversation = changes.conversations.get(current.get(channel, ("", "")))
+        survey, rating = asked.get(channel), _rating(data)
+        if conversation and survey and rating and surveys.takes_answer(conversation, survey, moment):
+            told, answered = surveys.answer_in_channel(conversation, incoming, survey, rating, moment)
+            asked[channel] = answers[channel] = answered
+            changes.apply(told, actor=actor, cause=received.envelope)
+            continue
         if conversation is None or life.destination(conversation, data.inbox.reopen) == "open":
             begun = life.begin(
                 id=new_id(),
@@ -112,6 +121,8 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             current[channel] = (data.inbox.account_id, conversation.state.id)
         changes.apply(life.receive(conversation, incoming, moment), actor=actor, cause=received.envelope)
     await changes.save(tx)
+    for answered in answers.values():
+        await store.surveys.answered(tx, answered)
     await store.profiles.active(tx, {(s.account_id, contacts[s.channel].id): moment for s in sightings})
 
 
@@ -177,6 +188,27 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
             continue
         changes.apply(change, actor=actor, cause=received.envelope)
     await changes.save(tx)
+
+
+async def _asked(
+    tx: Tx, events: Sequence[Received], changes: Changes, current: Mapping[_Channel, Key]
+) -> dict[_Channel, Survey]:
+    """The surveys to be answered in the channel, of those whose messages may be the answer; mostly there are none."""
+    rating = {
+        channel: key
+        for received in events
+        if isinstance(data := received.data, MessageReceived)
+        and (key := current.get(channel := (data.inbox.id, data.sender.id)))
+        and (conversation := changes.conversations.get(key))
+        and not conversation.unresolved
+        and _rating(data)
+    }
+    found = await store.surveys.asked_in_channel(tx, rating.values()) if rating else {}
+    return {channel: found[key] for channel, key in rating.items() if key in found}
+
+
+def _rating(data: MessageReceived) -> int | None:
+    return None if data.content.attachments else surveys.rating_of(data.content.text)
 
 
 async def _contacts(

@@ -12,6 +12,9 @@ IGNORED: Final = Counter(
     ("reason",),
     registry=REGISTRY,
 )
+SURVEYS: Final = Counter(
+    "relevo_conversation_surveys", "Surveys that came due: sent, or why not.", ("outcome",), registry=REGISTRY
+)
 WITHHELD: Final = Counter(
     "relevo_conversation_withheld", "Messages of blocked contacts, kept out of conversations.", registry=REGISTRY
 )

@@ -1,6 +1,6 @@
 """The tables that lists are composed over; the statements of the hot path are in store.py."""
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, MetaData, Table, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData()
@@ -121,4 +121,26 @@ drafts = Table(
     Column("text", Text, nullable=False),
     Column("private", Boolean, nullable=False),
     Column("updated_at", _TIME, nullable=False),
+)
+
+surveys = Table(
+    "surveys",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ID, nullable=False),
+    Column("conversation_id", _ID, nullable=False),
+    Column("cycle", Integer, nullable=False),
+    Column("way", Text, nullable=False),
+    Column("inbox_id", _ID, nullable=False),
+    Column("agent_id", _ID),
+    Column("team_id", _ID),
+    Column("language", Text, nullable=False),
+    Column("sent_at", _TIME, nullable=False),
+    Column("answer_until", _TIME, nullable=False),
+    Column("change_days", Integer, nullable=False),
+    Column("rating", SmallInteger),
+    Column("comment", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("answered_at", _TIME),
+    Column("changed_at", _TIME),
 )

@@ -22,11 +22,12 @@ from relevo.reporting.domain.rollup import BadPeriod, Bucket, resolution, starts
 
 router = APIRouter(prefix="/reports", tags=["reports"])
 
+_BY_STATE: Final[frozenset[Metric]] = frozenset({"presence_seconds", "satisfaction"})
 _ZONES: Final = frozenset(available_timezones())
 
 
 class MetricSummary(BaseModel):
-    """One metric over the period. Means and quantiles are seconds, exact; null when nothing happened, and for counts."""
+    """One metric over the period. Means and quantiles, of seconds or of ratings, are exact; null when nothing happened, and for counts."""
 
     metric: Metric
     definition: str = Field(description="When there is one, in the reader's language.")
@@ -37,7 +38,9 @@ class MetricSummary(BaseModel):
     median: float | None = None
     p90: float | None = None
     p95: float | None = None
-    states: dict[str, float] | None = Field(default=None, description="presence_seconds only: seconds in each state.")
+    states: dict[str, float] | None = Field(
+        default=None, description="presence_seconds: seconds in each state. satisfaction: how many gave each rating."
+    )
 
 
 class Summary(BaseModel):
@@ -146,7 +149,7 @@ async def read_summary(chosen: Chosen, db: Db, request: Request) -> Summary:
     states: dict[str, dict[str, float]] = {}
     for row in rows:
         if row.state is not None:
-            states.setdefault(row.metric, {})[row.state] = row.sum
+            states.setdefault(row.metric, {})[row.state] = row.count if row.metric == "satisfaction" else row.sum
     return Summary(
         since=chosen.since,
         until=chosen.until,
@@ -161,7 +164,7 @@ def _metric_summary(
 ) -> MetricSummary:
     unit, es, en = METRICS[metric]
     definition = es if language == "es" else en
-    if metric == "presence_seconds":
+    if metric in _BY_STATE:
         states = states or {}
     if row is None:
         return MetricSummary(metric=metric, definition=definition, unit=unit, count=0, sum=0.0, states=states)

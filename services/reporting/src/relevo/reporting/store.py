@@ -45,22 +45,51 @@ _RECORD = text(
     f"""
     with fresh as (
         insert into facts (fact_id, account_id, metric, value, at, started_at, conversation_id, cause_event_id,
-                           agent_id, team_id, inbox_id, channel, labels, priority, language, state, rule_id)
+                           agent_id, team_id, inbox_id, channel, labels, priority, language, state, rule_id,
+                           replaces, replaced_value)
         select fact_id, account_id, metric, value, at, started_at, conversation_id, cause_event_id,
-               agent_id, team_id, inbox_id, channel, cast(labels as jsonb), priority, language, state, rule_id
+               agent_id, team_id, inbox_id, channel, cast(labels as jsonb), priority, language, state, rule_id,
+               replaces, replaced_value
         from unnest(
             cast(:fact_id as uuid[]), cast(:account_id as uuid[]), cast(:metric as text[]),
             cast(:value as numeric[]), cast(:at as timestamptz[]), cast(:started_at as timestamptz[]),
             cast(:conversation_id as uuid[]), cast(:cause_event_id as uuid[]), cast(:agent_id as uuid[]),
             cast(:team_id as uuid[]), cast(:inbox_id as uuid[]), cast(:channel as text[]), cast(:labels as text[]),
-            cast(:priority as text[]), cast(:language as text[]), cast(:state as text[]), cast(:rule_id as uuid[])
+            cast(:priority as text[]), cast(:language as text[]), cast(:state as text[]), cast(:rule_id as uuid[]),
+            cast(:replaces as uuid[]), cast(:replaced_value as numeric[])
         ) as f(fact_id, account_id, metric, value, at, started_at, conversation_id, cause_event_id,
-               agent_id, team_id, inbox_id, channel, labels, priority, language, state, rule_id)
+               agent_id, team_id, inbox_id, channel, labels, priority, language, state, rule_id,
+               replaces, replaced_value)
         on conflict (fact_id, at) do nothing
         returning *
     ),
     {", ".join(_ROLLUP.format(name=name) for name in ("minute", "hour", "day"))}
     select cast(fact_id as text) from fresh
+    """
+)
+
+_REPLACED_ROLLUP = """
+    {name}s as (
+        insert into rollup_{name} as r
+            (account_id, metric, bucket, agent_id, team_id, inbox_id, channel, state, count, sum)
+        select account_id, metric, date_trunc('{name}', at, 'UTC'), agent_id, team_id, inbox_id, channel, state,
+               sum(n), sum(n * value)
+        from moved group by 1, 2, 3, 4, 5, 6, 7, 8 order by 1, 2, 3, 4, 5, 6, 7, 8
+        on conflict (account_id, metric, bucket, agent_id, team_id, inbox_id, channel, state)
+        do update set count = r.count + excluded.count, sum = r.sum + excluded.sum
+    )
+"""
+
+# After the fact itself was recorded, and only then: the one whose place it takes leaves the roll-ups.
+_REPLACE = text(
+    f"""
+    with moved as (
+        update facts set replaced = true
+        where account_id = cast(:account as uuid) and fact_id = cast(:replaces as uuid) and at = :at and not replaced
+        returning *, -1 as n
+    ),
+    {", ".join(_REPLACED_ROLLUP.format(name=name) for name in ("minute", "hour", "day"))}
+    select 1 from moved
     """
 )
 
@@ -111,10 +140,17 @@ async def record(tx: Tx, facts: Sequence[tuple[str, Fact]]) -> set[str]:
         "conversation_id": [fact.conversation_id for _, fact in facts],
         "cause_event_id": [fact.cause_event_id for _, fact in facts],
         "labels": [json.dumps(fact.dimensions.labels) for _, fact in facts],
+        "replaces": [fact.replaces for _, fact in facts],
+        "replaced_value": [fact.replaced_value for _, fact in facts],
     }
     for name in ("agent_id", "team_id", "inbox_id", "channel", "priority", "language", "state", "rule_id"):
         columns[name] = [getattr(fact.dimensions, name) for _, fact in facts]
-    return set((await tx.execute(_RECORD, columns)).scalars())
+    fresh = set((await tx.execute(_RECORD, columns)).scalars())
+    for account, fact in facts:
+        # One by one: few people change their mind, and an answer and its change may come together.
+        if fact.replaces is not None and fact.fact_id in fresh:
+            await tx.execute(_REPLACE, {"account": account, "replaces": fact.replaces, "at": fact.at})
+    return fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +204,7 @@ async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
                 func.percentile_cont(literal(list(_QUANTILES), ARRAY(Double))).within_group(f.value), ARRAY(Double)
             ).label("quantiles"),
         )
-        .where(*_where(tables.facts.c, f.at, selection))
+        .where(*_where(tables.facts.c, f.at, selection), f.replaced.is_(False))
         .group_by(func.grouping_sets(tuple_(f.metric), tuple_(f.metric, f.state)))
         .having(or_(grouping == 1, f.state.is_not(None)))
     )
@@ -212,7 +248,7 @@ async def page(
 ) -> list[Fact]:
     """Facts of one metric in the order of time and id, from after a position on."""
     f = tables.facts.c
-    conditions = [*_where(f, f.at, selection), f.metric == metric]
+    conditions = [*_where(f, f.at, selection), f.metric == metric, f.replaced.is_(False)]
     if after is not None:
         conditions.append(
             tuple_(f.at, f.fact_id) > tuple_(literal(after[0], f.at.type), literal(after[1], f.fact_id.type))
@@ -264,4 +300,6 @@ def _fact(row: Row[Any]) -> Fact:
             state=row.state,
             rule_id=row.rule_id,
         ),
+        replaces=row.replaces,
+        replaced_value=None if row.replaced_value is None else float(row.replaced_value),
     )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, DateTime, MetaData, Numeric, Table, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, MetaData, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
@@ -30,6 +30,9 @@ facts = Table(
     Column("language", Text),
     Column("state", Text),
     Column("rule_id", _ID),
+    Column("replaces", _ID),
+    Column("replaced_value", Numeric(18, 6)),
+    Column("replaced", Boolean, nullable=False),
 )
 
 

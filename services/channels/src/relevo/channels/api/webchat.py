@@ -17,7 +17,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field, StringConstraints
 
 from relevo.channels import store
-from relevo.channels.domain.rate import Buckets
 from relevo.channels.domain.signing import Visitor, read_visitor_token, visitor_token
 from relevo.channels.inboxes import Inboxes
 from relevo.channels.reports import BUS_AWAY, publish, status_of
@@ -33,6 +32,7 @@ from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.inbound import Content, InboundMessage, Sender
 from relevo.contracts.ingest import InboxState
 from relevo.contracts.live import VisitorTyping
+from relevo.kernel.rate import Buckets
 from relevo.kernel.text import clean
 
 log = structlog.get_logger("relevo.channels")

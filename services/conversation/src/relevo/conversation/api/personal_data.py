@@ -23,7 +23,7 @@ from relevo.conversation.domain.erasure import erased, without_person
 from relevo.conversation.domain.life import resolve
 from relevo.conversation.domain.state import Conversation
 from relevo.conversation.store import contacts as channels
-from relevo.conversation.store import conversations, erasures, merges, messages, notes, profiles
+from relevo.conversation.store import conversations, erasures, merges, messages, notes, profiles, surveys
 
 router = APIRouter(tags=["contacts"])
 
@@ -75,7 +75,7 @@ async def export_personal_data(who: Eraser, db: Db, contact_id: UUID) -> Streami
                 yield f'{", " if at else ""}{{"conversation": {_json(state)}, "messages": ['
                 async for text in _joined(_messages(db, account, conversation_id)):
                     yield text
-                yield "]}"
+                yield f'], "surveys": {_json(await _surveys(db, account, conversation_id))}}}'
         yield "]}"
 
     headers = {"Content-Disposition": f'attachment; filename="contact-{id_}.json"'}
@@ -172,6 +172,12 @@ async def _messages(db: Database, account_id: str, conversation_id: str) -> Asyn
         if len(rows) <= _PAGE:
             return
         place = rows[_PAGE - 1]["sequence"]
+
+
+async def _surveys(db: Database, account_id: str, conversation_id: str) -> list[Any]:
+    async with db.begin() as tx:
+        found = await surveys.of_conversation(tx, account_id, conversation_id)
+    return [{name: getattr(one, name) for name in ("sent_at", "rating", "comment", "answered_at")} for one in found]
 
 
 async def _joined(values: AsyncIterator[Any]) -> AsyncIterator[str]:

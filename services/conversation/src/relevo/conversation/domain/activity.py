@@ -28,6 +28,8 @@ from relevo.contracts.conversation import (
     ParticipantsChanged,
     PriorityChanged,
     SubjectChanged,
+    SurveyAnswered,
+    SurveySent,
 )
 
 Language = Literal["es", "en"]
@@ -57,6 +59,7 @@ _PLAIN: Final[Mapping[type[ConversationEvent], str]] = {
     ConversationMadePending: "made_pending",
     ConversationTakenOver: "taken_over",
     ConversationMarkedSpam: "spam",
+    SurveySent: "survey_sent",
 }
 
 
@@ -82,6 +85,8 @@ def line_of(event: ConversationEvent) -> Line | None:
             return Line("participants", {"added": event.added, "removed": event.removed})
         case ContactChanged():
             return Line("contact", {"cause": event.cause})
+        case SurveyAnswered():
+            return Line("survey_answered", {"from": event.previous_rating, "to": event.rating})
         case AssigneeChanged():
             return Line(
                 "assignee",
@@ -217,6 +222,13 @@ def _contact(w: _Words) -> str:
     return w.say("combinó el contacto con otro", "merged the contact with another one")
 
 
+def _rated(w: _Words) -> str:
+    to, before = w.values["to"], w.values["from"]
+    if before is None:
+        return w.say(f"valoró la atención con {to} de 5", f"rated the service {to} out of 5")
+    return w.say(f"cambió su valoración de {before} a {to} de 5", f"changed the rating from {before} to {to} out of 5")
+
+
 def _attributes(w: _Words) -> str:
     def value(given: Any) -> str:
         if given is None:
@@ -244,4 +256,6 @@ _SENTENCES: Final[Mapping[str, Any]] = {
     "priority": _priority,
     "subject": _subject,
     "attributes": _attributes,
+    "survey_sent": lambda w: w.say("pidió al cliente su valoración", "asked the customer for a rating"),
+    "survey_answered": _rated,
 }

@@ -78,6 +78,13 @@ def receive(conversation: Conversation, incoming: Incoming, now: datetime) -> Ch
         woken = snooze.wake(conversation, now, "customer")
         conversation = woken.conversation
         events.extend(woken.events)
+    said = received(conversation, incoming, now, waits=True)
+    return Change(said.conversation, at, (*events, *said.events), said.message)
+
+
+def received(conversation: Conversation, incoming: Incoming, now: datetime, *, waits: bool = False) -> Change:
+    """A customer's message joins the conversation, whose status stays; ``waits``: they wait for an answer from then on."""
+    at = min(incoming.occurred_at, now)
     before = conversation.state
     message = MessageSnapshot(
         id=incoming.id,
@@ -97,15 +104,13 @@ def receive(conversation: Conversation, incoming: Incoming, now: datetime) -> Ch
     conversation = following(
         conversation,
         message_count=before.message_count + 1,
-        waiting_since=before.waiting_since or max(at, before.opened_at),
+        waiting_since=before.waiting_since or (max(at, before.opened_at) if waits else None),
         last_activity_at=max(before.last_activity_at, now),
     )
-    events.append(
-        MessageCreated(
-            conversation=conversation.state, before=before.access, message=message, first=before.message_count == 0
-        )
+    event = MessageCreated(
+        conversation=conversation.state, before=before.access, message=message, first=before.message_count == 0
     )
-    return Change(conversation, at, tuple(events), message)
+    return Change(conversation, at, (event,), message)
 
 
 def resolve(conversation: Conversation, now: datetime) -> Change:

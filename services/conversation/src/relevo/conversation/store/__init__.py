@@ -16,6 +16,7 @@ from relevo.conversation.store import (
     notes,
     profiles,
     segments,
+    surveys,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "notes",
     "profiles",
     "segments",
+    "surveys",
 ]

@@ -23,6 +23,7 @@ _STATEMENTS: Final = tuple(
         "delete from mentions where account_id = :account and conversation_id = :id",
         "delete from drafts where account_id = :account and conversation_id = :id",
         "delete from waiting_messages where account_id = :account and conversation_id = :id",
+        "delete from surveys where account_id = :account and conversation_id = :id",
         "delete from conversations where account_id = :account and id = :id",
     )
 )

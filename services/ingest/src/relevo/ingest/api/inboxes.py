@@ -14,7 +14,7 @@ from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page, page
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.base import Id, new_id, now
-from relevo.contracts.ingest import InboxChanged, InboxState, ReopenPolicy
+from relevo.contracts.ingest import InboxChanged, InboxState, ReopenPolicy, SurveySettings
 from relevo.contracts.permissions import Permission
 from relevo.ingest.api.common import PathId, after_id, not_found
 from relevo.ingest.store import inboxes
@@ -54,6 +54,12 @@ Region = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 WebAddress = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_web_address)]
 
 
+class Survey(SurveySettings):
+    """Ask customers how they were served when a conversation of theirs was resolved; never about what only a bot did."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class NewInbox(BaseModel):
     """``channel`` is the adapter's kind: webchat, whatsapp, email, api, or one of your own; it never changes."""
 
@@ -68,6 +74,7 @@ class NewInbox(BaseModel):
     phone_region: Region = "ES"
     webhook_url: WebAddress | None = None
     show_typing: bool = Field(default=True, description="Tell visitors of a webchat that the team is writing to them.")
+    survey: Survey | None = None
 
 
 class InboxChange(BaseModel):
@@ -83,9 +90,10 @@ class InboxChange(BaseModel):
     phone_region: Region | None = None
     webhook_url: WebAddress | None = None
     show_typing: bool | None = None
+    survey: Survey | None = None
 
 
-_NULLABLE = frozenset({"team_id", "webhook_url"})
+_NULLABLE = frozenset({"team_id", "webhook_url", "survey"})
 
 
 class InboxOut(InboxState):
@@ -179,6 +187,8 @@ def _changes(body: InboxChange) -> dict[str, Any]:
             en="Some fields must be mended.",
             errors=[FieldError(f"/{name}", es="No puede ser null.", en="It must not be null.") for name in empty],
         )
+    if body.survey is not None:
+        changes["survey"] = SurveySettings(**body.survey.model_dump())
     return changes
 
 

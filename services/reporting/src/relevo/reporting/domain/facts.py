@@ -24,6 +24,8 @@ from relevo.contracts.conversation import (
     LabelsChanged,
     MessageCreated,
     MessageStatusChanged,
+    SurveyAnswered,
+    SurveySent,
 )
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.metrics import METRICS, Dimensions, Fact, Metric
@@ -76,9 +78,12 @@ def _fact(
     start: datetime | None = None,
     conversation_id: str | None = None,
     part: int = 0,
+    id: str | None = None,  # noqa: A002
+    replaces: tuple[str, float] | None = None,
 ) -> Fact:
+    replaced, replaced_value = replaces or (None, None)
     return Fact(
-        fact_id=fact_id(envelope.id, metric, part),
+        fact_id=id or fact_id(envelope.id, metric, part),
         metric=metric,
         unit=METRICS[metric].unit,
         value=value,
@@ -87,6 +92,8 @@ def _fact(
         conversation_id=conversation_id,
         cause_event_id=envelope.id,
         dimensions=dimensions,
+        replaces=replaced,
+        replaced_value=replaced_value,
     )
 
 
@@ -219,6 +226,34 @@ def _labels(envelope: Envelope, event: LabelsChanged) -> list[Fact]:
     ]
 
 
+def _asked(envelope: Envelope, event: SurveySent) -> list[Fact]:
+    dimensions = _dimensions(event, agent_id=event.agent_id, team_id=event.team_id)
+    return [_fact(envelope, "surveys_sent", dimensions, conversation_id=event.conversation.id)]
+
+
+def _rated(envelope: Envelope, event: SurveyAnswered) -> list[Fact]:
+    """One rating a survey, of the moment of its first answer: a changed one takes the place of the one before."""
+
+    def named(version: int) -> str:
+        return fact_id(event.survey_id, "satisfaction", version)
+
+    before = None
+    if event.previous_rating is not None:
+        before = named(event.version - 1), float(event.previous_rating)
+    return [
+        _fact(
+            envelope,
+            "satisfaction",
+            _dimensions(event, agent_id=event.agent_id, team_id=event.team_id, state=str(event.rating)),
+            value=float(event.rating),
+            at=event.answered_at,
+            conversation_id=event.conversation.id,
+            id=named(event.version),
+            replaces=before,
+        )
+    ]
+
+
 def _assigned(envelope: Envelope, event: ConversationAssigned) -> list[Fact]:
     if event.waited_seconds is None:
         return []
@@ -270,6 +305,8 @@ _RULES: Final[Mapping[type[Model], Callable[[Envelope, Any], list[Fact]]]] = {
     MessageStatusChanged: _status,
     LabelsChanged: _labels,
     AssigneeChanged: _assignee,
+    SurveySent: _asked,
+    SurveyAnswered: _rated,
     ConversationAssigned: _assigned,
     RuleExecuted: _executed,
     StatusChanged: _presence,

@@ -28,7 +28,8 @@ def deltas(facts: Iterable[Fact]) -> list[RollupDelta]:
     for fact in facts:
         key = fact.at.replace(second=0, microsecond=0), fact.metric
         count, total = totals[key]
-        totals[key] = count + 1, total + round(fact.value * _MICROSECONDS)
+        grown = fact.value - (fact.replaced_value or 0.0)
+        totals[key] = count + (fact.replaces is None), total + round(grown * _MICROSECONDS)
     return [
         RollupDelta(metric=metric, minute=minute, count=count, sum=total / _MICROSECONDS, unit=METRICS[metric].unit)
         for (minute, metric), (count, total) in sorted(totals.items())
