@@ -296,6 +296,8 @@ class World:
             await self.answers_agree(agent)
             assert self.browsers[agent].shown == self.seen(agent), "what a browser shows, by events alone"
             self.browsers[agent].news()
+            # What is unread is counted and not told again.
+            await self.ask(agent, "/notifications/read-all", {}, of="notification")
         await self.told("")
         for id_ in self.facts:
             await self.customer_writes(id_)

@@ -12,7 +12,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from relevo.chassis.testing import Organisation, Running, running
 from relevo.contracts.base import new_id, now
-from relevo.contracts.conversation import AssigneeChanged, MessageCreated
+from relevo.contracts.conversation import AssigneeChanged, ConversationOpened, MessageCreated
 from relevo.contracts.snapshots import ContactSnapshot, ConversationSnapshot, MessageSnapshot
 from relevo.notification.app import build
 from relevo.stack.process import free_port
@@ -57,6 +57,8 @@ class Desk(Organisation):
             created_at=now(),
             **fields,
         )
+        if self.next(talk.id) == 1:
+            await self.tell(ConversationOpened(conversation=talk), talk.id)
         present = talk.model_copy(update={"sequence": self.next(talk.id)})
         await self.tell(
             MessageCreated(conversation=present, before=present.access, message=message),
@@ -82,7 +84,9 @@ class Desk(Organisation):
 
     async def note(self, author: str, text: str, *mentions: str, kind: str = "note") -> ConversationSnapshot:
         """Somebody writes a note that mentions people."""
-        present = self.conversation()
+        opened = self.conversation()
+        await self.tell(ConversationOpened(conversation=opened), opened.id)
+        present = opened.model_copy(update={"sequence": 2})
         message = MessageSnapshot(
             id=new_id(),
             conversation_id=present.id,

@@ -13,7 +13,8 @@ from relevo.contracts.conversation import ContactErased, MessageCreated
 from relevo.contracts.notification import Notify
 from relevo.contracts.permissions import ConversationScope
 from relevo.contracts.snapshots import MessageSnapshot
-from relevo.notification.store import erasures
+from relevo.notification.store import erasures, lists
+from relevo.notification.store.lists import Seen
 
 UNSEEN = {"RELEVO_MAIL_UNSEEN_SECONDS": "3600"}
 
@@ -110,6 +111,57 @@ async def test_what_a_customer_writes_reaches_who_works_on_it_and_folds(notifica
         ("mention", 3),
     ]
     assert await unread(notification, org, ana) == 1
+
+
+async def test_what_a_customer_writes_is_told_once_until_it_is_read(notification, org):
+    ana = await org.hire("Ana")
+    await notification.settle()
+    talk, other = org.conversation(assignee_id=ana, number=1), org.conversation(assignee_id=ana, number=2)
+    begun = now()
+    for number in range(3):
+        await org.wrote(talk, f"line {number}")
+        await org.wrote(talk, f"and {number}")
+        await notification.settle()
+    await org.wrote(other, "hello")
+    await notification.settle()
+    assert [one["title"] for one in await told(notification)] == [
+        f"Ana wrote in conversation #{number}" for number in (1, 2)
+    ]
+    _, mine = await listed(notification, org, ana)
+    assert (mine["body"], mine["folds"]) == ("and 2", 6)
+    # Whoever saw it before the newest came has not read that.
+    assert await unread(notification, org, ana) == 2
+    async with notification.runtime.database.begin(org.account) as tx:
+        assert not await lists.see(tx, [Seen(org.account, ana, talk.id, begun)])
+        (read_now,) = await lists.see(tx, [Seen(org.account, ana, talk.id, now())])
+    assert read_now.id == mine["id"]
+    # Read, or put away, the next is news.
+    await org.wrote(talk, "news")
+    await notification.settle()
+    assert len(await told(notification)) == 3
+    (mine, *_) = await listed(notification, org, ana)
+    soon = {"until": (now() + timedelta(hours=1)).isoformat()}
+    put_away = await notification.http.post(f"/notifications/{mine['id']}/snooze", json=soon, headers=org.as_(ana))
+    assert put_away.status_code == 200
+    await org.wrote(talk, "urgent")
+    await notification.settle()
+    (mine, *_) = await listed(notification, org, ana)
+    assert (mine["body"], mine["folds"], len(await told(notification))) == ("urgent", 2, 4)
+
+
+async def test_a_role_that_changes_counts_from_the_next_message_on(notification, org):
+    ana = await org.hire("Ana")
+    await notification.settle()
+    talk = org.conversation(assignee_id=ana)
+    await org.wrote(talk)
+    await notification.settle()
+    assert len(await told(notification)) == 1
+    role = org.roles["agent"].model_copy(update={"scope": ConversationScope.NONE})
+    await org.tell(identity.RoleChanged(role=role), role.id)
+    await notification.settle()
+    await org.wrote(org.conversation(assignee_id=ana))
+    await notification.settle()
+    assert len(await told(notification)) == 1
 
 
 async def test_opening_a_conversation_or_acting_in_it_reads_what_was_told_of_it(notification, org):

@@ -29,7 +29,10 @@ class Notify(Model):
 
 
 class NotificationCreated(Model):
-    """Something for one agent's notification list; the same id again when it comes back from being read or snoozed."""
+    """Something for one agent's notification list; the same id again when it comes back from being read or snoozed.
+
+    Of a customer's messages in one conversation the first is told; those that come until it is read are counted in the list.
+    """
 
     notification_id: Id
     agent_id: Id

@@ -18,7 +18,7 @@ from relevo.contracts.conversation import (
     MessageCreated,
     MessageStatusChanged,
 )
-from relevo.contracts.identity import TeamState
+from relevo.contracts.identity import AccountState, TeamState
 from relevo.contracts.notification import Notify
 from relevo.kernel.access import ConversationFacts
 from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice, chosen, of_assignment, of_message
@@ -62,6 +62,7 @@ class Handlers:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._known: access.Known = {}
 
     async def on_conversation(self, batch: Sequence[Received], tx: Tx) -> None:
         """Tell people what was given to them, where they are mentioned, and what customers write to them.
@@ -77,14 +78,14 @@ class Handlers:
         concerned = [r for r in batch if r.type not in _WITHOUT_FACTS or (r.type == _SAID and _concerns(r.body))]
         erasing = [r for r in batch if r.type == _ERASED]
         events = [(r, r.data) for r in concerned if isinstance(r.data, ConversationEvent)]
-        await conversation_facts.project(tx, [event.conversation for _, event in events])
+        await conversation_facts.project(tx, [e.conversation for r, e in events if r.type not in _WITHOUT_FACTS])
         notices = await self._notices(tx, events)
         telling = Telling(self._settings, moment=now())
         if notices:
             accounts = {r.envelope.account for r, _, _ in notices}
-            people = await access.people(tx, accounts, {notice.agent_id for _, _, notice in notices})
+            people = await access.people(tx, accounts, {notice.agent_id for _, _, notice in notices}, known=self._known)
             wants = await choices.of(tx, accounts, people)
-            telling.accounts = await directory.accounts(tx, accounts)
+            telling.accounts = await self._named(tx, accounts)
             telling.devices = await self._devices(tx, accounts, people)
             over = await erasures.erased(tx, accounts, {event.conversation.id for _, event, _ in notices})
             for received, event, notice in notices:
@@ -140,7 +141,7 @@ class Handlers:
             return
         accounts = {r.envelope.account for r, _ in wanted}
         telling = Telling(self._settings, moment=moment)
-        telling.accounts = await directory.accounts(tx, accounts)
+        telling.accounts = await self._named(tx, accounts)
         asked = await self._asked(tx, wanted, accounts)
         agents = {one.person.agent.id for one in asked}
         wants = await choices.of(tx, accounts, agents)
@@ -163,6 +164,10 @@ class Handlers:
                 telling.write_to(received.envelope, command, command.address)
         await telling.write(tx, ())
 
+    async def _named(self, tx: Tx, accounts: Collection[str]) -> dict[str, AccountState]:
+        """What e-mails say of their accounts."""
+        return await directory.accounts(tx, accounts) if self._settings.smtp_url is not None else {}
+
     async def _devices(self, tx: Tx, accounts: Collection[str], agents: Collection[str]) -> set[str]:
         return await pushes.owners(tx, accounts, agents) if self._settings.vapid_seed is not None else set()
 
@@ -178,7 +183,7 @@ class Handlers:
             if command.team_id in teams:
                 named.update(teams[command.team_id].member_ids)
         roles = [command.role_id for _, command in wanted if command.role_id]
-        people = await access.people(tx, accounts, named, roles)
+        people = await access.people(tx, accounts, named, roles, known=self._known)
         asked = []
         for received, command in wanted:
             account = received.envelope.account

@@ -1,6 +1,7 @@
 """What a batch comes to: rows of people's lists, e-mails, web pushes, and the events that say so."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from relevo.contracts.envelope import Envelope
 from relevo.contracts.identity import AccountState, AgentState
 from relevo.contracts.notification import NotificationCreated, NotificationsRead, Notify
 from relevo.notification.domain import push, texts
-from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice
+from relevo.notification.domain.deciding import ESSENTIAL, TOLD_ONCE, Choice, Notice
 from relevo.notification.settings import Settings
 from relevo.notification.store import lists, mails, pushes
 from relevo.notification.store.lists import NewNotification, Seen
@@ -147,21 +148,52 @@ class Telling:
         self._mails.append(mail)
 
     async def write(self, tx: Tx, seen: Sequence[Seen]) -> None:
-        """Write it all. What was seen at once is read at once, and nobody hears of it."""
-        added = await lists.add(tx, self._rows)
+        """Write it all. What was seen at once is read at once, and nobody hears of it.
+
+        What is told once until it is read is said by one row, which stands for all of it; only the first is an event.
+        """
+        rows, row_of = self._gathered()
+        of_other_kinds = {_where(row) for row in rows if not _once(row)}
+        countable = {_where(row): row for row in rows if _once(row) and _where(row) not in of_other_kinds}
+        counted = await lists.count(tx, list(countable.values()))
+        new = [row for row in rows if _where(row) not in counted]
+        added = await lists.add(tx, new)
         read = await lists.see(tx, seen)
         quiet = {row.id for row in read}
-        newest = {(row.agent_id, row.conversation_id or row.id): row.id for row in self._rows if row.id in added}
-        await mails.add(tx, [mail for mail in self._mails if (mail.notification_id or "") in added | {""}])
-        ours = (added - quiet) | {""}
-        await pushes.add(tx, [one for one in self._pushes if (one.notification_id or "") in ours])
-        for row in self._rows:
-            if newest.get((row.agent_id, row.conversation_id or row.id)) != row.id or row.id in quiet:
+        stored = {id_: id_ for id_ in added} | {countable[where].id: id_ for where, id_ in counted.items()}
+
+        def place(id_: str | None) -> str | None:
+            return stored.get(row_of[id_]) if id_ else None
+
+        told = [(mail, place(mail.notification_id)) for mail in self._mails]
+        await mails.add(tx, [replace(m, notification_id=id_) for m, id_ in told if id_ or m.notification_id is None])
+        pushed = [(one, place(one.notification_id)) for one in self._pushes]
+        await pushes.add(
+            tx,
+            [
+                replace(one, notification_id=id_)
+                for one, id_ in pushed
+                if one.notification_id is None or (id_ is not None and id_ not in quiet)
+            ],
+        )
+        newest = {_where(row): row.id for row in new if row.id in added}
+        for row in new:
+            if newest.get(_where(row)) != row.id or row.id in quiet:
                 continue
             emit_created(tx, row, cause=self._causes[row.id], time=row.created_at)
         for one in read:
             if one.id not in added:
                 emit_read(tx, one.account_id, one.agent_id, [one.id], one.at, conversation_id=one.conversation_id)
+
+    def _gathered(self) -> tuple[Sequence[NewNotification], Mapping[str, str]]:
+        """The rows, one for what is told once, and by the id of each that was told the id of the one that says it."""
+        last: dict[tuple[str, str], NewNotification] = {}
+        for row in self._rows:
+            if _once(row):
+                before = last.get(_where(row))
+                last[_where(row)] = row if before is None else replace(row, folds=before.folds + 1)
+        row_of = {row.id: last[_where(row)].id if _once(row) else row.id for row in self._rows}
+        return [last[_where(row)] if _once(row) else row for row in self._rows if row_of[row.id] == row.id], row_of
 
     def _payload(self, notice: Notice, text: texts.Text, at: datetime) -> str:
         link = f"{self._console}/conversations/{notice.conversation_id}" if notice.conversation_id else self._console
@@ -213,3 +245,12 @@ class Telling:
             conversation_id=conversation_id,
             notification_id=notification_id,
         )
+
+
+def _once(row: NewNotification) -> bool:
+    return row.kind in TOLD_ONCE and row.conversation_id is not None
+
+
+def _where(row: NewNotification) -> tuple[str, str]:
+    """Of whose list and which conversation; what is of none stands for itself."""
+    return row.agent_id, row.conversation_id or row.id

@@ -64,7 +64,8 @@ async def list_notifications(
 ) -> Page[NotificationOut]:
     """My notifications: unread ones first, the newest first among each.
 
-    A newer one of a conversation folds the older ones that are unread. What is about conversations that I may not see any
+    A newer one of a conversation folds the older ones that are unread. Of what customers write into one it is told once
+    until it is read: what they write meanwhile is shown in its place, and counted in `folds`. What is about conversations that I may not see any
     more is left out.
     """
     after: tuple[bool, str] | None = None

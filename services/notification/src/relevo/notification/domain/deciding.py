@@ -10,6 +10,9 @@ from relevo.contracts.snapshots import ConversationSnapshot
 KINDS: Final = ("assignment", "mention", "message", "alert")
 """What a person may choose to be told of, and how."""
 
+TOLD_ONCE: Final = frozenset({"message"})
+"""Of a conversation's news of these kinds a list tells once until it is read; what comes meanwhile is counted there."""
+
 ESSENTIAL: Final = frozenset({"invitation", "password_reset", "security"})
 """What always goes by e-mail, at once, and never into the list: without it the person cannot get in."""
 

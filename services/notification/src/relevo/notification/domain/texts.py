@@ -4,6 +4,7 @@ import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from string import Formatter
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -63,12 +64,17 @@ def fill(template: str, language: Language, data: Mapping[str, Any]) -> Text:
     if found is None:
         raise UnknownTemplate(f"there is no text {template!r}; there are {', '.join(sorted(_TEMPLATES))}")
     title, body = found[language]
-    places = {name for part in (title, body) for _, name, _, _ in Formatter().parse(part) if name}
-    if missing := sorted(places - set(data)):
+    places = _places(title, body)
+    if missing := sorted(places - data.keys()):
         raise MissingData(f"text {template!r} needs {', '.join(missing)} in its data")
     values = {name: _value(name, data[name]) for name in places}
     # A title is one line: it becomes a header.
     return Text(" ".join(title.format_map(values).split()), body.format_map(values).strip())
+
+
+@lru_cache
+def _places(*parts: str) -> frozenset[str]:
+    return frozenset(name for part in parts for _, name, _, _ in Formatter().parse(part) if name)
 
 
 def _value(name: str, given: Any) -> str:

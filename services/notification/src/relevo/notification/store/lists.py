@@ -1,4 +1,4 @@
-"""People's notifications: new ones fold the older, reading, snoozing, and forgetting."""
+"""People's notifications: told once until they are read, new ones fold the older; reading, snoozing, and forgetting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ State = Literal["all", "unread", "snoozed"]
 
 @dataclass(frozen=True, slots=True)
 class NewNotification:
-    """A row of somebody's list."""
+    """A row of somebody's list, or more of what it says; ``folds``: how many it stands for."""
 
     id: str
     account_id: str
@@ -29,6 +29,7 @@ class NewNotification:
     title: str
     body: str
     created_at: datetime
+    folds: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,31 @@ class Seen:
     at: datetime
 
 
+# No index has a column that this changes, so that it costs the row alone (HOT); one that is snoozed is told anew.
+_COUNT = text("""
+    update notifications o
+    set folds = o.folds + n.folds, title = n.title, body = n.body, created_at = greatest(o.created_at, n.created_at)
+    from unnest(
+        cast(:accounts as uuid[]), cast(:agents as uuid[]), cast(:conversations as uuid[]), cast(:kinds as text[]),
+        cast(:titles as text[]), cast(:bodies as text[]), cast(:created as timestamptz[]), cast(:folds as integer[]))
+        as n(account_id, agent_id, conversation_id, kind, title, body, created_at, folds)
+    cross join lateral (
+        select m.id from notifications m
+        where m.conversation_id = n.conversation_id and m.agent_id = n.agent_id and m.account_id = n.account_id
+          and m.read_at is null and m.folded_into is null
+        order by m.id desc limit 1) newest
+    where o.id = newest.id and o.kind = n.kind and o.snoozed_until is null and o.read_at is null
+      and o.folded_into is null
+    returning cast(o.id as text) as id, cast(o.agent_id as text) as agent_id,
+              cast(o.conversation_id as text) as conversation_id
+""")
 _ADD = text("""
-    insert into notifications (id, account_id, agent_id, kind, dedup_key, conversation_id, title, body, created_at)
+    insert into notifications
+        (id, account_id, agent_id, kind, dedup_key, conversation_id, title, body, created_at, folds)
     select * from unnest(
         cast(:ids as uuid[]), cast(:accounts as uuid[]), cast(:agents as uuid[]), cast(:kinds as text[]),
         cast(:dedup_keys as text[]), cast(:conversations as uuid[]), cast(:titles as text[]), cast(:bodies as text[]),
-        cast(:created as timestamptz[]))
+        cast(:created as timestamptz[]), cast(:folds as integer[]))
     on conflict (account_id, dedup_key) do nothing
     returning cast(id as text) as id
 """)
@@ -95,12 +115,37 @@ _WAKE = text("""
               created_at
 """)
 _FORGET_BATCH: Final = 5000
+# By ids, which are in the order of time: an index of the time itself would make counting dear.
 _FORGET = text("""
     delete from notifications where id in (
         select id from notifications
-        where created_at < :before or (folded_into is not null and created_at < :folded_before)
-        order by created_at limit :limit)
+        where id < cast(:bound as uuid)
+          and (created_at < :before or (folded_into is not null and created_at < :folded_before))
+        order by id limit :limit)
 """)
+
+
+async def count(tx: Tx, rows: Sequence[NewNotification]) -> dict[tuple[str, str], str]:
+    """Have what is told and not read yet of the same kind and conversation say these, too, and stand for them.
+
+    One row an agent and conversation; answers by them which they were counted in. What is not there must be added.
+    """
+    if not rows:
+        return {}
+    counted = await tx.execute(
+        _COUNT,
+        {
+            "accounts": [row.account_id for row in rows],
+            "agents": [row.agent_id for row in rows],
+            "conversations": [row.conversation_id for row in rows],
+            "kinds": [row.kind for row in rows],
+            "titles": [row.title for row in rows],
+            "bodies": [row.body for row in rows],
+            "created": [row.created_at for row in rows],
+            "folds": [row.folds for row in rows],
+        },
+    )
+    return {(row.agent_id, row.conversation_id): row.id for row in counted}
 
 
 async def add(tx: Tx, rows: Sequence[NewNotification]) -> set[str]:
@@ -119,6 +164,7 @@ async def add(tx: Tx, rows: Sequence[NewNotification]) -> set[str]:
             "titles": [row.title for row in rows],
             "bodies": [row.body for row in rows],
             "created": [row.created_at for row in rows],
+            "folds": [row.folds for row in rows],
         },
     )
     ids = set(added.scalars())
@@ -249,5 +295,6 @@ async def read_all(tx: Tx, account_id: str, agent_id: str, now: datetime) -> int
 
 async def forget(tx: Tx, before: datetime, folded_before: datetime) -> bool:
     """Delete what is older, a batch at most; tells whether more may be left."""
-    values = {"before": before, "folded_before": folded_before, "limit": _FORGET_BATCH}
+    bound = UUID(int=int(max(before, folded_before).timestamp() * 1000) << 80)
+    values = {"before": before, "folded_before": folded_before, "bound": bound, "limit": _FORGET_BATCH}
     return (await tx.execute(_FORGET, values)).rowcount == _FORGET_BATCH
