@@ -1,6 +1,7 @@
 """The HTTP application over real PostgreSQL: who is let in, what errors look like, what is done once."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -338,6 +339,11 @@ async def test_errors_are_problems_in_the_language_asked_for(dsn):
         assert (await w.get("/things/abc")).json()["errors"][0]["pointer"] == "/path/number"
         assert (await w.get("/things/1?limit=201")).json()["errors"][0]["pointer"] == "/query/limit"
         assert (await w.get("/things?cursor=%22%22")).json()["code"] == "invalid_cursor"
+        for forged in ("[9223372036854775808]", '["\\u0000"]', '["\\ud800"]', "[" * 1400):
+            cursor = base64.urlsafe_b64encode(forged.encode()).decode().rstrip("=")
+            assert (await w.get(f"/things?cursor={cursor}")).json()["code"] == "invalid_cursor"
+        nul = await w.get("/contacts?x=a%00b", user)
+        assert (nul.status_code, nul.json()["errors"][0]["pointer"]) == (422, "/query/x")
         assert (await w.get("/nowhere")).json()["code"] == "not_found"
         wrong_method = await w.client.put("/api/v1/things/1")
         assert (wrong_method.json()["code"], wrong_method.headers["allow"]) == ("method_not_allowed", "GET")

@@ -161,3 +161,15 @@ async def account(identity: Running) -> Account:
 async def other(identity: Running) -> Account:
     """Another tenant of the same service."""
     return await new_account(identity)
+
+
+@pytest.fixture
+def a_service() -> Any:
+    """Runs the service, for a test that wants one of its own."""
+    return service
+
+
+@pytest.fixture
+def found_account() -> Any:
+    """Founds an account in a running service."""
+    return new_account

@@ -90,7 +90,9 @@ def create_app(
     )
     app.state.runtime = None
     if router is not None:
-        app.include_router(router, prefix=API, responses={"default": _PROBLEM_RESPONSE})
+        app.include_router(
+            router, prefix=API, responses={"default": _PROBLEM_RESPONSE}, dependencies=[Depends(_without_nul)]
+        )
     app.include_router(health.router(service))
     problems.install(app)
     idempotency.install(app)
@@ -101,6 +103,23 @@ def create_app(
     _check_names(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+async def _without_nul(request: Request) -> None:
+    """Refuse a NUL in parameters: no text column takes one. Bodies are cleaned by their models."""
+    if b"%00" not in request.scope["query_string"] and "\0" not in request.scope["path"]:
+        return
+    given = [("query", request.query_params.multi_items()), ("path", request.path_params.items())]
+    es, en = "Quita el carácter nulo (%00).", "Take the NUL character (%00) out."
+    at = dict.fromkeys(f"/{where}/{name}" for where, pairs in given for name, value in pairs if "\0" in str(value))
+    if at:
+        raise problems.Problem(
+            422,
+            "validation_failed",
+            es=es,
+            en=en,
+            errors=[problems.FieldError(pointer, es=es, en=en) for pointer in at],
+        )
 
 
 def _version(service: str) -> str:

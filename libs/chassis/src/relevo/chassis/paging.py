@@ -41,12 +41,14 @@ def decode(cursor: str, *types: type) -> tuple[Any, ...]:
     """
     try:
         key = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        raise _unreadable() from None
+    except (binascii.Error, UnicodeDecodeError, ValueError, RecursionError):
+        raise invalid_cursor() from None
     if not isinstance(key, list) or len(key) != len(types):
-        raise _unreadable()
+        raise invalid_cursor()
     if not all(type(part) is kind for part, kind in zip(key, types, strict=True)):
-        raise _unreadable()
+        raise invalid_cursor()
+    if not all(map(_storable, key)):
+        raise invalid_cursor()
     return tuple(key)
 
 
@@ -62,7 +64,15 @@ def page(
     return Page(items=[item(row) for row in shown], next=following)
 
 
-def _unreadable() -> Problem:
+def _storable(part: str | float | bool | None) -> bool:
+    """Whether the database can compare with it: anybody can make up a cursor."""
+    if isinstance(part, str):
+        return "\0" not in part and not any("\ud800" <= character <= "\udfff" for character in part)
+    return part is None or -(2**63) <= part < 2**63
+
+
+def invalid_cursor() -> Problem:
+    """422: a cursor that was not given out for this list."""
     return Problem(
         422,
         "invalid_cursor",

@@ -34,6 +34,8 @@ def _aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+Plain = Annotated[str, AfterValidator(lambda value: value.replace("\0", ""))]
+"""Text that is looked for: a database takes no NUL."""
 Label = Annotated[str, StringConstraints(max_length=60), AfterValidator(label_of)]
 Moment = Annotated[datetime, AfterValidator(_aware)]
 
@@ -49,7 +51,7 @@ class Asked(BaseModel):
     )
     status: list[ConversationStatus] = Field(default=[], max_length=MAX_LIST)
     stage: list[Stage] = Field(default=[], max_length=MAX_LIST)
-    channel: list[str] = Field(default=[], max_length=MAX_LIST)
+    channel: list[Plain] = Field(default=[], max_length=MAX_LIST)
     inbox: list[UUID] = Field(default=[], max_length=MAX_LIST)
     assignee: UUID | Literal["me", "none"] | None = Field(default=None, description="An id, `me` or `none`.")
     team: UUID | Literal["none"] | None = Field(default=None, description="An id or `none`.")
@@ -57,10 +59,10 @@ class Asked(BaseModel):
     priority: list[Priority] = Field(default=[], max_length=MAX_LIST)
     participant: UUID | Literal["me"] | None = Field(default=None, description="An id or `me`.")
     contact: UUID | None = None
-    source: str | None = Field(
+    source: Plain | None = Field(
         default=None, max_length=512, description="The channel's own id of the person; needs one `inbox`."
     )
-    text: str | None = Field(
+    text: Plain | None = Field(
         default=None,
         max_length=200,
         description="Words of messages, notes or subjects, as in a search; of the newest thousand that have them.",

@@ -95,12 +95,7 @@ def after(cursor: str | None) -> tuple[datetime, str] | None:
     try:
         return datetime.fromisoformat(moment), str(UUID(id_))
     except ValueError:
-        raise Problem(
-            422,
-            "invalid_cursor",
-            es="El cursor no es válido: usa el valor «next» de la página anterior.",
-            en="The cursor is not valid: use the `next` of the page before.",
-        ) from None
+        raise paging.invalid_cursor() from None
 
 
 def agent_of(who: Principal) -> str:

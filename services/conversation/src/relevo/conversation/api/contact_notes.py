@@ -121,9 +121,4 @@ def _uuid(value: str) -> UUID:
     try:
         return UUID(value)
     except ValueError:
-        raise Problem(
-            422,
-            "invalid_cursor",
-            es="El cursor no es válido: usa el valor «next» de la página anterior.",
-            en="The cursor is not valid: use the `next` of the page before.",
-        ) from None
+        raise paging.invalid_cursor() from None

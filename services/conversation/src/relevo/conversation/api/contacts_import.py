@@ -288,12 +288,7 @@ def paging_id(value: str | None) -> str | None:
     try:
         return str(UUID(value)) if value is not None else None
     except ValueError:
-        raise Problem(
-            422,
-            "invalid_cursor",
-            es="El cursor no es válido: usa el valor «next» de la página anterior.",
-            en="The cursor is not valid: use the `next` of the page before.",
-        ) from None
+        raise paging.invalid_cursor() from None
 
 
 async def _keep(db: Database, account_id: str, file_id: str, request: Request) -> int:
@@ -436,7 +431,7 @@ def _idle(row: Row) -> Row:
 
 
 def _bad_file(es: str, en: str) -> Problem:
-    return Problem(422, "bad_csv", es=es, en=en)
+    return Problem(422, "bad_csv", es=es, en=en, errors=(FieldError("", es=es, en=en),))
 
 
 def _out(row: Row) -> ImportOut:

@@ -13,7 +13,7 @@ from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db
 from relevo.chassis.paging import Page
-from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.problems import Problem
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation import lists
@@ -189,10 +189,4 @@ def _place(sort: Sort, cursor: str | None) -> Place | None:
             raise ValueError(of)
         return lists.read_place(sort, part, json.loads(keys))
     except (ValueError, LookupError, TypeError):
-        raise Problem(
-            422,
-            "invalid_cursor",
-            es="El cursor no es válido en este orden: usa el valor «next» de la página anterior.",
-            en="The cursor is not valid in this order: use the `next` of the page before.",
-            errors=(FieldError("/query/cursor", es="No es un cursor de esta lista.", en="Not a cursor of this list."),),
-        ) from None
+        raise paging.invalid_cursor() from None

@@ -11,7 +11,6 @@ from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.http import Db
 from relevo.chassis.paging import Cursor, Page
-from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ContactSnapshot
 from relevo.conversation import searching
@@ -64,10 +63,4 @@ def _place(cursor: str | None) -> Place | None:
     try:
         return datetime.fromisoformat(at), str(UUID(id_)), max(0, shown)
     except ValueError:
-        raise Problem(
-            422,
-            "invalid_cursor",
-            es="El cursor no es válido: usa el valor «next» de la página anterior.",
-            en="The cursor is not valid: use the `next` of the page before.",
-            errors=(FieldError("/query/cursor", es="No es un cursor de esta lista.", en="Not a cursor of this list."),),
-        ) from None
+        raise paging.invalid_cursor() from None

@@ -197,4 +197,4 @@ def id_in_cursor(last: str) -> str:
     try:
         return str(UUID(last))
     except ValueError:
-        raise paging._unreadable() from None  # noqa: SLF001
+        raise paging.invalid_cursor() from None
