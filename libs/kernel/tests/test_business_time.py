@@ -1,6 +1,8 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from itertools import pairwise
+from random import Random
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import example, given, settings
@@ -34,6 +36,33 @@ ZONES = {
     "Asia/Kathmandu": [datetime(1985, 12, 31, 18, 30, tzinfo=UTC)],
 }
 
+EVERY_ZONE = sorted(available_timezones())
+FIRST_YEAR, LAST_YEAR = 1970, 2040
+
+
+def changes(name: str, year: int) -> list[datetime]:
+    """Where a zone's wall clock jumps in a year, to the quarter of an hour, found by looking there."""
+    zone, quarter = ZoneInfo(name), timedelta(minutes=15)
+    begin = datetime(year, 1, 1, tzinfo=UTC)
+    # By five days first: a jump that is undone within them is not found.
+    looks = [(at, at.astimezone(zone).utcoffset()) for at in (begin + timedelta(days=n) for n in range(0, 371, 5))]
+    return [
+        next(t for t in (at + quarter * n for n in range(481)) if t.astimezone(zone).utcoffset() != before)
+        for (at, before), (_, after) in pairwise(looks)
+        if before != after
+    ]
+
+
+@pytest.fixture(scope="module")
+def every_change() -> list[tuple[str, datetime]]:
+    """Each zone with each change of its clock. Zones that are one under two names count once."""
+    alike: dict[tuple, str] = {}
+    for name in EVERY_ZONE:
+        found = tuple(change for year in range(FIRST_YEAR, LAST_YEAR) for change in changes(name, year))
+        alike.setdefault((found, *(change.astimezone(ZoneInfo(name)).utcoffset() for change in found)), name)
+    return sorted((name, change) for key, name in alike.items() for change in key[0])
+
+
 minutes = st.sampled_from([0, 1, 30, 60, 90, 119, 120, 150, 180, 540, 1080, 1320, 1380, 1439]) | st.integers(0, 1439)
 lengths = st.sampled_from([1, 30, 60, 480, 1440]) | st.integers(1, 1440)
 day_intervals = st.lists(st.builds(lambda a, n: Interval(a, a + n), minutes, lengths), max_size=3).map(tuple)
@@ -42,8 +71,12 @@ day_intervals = st.lists(st.builds(lambda a, n: Interval(a, a + n), minutes, len
 @st.composite
 def calendars_and_times(draw, times: int):
     """A calendar and instants around a change of its zone's offset, in order."""
-    name = draw(st.sampled_from(sorted(ZONES)))
-    change = draw(st.sampled_from(ZONES[name]))
+    if draw(st.booleans()):
+        name = draw(st.sampled_from(sorted(ZONES)))
+        change = draw(st.sampled_from(ZONES[name]))
+    else:
+        name, year = draw(st.sampled_from(EVERY_ZONE)), draw(st.integers(FIRST_YEAR, LAST_YEAR))
+        change = draw(st.sampled_from(changes(name, year) or [datetime(year, 1, 1, tzinfo=UTC)]))
     days = [change.date() + timedelta(days=n) for n in range(-4, 5)]
     calendar = Calendar(
         name,
@@ -79,6 +112,29 @@ def test_business_seconds_are_the_open_minutes_of_a_walk(case):
     calendar, start, end = case
     expected = None if nothing(calendar) else 60.0 * sum(walk(calendar, start, end))
     assert business_seconds(calendar, start, end) == expected
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("part", range(16))
+def test_every_change_of_every_zone_is_measured_right(every_change, part):
+    """A random calendar over each change of each zone's clock, against the walk."""
+    random, mine = Random(part), every_change[part::16]
+    assert len(mine) > 500
+    for name, change in mine:
+        calendar = Calendar(
+            name,
+            tuple(
+                tuple(
+                    Interval(start, start + random.choice((30, 60, 90, 480, 1440)))
+                    for start in random.sample(range(0, 1440, 15), random.randrange(3))
+                )
+                for _ in range(7)
+            ),
+            {change.date() + timedelta(days=random.randrange(-1, 2)): ()} if random.random() < 0.3 else {},
+        )
+        start, end = change - timedelta(hours=9), change + timedelta(hours=9)
+        expected = None if nothing(calendar) else 60.0 * sum(walk(calendar, start, end))
+        assert business_seconds(calendar, start, end) == expected, (name, change, calendar.to_json())
 
 
 @settings(deadline=None, max_examples=300)

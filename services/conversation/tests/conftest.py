@@ -66,7 +66,9 @@ class World:
     def make_inbox(self, channel: str = "whatsapp", **more: Any) -> InboxState:
         return InboxState(id=new_id(), account_id=self.account_id, name=channel, channel=channel, **more)
 
-    def message(self, who: str, text: str = "Hola", inbox: InboxState | None = None, **sender: Any) -> Received:
+    def message(
+        self, who: str, text: str = "Hola", inbox: InboxState | None = None, *, automatic: bool = False, **sender: Any
+    ) -> Received:
         inbox = inbox or self.inbox
         data = MessageReceived(
             inbox=inbox,
@@ -74,6 +76,7 @@ class World:
             sender=Sender(id=who, **({"name": f"Cliente {who}"} | sender)),
             external_id=new_id(),
             content=Content(text=text),
+            automatic=automatic,
             occurred_at=now(),
             received_at=now(),
         )

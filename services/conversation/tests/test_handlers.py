@@ -14,7 +14,7 @@ from relevo.conversation.handlers import on_assignment, on_commands, on_ingest
 from relevo.conversation.store import contacts
 
 REASON = Reason(code="least_loaded", es="Menos carga", en="Least loaded")
-STATEMENTS = 9
+STATEMENTS = 10
 
 
 def one(service, query="select * from conversations"):

@@ -58,6 +58,11 @@ _KINDS: Final[Mapping[str, tuple[str, _Of]]] = {
         (identity.RoleChanged, "role", lambda e: (e.role.account_id, e.role.id, e.role, e.deleted)),
         (identity.AgentChanged, "agent", lambda e: (e.agent.account_id, e.agent.id, e.agent, e.deleted)),
         (identity.TeamChanged, "team", lambda e: (e.team.account_id, e.team.id, e.team, e.deleted)),
+        (
+            identity.CalendarChanged,
+            "calendar",
+            lambda e: (e.calendar.account_id, e.calendar.id, e.calendar, e.deleted),
+        ),
         (identity.KeyChanged, "key", lambda e: (e.key.account_id, e.key.id, e.key, e.deleted)),
         (
             identity.SigningKeyChanged,

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from relevo.contracts.base import Id, Model, Time
+from relevo.contracts.snapshots import BusinessHours
 
 ReasonCode = Literal[
     "round_robin",
@@ -51,9 +52,14 @@ class AssignmentEvent(Model):
 
 
 class ConversationAssigned(AssignmentEvent):
-    """A conversation got an agent (a transfer when it had another). ``waited_seconds`` is the time in the queue."""
+    """A conversation got an agent (a transfer when it had another). ``waited_seconds`` is the time in the queue.
+
+    ``waited_business_seconds`` is the business time of it by ``business_hours``; both None where no calendar counted.
+    """
 
     waited_seconds: float | None = None
+    waited_business_seconds: float | None = None
+    business_hours: BusinessHours | None = None
 
 
 class ConversationUnassigned(AssignmentEvent):

@@ -133,6 +133,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("identity", identity.RoleChanged, "*"),
     _event("identity", identity.AgentChanged, "*"),
     _event("identity", identity.TeamChanged, "*"),
+    _event("identity", identity.CalendarChanged, "*"),
     _event("identity", identity.KeyChanged, "*"),
     _event("identity", identity.SigningKeyChanged, "*"),
     _event("identity", identity.SessionRevoked, "*"),

@@ -9,6 +9,7 @@ from relevo.contracts.inbound import MAX_TEXT, Attachment
 from relevo.contracts.ingest import SurveyWay
 from relevo.contracts.snapshots import (
     AccessFacts,
+    BusinessHours,
     ContactOrigin,
     ContactProfile,
     ContactSnapshot,
@@ -75,11 +76,12 @@ class ContactRestored(Model):
 class ConversationEvent(Model):
     """The base of all events of a conversation: the state after it, and the access facts before it.
 
-    ``before`` is None on the first event.
+    ``before`` is None on the first event, ``business_hours`` where no calendar counted.
     """
 
     conversation: ConversationSnapshot
     before: AccessFacts | None = None
+    business_hours: BusinessHours | None = None
 
 
 class ConversationOpened(ConversationEvent):
@@ -93,7 +95,9 @@ class ConversationReopened(ConversationEvent):
 
 
 class ConversationResolved(ConversationEvent):
-    """A conversation was closed; its cycle ends."""
+    """A conversation was closed; its cycle ends. ``resolution_business_seconds``: business time since ``opened_at``."""
+
+    resolution_business_seconds: float | None = None
 
 
 class ConversationArchived(ConversationEvent):
@@ -185,7 +189,8 @@ class MessageCreated(ConversationEvent):
 
     ``first`` tells whether it is the first message of the conversation; ``human`` whether a person wrote it;
     ``first_reply`` whether it is the cycle's first public human reply, the one that set ``first_reply_at``.
-    ``answered_since`` is the ``waiting_since`` that a public human reply ended, None when nobody waited.
+    ``answered_since`` is the ``waiting_since`` that a public human reply ended, None when nobody waited. The business
+    time of both, from ``opened_at`` and from ``answered_since``, is None where it is not measured.
     """
 
     message: MessageSnapshot
@@ -193,6 +198,8 @@ class MessageCreated(ConversationEvent):
     human: bool = True
     first_reply: bool = False
     answered_since: Time | None = None
+    first_reply_business_seconds: float | None = None
+    answered_business_seconds: float | None = None
 
 
 class MessageStatusChanged(ConversationEvent):

@@ -60,6 +60,47 @@ class TeamState(Model):
     auto_assign: bool = True
 
 
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+class Hours(Model):
+    """Open from ``opens`` to ``closes``, as the clock on the wall reads (`09:00`, `24:00`); an end not after its start is on the next day."""
+
+    opens: str
+    closes: str
+
+
+class WeekdayHours(Hours):
+    """The same on every such weekday, which is the one on which they begin."""
+
+    day: Weekday
+
+
+class SpecialDay(Model):
+    """A date (`2026-12-25`) with hours of its own instead of its weekday's; a holiday has none."""
+
+    date: str
+    name: str = ""
+    hours: tuple[Hours, ...] = ()
+
+
+class CalendarState(Model):
+    """When people answer. Where one counts: its inboxes' before its teams', and ``is_default`` where there is neither.
+
+    An inbox, a team and the account have one at most. The version is the number of the event within its entity.
+    """
+
+    id: Id
+    account_id: Id
+    name: str
+    time_zone: str
+    weekly: tuple[WeekdayHours, ...] = ()
+    special_days: tuple[SpecialDay, ...] = ()
+    is_default: bool = False
+    team_ids: tuple[Id, ...] = ()
+    inbox_ids: tuple[Id, ...] = ()
+
+
 class KeyState(Model):
     """A secret's public half: services compare its SHA-256, nobody can read the key itself.
 
@@ -111,6 +152,13 @@ class TeamChanged(Model):
     """A team was made, edited or removed."""
 
     team: TeamState
+    deleted: bool = False
+
+
+class CalendarChanged(Model):
+    """A business calendar was made, edited or removed."""
+
+    calendar: CalendarState
     deleted: bool = False
 
 

@@ -44,7 +44,10 @@ DeliveryStatus = Literal["sent", "delivered", "read", "failed"]
 
 
 class InboundMessage(Model):
-    """A customer's message. ``external_id`` is the provider's id of it, ``occurred_at`` the provider's time."""
+    """A customer's message. ``external_id`` is the provider's id of it, ``occurred_at`` the provider's time.
+
+    ``automatic``: no person wrote it (an out-of-office reply, a bounce, a list's mail), so nothing answers it by itself.
+    """
 
     kind: Literal["message"]
     external_id: ExternalId
@@ -52,6 +55,7 @@ class InboundMessage(Model):
     content: Content
     occurred_at: Time
     reply_to: ExternalId | None = None
+    automatic: bool = False
     raw: dict[str, Any] | None = None
 
 

@@ -54,7 +54,8 @@ class InboxChanged(Model):
 class MessageReceived(Model):
     """An inbound message, accepted once, cleaned and normalised.
 
-    ``sender_key`` is the token of the sender within the inbox; events of one sender keep their order.
+    ``sender_key`` is the token of the sender within the inbox; events of one sender keep their order. ``automatic``:
+    no person wrote it.
     """
 
     inbox: InboxState
@@ -63,6 +64,7 @@ class MessageReceived(Model):
     external_id: str
     content: Content
     reply_to: str | None = None
+    automatic: bool = False
     occurred_at: Time
     received_at: Time
 

@@ -114,7 +114,10 @@ METRICS: Final[Mapping[Metric, Definition]] = {
         "A customer rated how they were served, 1 to 5. It counts for who resolved the conversation; changed, the last counts.",
     ),
 }
-"""Every metric, in the order of reports. Times are clock time, business hours or not."""
+"""Every metric, in the order of reports. A time's value is clock time; its business value counts business hours only."""
+
+BUSINESS_TIMES: Final[frozenset[Metric]] = frozenset({"first_response", "reply_time", "resolution", "wait_in_queue"})
+"""The metrics that are also measured in business time."""
 
 
 class Dimensions(Model):
@@ -136,6 +139,7 @@ class Fact(Model):
 
     ``fact_id`` is derived from the causing event and the metric: a fact that is seen twice is the same fact. One that
     ``replaces`` another, of the same moment, stands in its place: that other, of ``replaced_value``, counts no more.
+    ``business_value`` is the business time of it in seconds, by that version of that calendar; None: not measured.
     """
 
     fact_id: Id
@@ -143,6 +147,8 @@ class Fact(Model):
     unit: Unit
     value: float
     business_value: float | None = None
+    calendar_id: Id | None = None
+    calendar_version: int | None = None
     at: Time
     start: Time | None = None
     conversation_id: Id | None = None
@@ -156,6 +162,7 @@ class RollupDelta(Model):
     """What a minute's total of one metric grew by. Deltas of all messages add up to the report.
 
     A fact that replaces another adds the difference to the sum and nothing to the count.
+    ``business_count`` of them were measured in business time too, ``business_sum`` is their total in seconds.
     """
 
     metric: Metric
@@ -163,6 +170,8 @@ class RollupDelta(Model):
     count: int
     sum: float
     unit: Unit
+    business_count: int = 0
+    business_sum: float = 0.0
 
 
 class Gauge(Model):

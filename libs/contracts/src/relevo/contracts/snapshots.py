@@ -19,6 +19,7 @@ MessageStatus = Literal["received", "queued", "sent", "delivered", "read", "fail
 __all__ = [
     "AccessFacts",
     "AttributeValue",
+    "BusinessHours",
     "ContactOrigin",
     "ContactProfile",
     "ContactSnapshot",
@@ -42,6 +43,19 @@ class AccessFacts(Model):
     assignee_id: Id | None = None
     participant_ids: tuple[Id, ...] = ()
     owner_id: Id | None = None
+
+
+class BusinessHours(Model):
+    """Whether it was business hours when something happened, by the version of the calendar that counted then.
+
+    ``opens_at`` is when it opens next; None when it is open, or does not open within five years.
+    """
+
+    calendar_id: Id
+    calendar_version: int
+    time_zone: str
+    open: bool
+    opens_at: Time | None = None
 
 
 class ContactSnapshot(Model):

@@ -323,11 +323,19 @@ def _intervals(raw: Any, path: str) -> tuple[Interval, ...]:
     for at, pair in enumerate(raw):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise CalendarError(f"{path}/{at}", "This is not a pair of times.", 'Write it as ["09:00", "18:00"].')
-        start, end = (_clock(item, f"{path}/{at}/{side}") for side, item in enumerate(pair))
-        if start == _MINUTES:
-            raise CalendarError(f"{path}/{at}/0", "24:00 is no start.", "Begin at 00:00 of the next day.")
-        found.append(Interval(start, end if end > start else end + _MINUTES))
+        found.append(interval_of(pair[0], pair[1], f"{path}/{at}", ("0", "1")))
     return tuple(found)
+
+
+def interval_of(opens: Any, closes: Any, path: str, names: tuple[str, str] = ("opens", "closes")) -> Interval:
+    """The interval between two times of day such as 09:00; an end at or before its start is on the next day.
+
+    Raises CalendarError, with the path of the one that is none: ``path`` and its name.
+    """
+    start, end = _clock(opens, f"{path}/{names[0]}"), _clock(closes, f"{path}/{names[1]}")
+    if start == _MINUTES:
+        raise CalendarError(f"{path}/{names[0]}", "24:00 is no start.", "Begin at 00:00 of the next day.")
+    return Interval(start, end if end > start else end + _MINUTES)
 
 
 def _clock(raw: Any, path: str) -> int:

@@ -4,6 +4,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import psycopg
 from prometheus_client import Counter, Histogram
@@ -14,6 +16,7 @@ from relevo.assignment.domain.pool import Decision, Held, Pool, Refusal, Team
 from relevo.assignment.domain.roster import GroupKey, Roster
 from relevo.assignment.settings import Settings
 from relevo.assignment.store import PoolRow, Unreadable
+from relevo.chassis.calendars import calendars
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described, is_transient
 from relevo.chassis.service import Runtime
@@ -24,6 +27,7 @@ from relevo.contracts.assignment import (
     ConversationUnassigned,
 )
 from relevo.contracts.base import new_id
+from relevo.kernel.calendars import Calendars
 
 _REMEMBERED_POOLS = 64
 FIRST_CHUNK, LARGEST_CHUNK = 4, 256
@@ -243,10 +247,12 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
     await store.save_teams(tx, account_id, (pool.teams[one] for one in sorted(pool.changed_teams)))
     await store.save_decisions(tx, account_id, run, made)
     await store.save_pool(tx, account_id, policy=pool.policy, turn=pool.turn, runs=run)
+    waited = any(decision.waited_seconds is not None for _, decision in made)
+    known = (await calendars(tx, [account_id]))[account_id] if waited else Calendars(())
     for decision_id, decision in made:
         DECISIONS.labels(decision.kind).inc()
         tx.emit(
-            event_of(decision, decision_id, pool.held[decision.conversation_id]),
+            event_of(decision, decision_id, pool.held[decision.conversation_id], known),
             account=account_id,
             entity=decision.conversation_id,
             actor=decision.actor,
@@ -256,8 +262,8 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
         )
 
 
-def event_of(decision: Decision, decision_id: str, held: Held) -> AssignmentEvent:
-    """The decision as others learn of it."""
+def event_of(decision: Decision, decision_id: str, held: Held, known: Calendars) -> AssignmentEvent:
+    """The decision as others learn of it; how long one waited also in business time, where a calendar counts."""
     given = {
         "conversation_id": decision.conversation_id,
         "inbox_id": held.inbox_id,
@@ -273,8 +279,19 @@ def event_of(decision: Decision, decision_id: str, held: Held) -> AssignmentEven
         "queued_at": decision.queued_at,
     }
     if decision.kind == "assigned":
-        return ConversationAssigned(**given, waited_seconds=decision.waited_seconds)
+        return ConversationAssigned(
+            **given, waited_seconds=decision.waited_seconds, **_business_time(decision, held, known)
+        )
     return ConversationQueued(**given) if decision.kind == "queued" else ConversationUnassigned(**given)
+
+
+def _business_time(decision: Decision, held: Held, known: Calendars) -> dict[str, Any]:
+    counting = known.of(inbox_id=held.inbox_id, team_id=decision.team_id)
+    if counting is None or decision.waited_seconds is None:
+        return {}
+    end = decision.entry.at
+    waited = counting.seconds(end - timedelta(seconds=decision.waited_seconds), end)
+    return {"business_hours": counting.at(end), "waited_business_seconds": waited}
 
 
 async def run(runtime: Runtime, wanted: asyncio.Event) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from pydantic_core import to_json
 
 from relevo.chassis import timers
+from relevo.chassis.calendars import calendars
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Tx
 from relevo.chassis.timers import Timer
@@ -26,6 +27,7 @@ from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
 from relevo.conversation import store
 from relevo.conversation.domain import activity
 from relevo.conversation.domain.activity import Line
+from relevo.conversation.domain.business_hours import with_business_hours
 from relevo.conversation.domain.state import Change, Conversation
 from relevo.conversation.resolutions import Resolution, follow
 from relevo.conversation.store.messages import StoredMessage
@@ -105,9 +107,14 @@ class Changes:
         await timers.schedule_all(tx, SNOOZE, self._timers.values())
         await follow(tx, list(self._resolutions.values()))
         crash_point("conversation.before_events")
+        told = [emission for emission in self._emissions if isinstance(emission.data, ConversationEvent)]
+        known = await calendars(tx, {emission.account_id for emission in told})
         for emission in self._emissions:
+            data = emission.data
+            if isinstance(data, ConversationEvent):
+                data = with_business_hours(data, known[emission.account_id], emission.at)
             tx.emit(
-                emission.data,
+                data,
                 account=emission.account_id,
                 entity=emission.entity,
                 actor=emission.actor,

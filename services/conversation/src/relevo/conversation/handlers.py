@@ -92,6 +92,7 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             author_name=data.sender.name or contact.name,
             reply_to=data.reply_to,
             attachments=data.content.attachments,
+            human=not data.automatic,
         )
         if contact.blocked:
             changes.withhold(data.inbox.account_id, contact, _withheld(incoming, contact))

@@ -194,7 +194,7 @@ async def save_role(act: Act, before: Stored[RoleState] | None, state: RoleState
     changes, records = await _trim(act, held, state)
     await act.done(
         [Change(RoleChanged(role=state), act.account, state.id, after.version), *changes],
-        [_record("role", before, after), *records],
+        [record_of("role", before, after), *records],
     )
     return after
 
@@ -218,7 +218,7 @@ async def remove_role(act: Act, before: Stored[RoleState]) -> None:
     await directory.remove_role(act.tx, gone)
     await act.done(
         [Change(RoleChanged(role=gone.state, deleted=True), act.account, gone.state.id, gone.version)],
-        [_record("role", before, None)],
+        [record_of("role", before, None)],
     )
 
 
@@ -250,7 +250,7 @@ async def save_agent(act: Act, before: Stored[AgentState] | None, state: AgentSt
     if missing := sorted(now_in - teams.keys()):
         raise problems.unknown("team", "/team_ids", missing)
     had_inboxes = set(before.state.inbox_ids or ()) if before else set()
-    await _known_inboxes(act, set(state.inbox_ids or ()) - had_inboxes)
+    await known_inboxes(act, set(state.inbox_ids or ()) - had_inboxes)
     after = Stored(state, before.version + 1 if before else 1)
     await directory.save_agent(act.tx, after)
     changes = [Change(AgentChanged(agent=state), act.account, state.id, after.version)]
@@ -260,7 +260,7 @@ async def save_agent(act: Act, before: Stored[AgentState] | None, state: AgentSt
         held = await keys.lock_api_keys_of_agent(act.tx, act.account, state.id)
         key_changes, trimmed = await _trim(act, held, roles[state.role_id].state)
         changes += key_changes
-    await act.done(changes, [_record("agent", before, after), *trimmed])
+    await act.done(changes, [record_of("agent", before, after), *trimmed])
     return after
 
 
@@ -282,7 +282,7 @@ async def remove_agent(act: Act, before: Stored[AgentState]) -> None:
     changes += await _move(act, agent_id=gone.state.id, leave=set(before.state.team_ids), join=set())
     sessions = await sign_in.open_sessions(act.tx, act.account, gone.state.id)
     changes += await end_sessions(act.tx, act.account, sessions, reason="agent_removed", access_token=act.access_token)
-    records = [_record("agent", before, None)]
+    records = [record_of("agent", before, None)]
     api_keys = await keys.lock_api_keys_of_agent(act.tx, act.account, gone.state.id)
     key_changes, key_records = await _remove_keys(act, api_keys)
     credentials = await keys.lock_live_credentials(act.tx, act.account, agent=gone.state.id)
@@ -348,7 +348,7 @@ def check_metrics(act: Act) -> None:
     _allow(grants.lacks(act.holder, permissions=[Permission.BUS_READ]))
 
 
-async def _known_inboxes(act: Act, inboxes: set[str]) -> None:
+async def known_inboxes(act: Act, inboxes: set[str]) -> None:
     found = await projection.inboxes(act.tx, inboxes)
     known = {inbox_id for inbox_id, state in found.items() if state.account_id == act.account}
     if missing := sorted(inboxes - known):
@@ -425,7 +425,7 @@ async def save_team(act: Act, before: Stored[TeamState] | None, state: TeamState
     )
     changes = [Change(TeamChanged(team=state), act.account, state.id, after.version)]
     changes += await _moved_agents(act, was ^ members)
-    await act.done(changes, [_record("team", before, after)])
+    await act.done(changes, [record_of("team", before, after)])
     return after
 
 
@@ -438,7 +438,7 @@ async def remove_team(act: Act, before: Stored[TeamState]) -> None:
     await directory.remove_team(act.tx, gone)
     changes = [Change(TeamChanged(team=gone.state, deleted=True), act.account, gone.state.id, gone.version)]
     changes += await _moved_agents(act, members)
-    await act.done(changes, [_record("team", before, None)])
+    await act.done(changes, [record_of("team", before, None)])
 
 
 async def _moved_agents(act: Act, agents: Iterable[str]) -> list[Change]:
@@ -449,7 +449,7 @@ async def _moved_agents(act: Act, agents: Iterable[str]) -> list[Change]:
     ]
 
 
-def _record(kind: str, before: Stored[Any] | None, after: Stored[Any] | None) -> Record:
+def record_of(kind: str, before: Stored[Any] | None, after: Stored[Any] | None) -> Record:
     stored = after or before
     assert stored is not None
     verb = "created" if before is None else "updated" if after is not None else "removed"

@@ -1,10 +1,13 @@
 """What identity refuses, in words."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from relevo.chassis.problems import FieldError, Problem, unavailable
 from relevo.identity.domain.grants import Refusal
+from relevo.identity.domain.holidays import Fault
 from relevo.identity.domain.sign_in import MAX_PASSWORD, MIN_PASSWORD
+from relevo.kernel.business_time import CalendarError
 
 _REFUSALS: dict[str, tuple[int, str, str]] = {
     "not_held": (
@@ -59,6 +62,7 @@ _THINGS = {
     "role": ("ese rol", "such role"),
     "session": ("esa sesión abierta", "such open session"),
     "inbox": ("esa bandeja", "such inbox"),
+    "calendar": ("ese calendario", "such calendar"),
     "api_key": ("esa clave", "such key"),
     "credential": ("esa credencial", "such credential"),
 }
@@ -101,6 +105,53 @@ def name_taken(pointer: str = "/name") -> Problem:
         pointer,
         es="Ya hay otro con ese nombre: elige uno distinto.",
         en="There is another one of that name: choose a different one.",
+    )
+
+
+_CALENDAR_FAULTS = {
+    "opens": (
+        "No es una hora de apertura: escribe horas y minutos, de 00:00 a 23:59.",
+        "Not an opening time: write hours and minutes, 00:00 to 23:59.",
+    ),
+    "closes": (
+        "No es una hora de cierre: escribe horas y minutos, de 00:00 a 24:00.",
+        "Not a closing time: write hours and minutes, 00:00 to 24:00.",
+    ),
+    "date": (
+        "No es una fecha, o ya está: escríbela una vez, como 2026-12-25.",
+        "Not a date, or there already: write it once, as 2026-12-25.",
+    ),
+}
+
+
+def bad_calendar(refused: CalendarError) -> Problem:
+    """422: hours that are none, named by their pointer."""
+    es, en = _CALENDAR_FAULTS.get(
+        refused.path.rpartition("/")[2],
+        ("El día tiene demasiados intervalos: une los que se tocan.", f"{refused.reason} {refused.mend}"),
+    )
+    return _invalid(FieldError(refused.path, es=es, en=en))
+
+
+def bad_special_days(faults: Sequence[Fault]) -> Problem:
+    """422: lines of a text that cannot be read."""
+    return _invalid(
+        *(FieldError("/text", es=f"Línea {one.line}: {one.es}", en=f"Line {one.line}: {one.en}") for one in faults)
+    )
+
+
+def too_many_calendars(most: int) -> Problem:
+    return Problem(
+        409,
+        "too_many_calendars",
+        es=f"Una cuenta tiene como mucho {most} calendarios: borra antes uno.",
+        en=f"An account has at most {most} calendars: remove one first.",
+    )
+
+
+def _invalid(*errors: FieldError) -> Problem:
+    return Problem(
+        422, "validation_failed", es="Hay campos que corregir.", en="Some fields must be mended.", errors=errors
     )
 
 

@@ -51,6 +51,7 @@ def _emit(one: Arrival, sequence: int, tx: Tx) -> None:
             external_id=event.external_id,
             content=event.content,
             reply_to=event.reply_to,
+            automatic=event.automatic,
             occurred_at=event.occurred_at,
             received_at=one.at,
         )

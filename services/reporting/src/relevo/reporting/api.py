@@ -38,6 +38,7 @@ class MetricSummary(BaseModel):
     median: float | None = None
     p90: float | None = None
     p95: float | None = None
+    unmeasured: int = Field(default=0, description="Left out: with `business_hours`, those that no calendar measured.")
     states: dict[str, float] | None = Field(
         default=None, description="presence_seconds: seconds in each state. satisfaction: how many gave each rating."
     )
@@ -93,6 +94,13 @@ def _selection(
     team_id: UUID | None = None,
     inbox_id: UUID | None = None,
     channel: Annotated[str | None, Query(max_length=100)] = None,
+    business_hours: Annotated[
+        bool,
+        Query(
+            description="Times count business hours only, by the calendar that counted when they happened; what was "
+            "not measured so is left out. Counts and presence are the same either way."
+        ),
+    ] = False,
 ) -> store.Selection:
     if since >= until:
         raise _bad_query(
@@ -109,6 +117,7 @@ def _selection(
         team_id=str(team_id) if team_id else None,
         inbox_id=str(inbox_id) if inbox_id else None,
         channel=channel,
+        business_hours=business_hours,
     )
 
 
@@ -181,6 +190,7 @@ def _metric_summary(
         median=median,
         p90=p90,
         p95=p95,
+        unmeasured=row.unmeasured,
         states=states,
     )
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     Row,
+    case,
     false,
     func,
     literal,
@@ -23,19 +24,22 @@ from sqlalchemy import (
 )
 
 from relevo.chassis.database import Tx
-from relevo.contracts.metrics import METRICS, Dimensions, Fact, Metric
+from relevo.contracts.metrics import BUSINESS_TIMES, METRICS, Dimensions, Fact, Metric
 from relevo.reporting import tables
 from relevo.reporting.domain.rollup import Resolution
 
 _ROLLUP = """
     {name}s as (
         insert into rollup_{name} as r
-            (account_id, metric, bucket, agent_id, team_id, inbox_id, channel, state, count, sum)
+            (account_id, metric, bucket, agent_id, team_id, inbox_id, channel, state, count, sum,
+             business_count, business_sum)
         select account_id, metric, date_trunc('{name}', at, 'UTC'), agent_id, team_id, inbox_id, channel, state,
-               count(*), sum(value)
+               count(*), sum(value), count(business_value), coalesce(sum(business_value), 0)
         from fresh group by 1, 2, 3, 4, 5, 6, 7, 8 order by 1, 2, 3, 4, 5, 6, 7, 8
         on conflict (account_id, metric, bucket, agent_id, team_id, inbox_id, channel, state)
-        do update set count = r.count + excluded.count, sum = r.sum + excluded.sum
+        do update set count = r.count + excluded.count, sum = r.sum + excluded.sum,
+            business_count = r.business_count + excluded.business_count,
+            business_sum = r.business_sum + excluded.business_sum
     )
 """
 
@@ -44,20 +48,24 @@ _ROLLUP = """
 _RECORD = text(
     f"""
     with fresh as (
-        insert into facts (fact_id, account_id, metric, value, at, started_at, conversation_id, cause_event_id,
+        insert into facts (fact_id, account_id, metric, value, business_value, calendar_id,
+                           calendar_version, at, started_at, conversation_id, cause_event_id,
                            agent_id, team_id, inbox_id, channel, labels, priority, language, state, rule_id,
                            replaces, replaced_value)
-        select fact_id, account_id, metric, value, at, started_at, conversation_id, cause_event_id,
+        select fact_id, account_id, metric, value, business_value, calendar_id,
+                           calendar_version, at, started_at, conversation_id, cause_event_id,
                agent_id, team_id, inbox_id, channel, cast(labels as jsonb), priority, language, state, rule_id,
                replaces, replaced_value
         from unnest(
             cast(:fact_id as uuid[]), cast(:account_id as uuid[]), cast(:metric as text[]),
-            cast(:value as numeric[]), cast(:at as timestamptz[]), cast(:started_at as timestamptz[]),
+            cast(:value as numeric[]), cast(:business_value as numeric[]), cast(:calendar_id as uuid[]),
+            cast(:calendar_version as bigint[]), cast(:at as timestamptz[]), cast(:started_at as timestamptz[]),
             cast(:conversation_id as uuid[]), cast(:cause_event_id as uuid[]), cast(:agent_id as uuid[]),
             cast(:team_id as uuid[]), cast(:inbox_id as uuid[]), cast(:channel as text[]), cast(:labels as text[]),
             cast(:priority as text[]), cast(:language as text[]), cast(:state as text[]), cast(:rule_id as uuid[]),
             cast(:replaces as uuid[]), cast(:replaced_value as numeric[])
-        ) as f(fact_id, account_id, metric, value, at, started_at, conversation_id, cause_event_id,
+        ) as f(fact_id, account_id, metric, value, business_value, calendar_id,
+                           calendar_version, at, started_at, conversation_id, cause_event_id,
                agent_id, team_id, inbox_id, channel, labels, priority, language, state, rule_id,
                replaces, replaced_value)
         on conflict (fact_id, at) do nothing
@@ -135,6 +143,9 @@ async def record(tx: Tx, facts: Sequence[tuple[str, Fact]]) -> set[str]:
         "account_id": [account for account, _ in facts],
         "metric": [fact.metric for _, fact in facts],
         "value": [fact.value for _, fact in facts],
+        "business_value": [fact.business_value for _, fact in facts],
+        "calendar_id": [fact.calendar_id for _, fact in facts],
+        "calendar_version": [fact.calendar_version for _, fact in facts],
         "at": [fact.at for _, fact in facts],
         "started_at": [fact.start for _, fact in facts],
         "conversation_id": [fact.conversation_id for _, fact in facts],
@@ -174,6 +185,8 @@ class Selection:
     team_id: str | None = None
     inbox_id: str | None = None
     channel: str | None = None
+    business_hours: bool = False
+    """Times count business hours only: of the facts that are measured so, the others are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +194,10 @@ class MetricRow:
     metric: Metric
     state: str | None
     count: int
+    unmeasured: int
     sum: float
-    mean: float
-    quantiles: tuple[float, float, float]
+    mean: float | None
+    quantiles: tuple[float, float, float] | tuple[None, None, None]
 
 
 _QUANTILES: Final = (0.5, 0.9, 0.95)
@@ -193,15 +207,17 @@ async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
     """Count, sum, mean and quantiles (median, 90 %, 95 %), exact over the facts; presence also by state."""
     f = tables.facts.c
     grouping = func.grouping(f.state)
+    value = _value(selection)
     statement = (
         select(
             f.metric,
             f.state,
-            func.count().label("n"),
-            func.sum(f.value).label("total"),
-            func.avg(f.value).label("mean"),
+            func.count().label("happened"),
+            func.count(value).label("n"),
+            func.sum(value).label("total"),
+            func.avg(value).label("mean"),
             type_coerce(
-                func.percentile_cont(literal(list(_QUANTILES), ARRAY(Double))).within_group(f.value), ARRAY(Double)
+                func.percentile_cont(literal(list(_QUANTILES), ARRAY(Double))).within_group(value), ARRAY(Double)
             ).label("quantiles"),
         )
         .where(*_where(tables.facts.c, f.at, selection), f.replaced.is_(False))
@@ -213,12 +229,23 @@ async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
             metric=row.metric,
             state=row.state,
             count=row.n,
-            sum=float(row.total),
-            mean=round(float(row.mean), 6),
-            quantiles=(round(row.quantiles[0], 6), round(row.quantiles[1], 6), round(row.quantiles[2], 6)),
+            unmeasured=row.happened - row.n,
+            sum=float(row.total or 0),
+            mean=round(float(row.mean), 6) if row.n else None,
+            quantiles=(round(row.quantiles[0], 6), round(row.quantiles[1], 6), round(row.quantiles[2], 6))
+            if row.n
+            else (None, None, None),
         )
         for row in await tx.execute(statement)
     ]
+
+
+def _value(selection: Selection) -> ColumnElement[Any]:
+    """What is measured: with the switch, business time of times that have it, null where it was not measured."""
+    f = tables.facts.c
+    if not selection.business_hours:
+        return f.value
+    return case((f.metric.in_(sorted(BUSINESS_TIMES)), f.business_value), else_=f.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +261,11 @@ async def series(
     """Count and sum in each bucket of `edges` (0-based) that has any, from the roll-ups of this resolution."""
     r = tables.rollups[resolution].c
     number = func.width_bucket(r.bucket, literal(list(edges), ARRAY(DateTime(timezone=True))))
+    business = selection.business_hours and metric in BUSINESS_TIMES
+    count, total = (r.business_count, r.business_sum) if business else (r["count"], r["sum"])
     statement = (
-        select(number.label("number"), func.sum(r["count"]).label("n"), func.sum(r["sum"]).label("total"))
-        .where(*_where(r, r.bucket, selection), r.metric == metric)
+        select(number.label("number"), func.sum(count).label("n"), func.sum(total).label("total"))
+        .where(*_where(r, r.bucket, selection), r.metric == metric, count > 0)
         .group_by(number)
         .order_by(number)
     )
@@ -249,6 +278,8 @@ async def page(
     """Facts of one metric in the order of time and id, from after a position on."""
     f = tables.facts.c
     conditions = [*_where(f, f.at, selection), f.metric == metric, f.replaced.is_(False)]
+    if selection.business_hours and metric in BUSINESS_TIMES:
+        conditions.append(f.business_value.is_not(None))
     if after is not None:
         conditions.append(
             tuple_(f.at, f.fact_id) > tuple_(literal(after[0], f.at.type), literal(after[1], f.fact_id.type))
@@ -285,6 +316,8 @@ def _fact(row: Row[Any]) -> Fact:
         unit=METRICS[row.metric].unit,
         value=float(row.value),
         business_value=None if row.business_value is None else float(row.business_value),
+        calendar_id=row.calendar_id,
+        calendar_version=row.calendar_version,
         at=row.at,
         start=row.started_at,
         conversation_id=row.conversation_id,

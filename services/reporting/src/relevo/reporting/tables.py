@@ -33,6 +33,8 @@ facts = Table(
     Column("replaces", _ID),
     Column("replaced_value", Numeric(18, 6)),
     Column("replaced", Boolean, nullable=False),
+    Column("calendar_id", _ID),
+    Column("calendar_version", BigInteger),
 )
 
 
@@ -50,6 +52,8 @@ def _rollup(name: str) -> Table:
         Column("state", Text),
         Column("count", BigInteger, nullable=False),
         Column("sum", Numeric(24, 6), nullable=False),
+        Column("business_count", BigInteger, nullable=False),
+        Column("business_sum", Numeric(24, 6), nullable=False),
     )
 
 

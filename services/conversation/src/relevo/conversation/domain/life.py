@@ -108,7 +108,11 @@ def received(conversation: Conversation, incoming: Incoming, now: datetime, *, w
         last_activity_at=max(before.last_activity_at, now),
     )
     event = MessageCreated(
-        conversation=conversation.state, before=before.access, message=message, first=before.message_count == 0
+        conversation=conversation.state,
+        before=before.access,
+        message=message,
+        first=before.message_count == 0,
+        human=incoming.human,
     )
     return Change(conversation, at, (event,), message)
 

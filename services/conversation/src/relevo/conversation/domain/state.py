@@ -61,7 +61,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A customer's message. ``occurred_at`` is the provider's time and may be wrong."""
+    """A customer's message. ``occurred_at`` is the provider's time and may be wrong; ``human`` whether a person wrote it."""
 
     id: str
     text: str
@@ -70,6 +70,7 @@ class Incoming:
     author_name: str = ""
     reply_to: str | None = None
     attachments: tuple[Attachment, ...] = ()
+    human: bool = True
 
 
 @dataclass(frozen=True, slots=True)

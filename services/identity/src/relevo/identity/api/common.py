@@ -62,7 +62,7 @@ def _zone(name: str) -> str:
     return name
 
 
-def _text(value: str) -> str:
+def plain(value: str) -> str:
     # PostgreSQL takes no NUL; other control characters have no business in a name.
     if any(ord(c) < 32 or ord(c) == 127 for c in value):
         raise PydanticCustomError(
@@ -73,7 +73,7 @@ def _text(value: str) -> str:
     return value
 
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), AfterValidator(_text)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), AfterValidator(plain)]
 Email = Annotated[str, StringConstraints(max_length=320), AfterValidator(_email)]
 TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_zone)]
 Language = Literal["es", "en"]

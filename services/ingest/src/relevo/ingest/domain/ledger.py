@@ -78,9 +78,10 @@ def dedup_key(event: Event) -> bytes:
 def body_hash(event: Event) -> bytes:
     """16 bytes over what the event says.
 
-    Left out: ``raw``, and the sender's profile (all but the id), which a provider's retry may bring renewed.
+    Left out: ``raw``, the sender's profile (all but the id), which a provider's retry may bring renewed, and what an
+    adapter makes of it (``automatic``).
     """
-    said = event.model_dump(mode="json", exclude={"raw": True, "sender": True})
+    said = event.model_dump(mode="json", exclude={"raw": True, "sender": True, "automatic": True})
     said["sender"] = event.sender.id
     return blake2b(json.dumps(said, sort_keys=True, separators=(",", ":")).encode(), digest_size=16).digest()
 

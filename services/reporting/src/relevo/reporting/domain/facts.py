@@ -30,6 +30,7 @@ from relevo.contracts.conversation import (
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.metrics import METRICS, Dimensions, Fact, Metric
 from relevo.contracts.presence import StatusChanged
+from relevo.contracts.snapshots import BusinessHours
 
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 _LONGEST_PRESENCE: Final = timedelta(days=400)
@@ -80,13 +81,19 @@ def _fact(
     part: int = 0,
     id: str | None = None,  # noqa: A002
     replaces: tuple[str, float] | None = None,
+    business: tuple[float | None, BusinessHours | None] = (None, None),
 ) -> Fact:
     replaced, replaced_value = replaces or (None, None)
+    business_value, by = business
+    measured = by if business_value is not None else None
     return Fact(
         fact_id=id or fact_id(envelope.id, metric, part),
         metric=metric,
         unit=METRICS[metric].unit,
         value=value,
+        business_value=business_value,
+        calendar_id=measured.calendar_id if measured else None,
+        calendar_version=measured.calendar_version if measured else None,
         at=at or happened_at(envelope),
         start=start,
         conversation_id=conversation_id,
@@ -156,6 +163,7 @@ def _reply(envelope: Envelope, event: MessageCreated) -> list[Fact]:
                 value=_seconds(conversation.opened_at, conversation.first_reply_at),
                 start=conversation.opened_at,
                 conversation_id=conversation.id,
+                business=(event.first_reply_business_seconds, event.business_hours),
             )
         )
     if event.human and event.answered_since is not None:
@@ -167,6 +175,7 @@ def _reply(envelope: Envelope, event: MessageCreated) -> list[Fact]:
                 value=_seconds(event.answered_since, message.occurred_at),
                 start=event.answered_since,
                 conversation_id=conversation.id,
+                business=(event.answered_business_seconds, event.business_hours),
             )
         )
     return facts
@@ -196,6 +205,7 @@ def _resolved(envelope: Envelope, event: ConversationResolved) -> list[Fact]:
                 value=_seconds(conversation.opened_at, conversation.resolved_at),
                 start=conversation.opened_at,
                 conversation_id=conversation.id,
+                business=(event.resolution_business_seconds, event.business_hours),
             )
         )
     return facts
@@ -268,6 +278,7 @@ def _assigned(envelope: Envelope, event: ConversationAssigned) -> list[Fact]:
             value=max(0.0, event.waited_seconds),
             start=event.queued_at,
             conversation_id=event.conversation_id,
+            business=(event.waited_business_seconds, event.business_hours),
         )
     ]
 

@@ -24,15 +24,25 @@ def deltas(facts: Iterable[Fact]) -> list[RollupDelta]:
 
     Summed exactly, in microseconds: the sum does not depend on the order of the facts.
     """
-    totals: dict[tuple[datetime, Metric], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    totals: dict[tuple[datetime, Metric], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for fact in facts:
-        key = fact.at.replace(second=0, microsecond=0), fact.metric
-        count, total = totals[key]
-        grown = fact.value - (fact.replaced_value or 0.0)
-        totals[key] = count + (fact.replaces is None), total + round(grown * _MICROSECONDS)
+        total = totals[fact.at.replace(second=0, microsecond=0), fact.metric]
+        total[0] += fact.replaces is None
+        total[1] += round((fact.value - (fact.replaced_value or 0.0)) * _MICROSECONDS)
+        if fact.business_value is not None:
+            total[2] += 1
+            total[3] += round(fact.business_value * _MICROSECONDS)
     return [
-        RollupDelta(metric=metric, minute=minute, count=count, sum=total / _MICROSECONDS, unit=METRICS[metric].unit)
-        for (minute, metric), (count, total) in sorted(totals.items())
+        RollupDelta(
+            metric=metric,
+            minute=minute,
+            count=count,
+            sum=total / _MICROSECONDS,
+            unit=METRICS[metric].unit,
+            business_count=measured,
+            business_sum=business / _MICROSECONDS,
+        )
+        for (minute, metric), (count, total, measured, business) in sorted(totals.items())
     ]
 
 
