@@ -1,9 +1,15 @@
 """What every test of the repository has: real servers, how far Hypothesis searches, and what docs/functions.yaml owes."""
 
+import os
+import socket
+import subprocess
 import sys
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import settings
 
@@ -11,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
 from functions import owed
 
-from relevo.chassis.testing import recorded
+from relevo.chassis.testing import recorded, unique
 
 pytest_plugins = ["relevo.stack.testing"]
 
@@ -34,3 +40,40 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"docs/functions.yaml names this test, but it {told}"
     return report
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server that speaks S3 over HTTP (moto's), as a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    process = subprocess.Popen(  # noqa: S603 — our own
+        [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    try:
+        answered = False
+        while not answered:
+            assert process.poll() is None, "the server has ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            with suppress(httpx.TransportError):
+                answered = httpx.get(f"{address}/moto-api/", trust_env=False, timeout=5).status_code == 200
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new bucket's folder, as settings have it."""
+    name = unique("b")
+    assert httpx.put(f"{s3_server}/{name}", trust_env=False).status_code == 200
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return f"s3://{name}/kept?endpoint={s3_server}"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relevo.chassis.archive import Archive
 from relevo.chassis.database import Database, Pool
 from relevo.chassis.log import Log
-from relevo.chassis.objects import Folder, open_store
+from relevo.chassis.objects import Folder, ObjectStore, open_store
 from relevo.chassis.segments import LogRow, SegmentDamaged, pack, unpack
 from relevo.chassis.testing import chassis_database
 
@@ -57,9 +57,11 @@ def database(dsn: str) -> Database:
     return Database(Pool(dsn, service="presence", size=2, lease_seconds=4), "presence")
 
 
-async def everything(dsn: str, folder: Path, *, p: int = 0, after: int = 0, before: int = 10**9) -> list[LogRow]:
+async def everything(
+    dsn: str, folder: Path | ObjectStore, *, p: int = 0, after: int = 0, before: int = 10**9
+) -> list[LogRow]:
     opened = database(dsn)
-    owned, rows, end = Log(opened, Folder(folder)), [], False
+    owned, rows, end = Log(opened, Folder(folder) if isinstance(folder, Path) else folder), [], False
     try:
         while not end:
             page = await owned.page(STREAM, p, after=after, before=before, types={TYPE})
@@ -229,5 +231,20 @@ async def test_one_process_archives_at_a_time(dsn, tmp_path):
 
 
 def test_a_store_that_is_not_known_is_refused():
-    with pytest.raises(ValueError, match="s3 is not supported"):
-        open_store("s3://bucket/archive")
+    with pytest.raises(ValueError, match="gs is not supported"):
+        open_store("gs://bucket/archive")
+
+
+async def test_days_in_a_bucket_are_read_as_from_a_folder(dsn, bucket):
+    store = open_store(bucket)
+    fill(dsn, TODAY - timedelta(days=12), range(1, 2500))
+    before = await everything(dsn, store)
+    done = await Archive("presence", dsn, store, WEEK).run()
+    assert done is not None
+    assert (days(dsn), len(before)) == (set(), 2499)
+    assert await everything(dsn, store) == before
+    assert await everything(dsn, store, after=2400, before=2410) == before[2400:2409]
+    day = (TODAY - timedelta(days=12)).isoformat()
+    await store.delete(f"presence/{day}/{STREAM}.00.gz")
+    with pytest.raises(SegmentDamaged, match="is not there"):
+        await everything(dsn, store)

@@ -6,11 +6,13 @@ import json
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from relevo.chassis.objects import Folder
+from relevo.chassis.objects import Folder, ObjectMissing, open_store
 from relevo.chassis.testing import running
 from relevo.conversation.app import build
-from relevo.conversation.domain.files import MAX_BYTES, TYPES, check_type
+from relevo.conversation.domain.files import MAX_BYTES, TYPES, check_type, part
 from relevo.conversation.domain.state import Refused
 from relevo.conversation.retention import forget_files
 
@@ -145,3 +147,63 @@ def test_files_of_others_cannot_be_sent_and_those_nobody_wants_are_forgotten(at_
 def test_every_type_that_is_taken_is_checked(kind):
     with pytest.raises(Refused):
         check_type(kind, b"\x7fELF\0\0\0\0")
+
+
+def test_files_in_a_bucket_are_sent_fetched_in_parts_and_forgotten(servers, world, desk_of, bucket):
+    async def main():
+        environment = {"RELEVO_ATTACHMENTS_URL": bucket, "RELEVO_PUBLIC_URL": "https://relevo.example/"}
+        async with running(build, servers, **environment) as service:
+            desk = desk_of(service, world)
+            _, eva = await desk.agent()
+            path = await desk.begun(eva)
+            file = (await upload(desk, eva)).json()
+            await desk.refused(await upload(desk, eva, b"MZ", kind="image/png"), 422, "file_is_something_else")
+            assert (await desk.post(f"{path}/messages", eva, {"attachments": [file["id"]]})).status_code == 201
+            (shown,) = (await desk.get(f"{path}/messages", eva)).json()["items"][-1]["attachments"]
+            whole = await fetch(desk, shown["url"])
+            assert (whole.status_code, whole.headers["accept-ranges"]) == (200, "bytes")
+            assert whole.content == PNG
+
+            async def asked_for(asked, **more):
+                parts = urlsplit(shown["url"])
+                url = f"{parts.path.removeprefix('/api/v1')}?{parts.query}"
+                return await desk.service.http.get(url, headers={"range": asked, **more})
+
+            for asked, first, last in (
+                ("bytes=0-9", 0, 9),
+                ("bytes=300000-", 300_000, len(PNG) - 1),
+                (f"bytes=5-{2**50}", 5, len(PNG) - 1),
+                ("bytes=-4", len(PNG) - 4, len(PNG) - 1),
+            ):
+                answer = await asked_for(asked)
+                assert answer.status_code == 206
+                assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(PNG)}"
+                assert answer.content == PNG[first : last + 1]
+            beyond = await asked_for(f"bytes={len(PNG)}-")
+            assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(PNG)}")
+            for all_of_it in (await asked_for("bytes=0-1,5-6"), await asked_for("bytes=0-9", **{"if-range": '"x"'})):
+                assert (all_of_it.status_code, all_of_it.content == PNG) == (200, True)
+
+            note = (await upload(desk, eva)).json()
+            written = await desk.post(f"{path}/messages", eva, {"private": True, "attachments": [note["id"]]})
+            await desk.send("DELETE", f"{path}/messages/{written.json()['id']}", eva)
+            objects = open_store(bucket)
+            assert await forget_files(desk.service.runtime.database, objects) == 1
+            with pytest.raises(ObjectMissing):
+                await objects.get(f"{world.account_id}/{note['id']}", 0, 1)
+            await objects.delete(f"{world.account_id}/{file['id']}")
+            assert (await fetch(desk, shown["url"])).json()["code"] == "file_is_gone"
+
+    asyncio.run(main())
+
+
+@given(st.integers(1, 10**9), st.integers(0, 2 * 10**9), st.one_of(st.none(), st.integers(0, 2 * 10**9)))
+def test_a_part_lies_within_the_file(size, first, last):
+    asked = f"bytes={first}-{'' if last is None else last}"
+    if last is not None and last < first:
+        assert part(asked, size) is None
+    elif first >= size:
+        with pytest.raises(Refused):
+            part(asked, size)
+    else:
+        assert part(asked, size) == (first, min(size - 1 if last is None else last, size - 1) - first + 1)

@@ -60,7 +60,11 @@ async def _archive(service: Service, chosen: argparse.Namespace) -> int:
     settings = service.settings
     store = settings.archive()
     if store is None:
-        return _fail(chosen, "no object store: set RELEVO_ARCHIVE_URL (file:///folder) or RELEVO_FILES", REFUSED)
+        return _fail(
+            chosen,
+            "no object store: set RELEVO_ARCHIVE_URL (file:///folder or s3://bucket/prefix) or RELEVO_FILES",
+            REFUSED,
+        )
     after = timedelta(seconds=settings.archive_after_seconds)
     done = await Archive(service.name, settings.database_url, store, after).run()
     if done is None:

@@ -1,6 +1,6 @@
 """The object store: whole files under names, written once, read in ranges.
 
-A folder for one machine, or for several that share a file system. Writing is durable before it is told: the bytes are
+A folder for one machine, or for several that share a file system; or a bucket (objects_s3). Writing to a folder is durable before it is told: the bytes are
 synced under another name, renamed, and the folder is synced. (obstore's own folder renames without any sync, as
 strace shows, and what follows a write here is the removal of the rows that it holds.)
 """
@@ -8,6 +8,7 @@ strace shows, and what follows a write here is the removal of the rows that it h
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -37,9 +38,7 @@ class Folder:
         self._root = root
 
     def _path(self, name: str) -> Path:
-        if name.startswith("/") or ".." in name.split("/"):
-            raise ValueError(f"{name!r} cannot be an object's name")
-        return self._root / name
+        return self._root / checked(name)
 
     async def put(self, name: str, chunks: AsyncIterator[bytes]) -> None:
         path = self._path(name)
@@ -62,11 +61,36 @@ class Folder:
         await asyncio.to_thread(self._path(name).unlink, missing_ok=True)
 
 
-def open_store(url: str) -> ObjectStore:
-    """The store that a URL names. Raises ValueError for one that this version does not know."""
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who we are to an object store that asks."""
+
+    key_id: str
+    secret: str = field(repr=False)
+
+
+def checked(name: str) -> str:
+    """The name. Raises ValueError for one that leads out of the store."""
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"{name!r} cannot be an object's name")
+    return name
+
+
+def open_store(url: str, access: Access | None = None) -> ObjectStore:
+    """The store that a URL names: ``file:///folder``, or ``s3://bucket/prefix``, whose options are open_bucket's.
+
+    Raises ValueError for one that is not known.
+    """
     parts = urlsplit(url)
+    if parts.scheme == "s3":
+        # Only who keeps objects in a bucket loads the client.
+        from relevo.chassis.objects_s3 import open_bucket  # noqa: PLC0415
+
+        return open_bucket(parts, access)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
-        raise ValueError(f"{parts.scheme or 'no scheme'} is not supported: give file:///absolute/folder")
+        raise ValueError(
+            f"{parts.scheme or 'no scheme'} is not supported: give file:///absolute/folder or s3://bucket/prefix"
+        )
     return Folder(Path(unquote(parts.path)))
 
 

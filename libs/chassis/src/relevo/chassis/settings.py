@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from relevo.chassis.objects import Folder, ObjectStore, open_store
+from relevo.chassis.objects import Access, Folder, ObjectStore, open_store
 
 
 class BadSettings(ValueError):
@@ -26,10 +26,14 @@ def _nats(url: str) -> str:
     return url
 
 
-def _archive(url: str | None) -> str | None:
+def _store(url: str | None) -> str | None:
     if url is not None:
         open_store(url)
     return url
+
+
+StoreUrl = Annotated[str | None, AfterValidator(_store)]
+"""An object store: file:///folder or s3://bucket/prefix?endpoint=…&region=…"""
 
 
 def _http(url: str | None) -> str | None:
@@ -79,8 +83,11 @@ class ServiceSettings(BaseSettings):
     """A crash point, `name` or `name:nth`: the process kills itself there. For tests."""
     files: Path | None = None
     """A folder for files."""
-    archive_url: Annotated[str | None, AfterValidator(_archive)] = None
-    """The object store of the archive, file:///folder; without one the folder `archive` below `files`, if that is set."""
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: SecretStr | None = None
+    """Who we are to the object stores in buckets; without them, what the machine's environment grants."""
+    archive_url: StoreUrl = None
+    """The object store of the archive, file:///folder or s3://bucket/prefix; without one the folder `archive` below `files`, if that is set."""
     archive_after_seconds: float = Field(7 * 86400.0, ge=0)
     """How long ago an outbox day must have ended to be archived. Keep it at the streams' age or above."""
     archive_every_seconds: float = Field(3600.0, gt=0)
@@ -88,8 +95,14 @@ class ServiceSettings(BaseSettings):
     def archive(self) -> ObjectStore | None:
         """The object store of the archive; None: outbox days stay where they are."""
         if self.archive_url is not None:
-            return open_store(self.archive_url)
+            return self.store(self.archive_url)
         return Folder(self.files / "archive") if self.files is not None else None
+
+    def store(self, url: str) -> ObjectStore:
+        """The object store at a URL, with what these settings say of who we are."""
+        if self.s3_access_key_id and self.s3_secret_access_key:
+            return open_store(url, Access(self.s3_access_key_id, self.s3_secret_access_key.get_secret_value()))
+        return open_store(url)
 
     def __init__(self, **values: Any) -> None:
         folder = os.environ.get("RELEVO_SECRETS") or None

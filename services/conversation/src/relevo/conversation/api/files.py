@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -97,7 +97,11 @@ async def upload_file(
     return Uploaded(id=file_id, name=shown, content_type=kind, size=size, url=url)
 
 
-@router.get("/files/{account_id}/{file_id}", response_class=StreamingResponse)
+@router.get(
+    "/files/{account_id}/{file_id}",
+    response_class=StreamingResponse,
+    responses={206: {"description": "The part that the header Range asks for."}},
+)
 async def fetch_file(
     *,
     db: Db,
@@ -106,6 +110,8 @@ async def fetch_file(
     file_id: UUID,
     expires: Annotated[int, Query(ge=0, le=2**40)],
     signature: Annotated[str, Query(max_length=64, pattern=r"^[0-9a-f]+$")],
+    range_: Annotated[str | None, Header(alias="Range", max_length=200)] = None,
+    if_range: Annotated[str | None, Header(alias="If-Range", max_length=200)] = None,
 ) -> StreamingResponse:
     """Fetch a file at a signed address, as message lists and outbound messages have them. It needs no other credential."""
     objects = _objects(runtime)
@@ -121,7 +127,14 @@ async def fetch_file(
         )
     name, size = files.object_name(str(account_id), str(file_id)), int(row["size"])
     try:
-        first = await objects.get(name, 0, min(_CHUNK, size))
+        # What never changes needs no If-Range; who sends one gets all of it, which is always right.
+        asked = None if if_range else files.part(range_, size)
+    except Refused as refused:
+        told = problem_of(refused)
+        raise Problem(416, told.code, es=told.es, en=told.en, headers={"Content-Range": f"bytes */{size}"}) from None
+    start, length = asked or (0, size)
+    try:
+        first = await objects.get(name, start, min(_CHUNK, length))
     except ObjectMissing:
         raise Problem(
             410,
@@ -132,15 +145,19 @@ async def fetch_file(
 
     async def chunks() -> AsyncIterator[bytes]:
         yield first
-        for offset in range(len(first), size, _CHUNK):
-            yield await objects.get(name, offset, min(_CHUNK, size - offset))
+        for offset in range(start + len(first), start + length, _CHUNK):
+            yield await objects.get(name, offset, min(_CHUNK, start + length - offset))
 
     place = "inline" if row["content_type"] in files.SHOWN else "attachment"
+    part_of = {"Content-Range": f"bytes {start}-{start + length - 1}/{size}"} if asked else {}
     return StreamingResponse(
         chunks(),
+        status_code=206 if asked else 200,
         media_type=row["content_type"],
         headers={
-            "Content-Length": str(size),
+            **part_of,
+            "Accept-Ranges": "bytes",
+            "Content-Length": str(length),
             "Content-Disposition": f"{place}; filename*=UTF-8''{quote(row['name'], safe='')}",
             "Cache-Control": "private, max-age=3600",
         },

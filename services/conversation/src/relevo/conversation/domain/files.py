@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from relevo.conversation.domain.state import Refused
 
 MAX_BYTES: Final = 40 * 1024 * 1024
+_RANGE = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})", re.IGNORECASE)
 LOOK: Final = 512
 """Bytes at a file's beginning that tell its type."""
 
@@ -71,6 +73,30 @@ def _begins_as(kind: str, beginning: bytes) -> bool:
     if kind in _MP4:
         return beginning[4:8] == b"ftyp"
     return beginning.startswith(_BEGINNINGS[kind])
+
+
+def part(asked: str | None, size: int) -> tuple[int, int] | None:
+    """The first byte and the number of bytes that a Range header asks of a file; None: all of it, for want of one range.
+
+    Raises Refused for a range beyond the end. Several ranges, and what cannot be understood, are as no header (RFC 9110).
+    """
+    match = _RANGE.fullmatch(asked.strip()) if asked else None
+    if match is None or not (match[1] or match[2]):
+        return None
+    if match[1]:
+        first, last = int(match[1]), min(int(match[2]) if match[2] else size - 1, size - 1)
+        if match[2] and int(match[2]) < first:
+            return None
+    else:
+        first, last = max(size - int(match[2]), 0), size - 1
+    if first >= size or first > last:
+        raise Refused(
+            "range_beyond_the_end",
+            es=f"El archivo tiene {size} bytes: pide una parte que esté dentro.",
+            en=f"The file has {size} bytes: ask for a part within them.",
+            pointer="/header/range",
+        )
+    return first, last - first + 1
 
 
 def signature(secret: bytes, account_id: str, file_id: str, expires: int) -> str:
