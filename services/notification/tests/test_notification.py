@@ -169,6 +169,34 @@ async def test_mail_in_two_parts_and_the_readers_language(start, mail, org):
         assert len((await listed(service, theirs, ana))["items"]) == 1
 
 
+async def test_a_transcript_arrives_whole_at_an_address_of_nobody_of_the_team(start, mail, org):
+    server, url = mail
+    async with start(RELEVO_SMTP_URL=url, RELEVO_PUBLIC_URL="https://relevo.example/", **AT_ONCE) as service:
+        said = "\n".join(f"{n}: <b>¿Qué tal?</b> 😀" for n in range(500))
+        data = {"account": "Tienda Sol", "number": 7, "comment": "Mira:\n\n", "transcript": said}
+        wanted = Notify(
+            dedup_key="t",
+            kind="transcript",
+            address="luz@example.com",
+            template="transcript",
+            data=data,
+            conversation_id=new_id(),
+        )
+        await service.admin.publish(wanted, account=org.account, entity=wanted.conversation_id)
+
+        async def arrived():
+            return len(server.got) == 1
+
+        assert await until(arrived, 10)
+        (message,) = server.got
+        assert (message["Subject"], message["To"]) == ("Conversación #7 con Tienda Sol", "luz@example.com")
+        plain, rich = message.get_body(("plain",)).get_content(), message.get_body(("html",)).get_content()
+        assert plain.split("\r\n") == ["Mira:", "", *said.split("\n"), ""]
+        assert "<b>¿" not in rich
+        # Whoever reads it has no business in the console.
+        assert "relevo.example" not in plain + rich
+
+
 async def test_mail_is_tried_again_and_given_up_when_refused_for_good(start, mail, org):
     server, url = mail
     server.answers = ["451 busy", "451 busy"]

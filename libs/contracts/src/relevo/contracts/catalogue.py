@@ -122,6 +122,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.MessageEdited, *_TOLD),
     _event("conversation", conversation.MessageDeleted, *_TOLD),
     _event("conversation", conversation.MessageReacted, *_TOLD),
+    _event("conversation", conversation.ConversationForwarded, *_TOLD),
     _event("conversation", conversation.SurveySent, *_TOLD),
     _event("conversation", conversation.SurveyAnswered, *_TOLD),
     _event("assignment", assignment.ConversationAssigned, "conversation", "reporting"),
@@ -144,7 +145,7 @@ MESSAGES: tuple[Message, ...] = (
     _command("conversation", conversation.ResolveConversation, "automation"),
     _command("assignment", assignment.Assign, "automation"),
     _command("presence", presence.Heartbeat, "realtime"),
-    _command("notification", notification.Notify, "identity", "automation"),
+    _command("notification", notification.Notify, "identity", "automation", "conversation"),
     Message(
         "relevo.outbound.message.v1",
         conversation.OutboundMessage,

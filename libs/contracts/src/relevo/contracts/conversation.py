@@ -229,6 +229,13 @@ class MessageReacted(ConversationEvent):
     added: bool
 
 
+class ConversationForwarded(ConversationEvent):
+    """What was said in a conversation was sent to somebody by e-mail; ``with_notes``: the private notes too, to a colleague."""
+
+    addresses: tuple[str, ...]
+    with_notes: bool = False
+
+
 class SurveySent(ConversationEvent):
     """A customer was asked how they were served in the cycle that ended.
 

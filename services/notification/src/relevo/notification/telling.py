@@ -144,6 +144,9 @@ class Telling:
             text,
             language=command.language,
             useless_after=command.useless_after,
+            # So that it is forgotten with the person; whoever reads it need not be of the team.
+            conversation_id=command.conversation_id,
+            linked=False,
         )
         self._mails.append(mail)
 
@@ -222,12 +225,14 @@ class Telling:
         language: texts.Language,
         useless_after: datetime | None,
         conversation_id: str | None = None,
+        linked: bool = True,
         footing: texts.Footing | None = None,
         delay: timedelta = timedelta(0),
         agent_id: str | None = None,
         notification_id: str | None = None,
     ) -> NewMail:
-        link = f"{self._console}/conversations/{conversation_id}" if self._console and conversation_id else None
+        linked = linked and bool(self._console and conversation_id)
+        link = f"{self._console}/conversations/{conversation_id}" if linked else None
         return NewMail(
             id=new_id(),
             account_id=account_id,

@@ -16,6 +16,7 @@ from relevo.contracts.conversation import (
     ContactChanged,
     ConversationArchived,
     ConversationEvent,
+    ConversationForwarded,
     ConversationMadePending,
     ConversationMarkedSpam,
     ConversationReopened,
@@ -85,6 +86,8 @@ def line_of(event: ConversationEvent) -> Line | None:
             return Line("participants", {"added": event.added, "removed": event.removed})
         case ContactChanged():
             return Line("contact", {"cause": event.cause})
+        case ConversationForwarded():
+            return Line("forwarded", {"to": event.addresses, "with_notes": event.with_notes})
         case SurveyAnswered():
             return Line("survey_answered", {"from": event.previous_rating, "to": event.rating})
         case AssigneeChanged():
@@ -222,6 +225,13 @@ def _contact(w: _Words) -> str:
     return w.say("combinó el contacto con otro", "merged the contact with another one")
 
 
+def _forwarded(w: _Words) -> str:
+    to = ", ".join(w.values["to"]) or "—"
+    if w.values["with_notes"]:
+        return w.say(f"envió la conversación con sus notas a {to}", f"sent this with its notes to {to}")
+    return w.say(f"envió la conversación a {to}", f"sent this to {to}")
+
+
 def _rated(w: _Words) -> str:
     to, before = w.values["to"], w.values["from"]
     if before is None:
@@ -258,4 +268,5 @@ _SENTENCES: Final[Mapping[str, Any]] = {
     "attributes": _attributes,
     "survey_sent": lambda w: w.say("pidió al cliente su valoración", "asked the customer for a rating"),
     "survey_answered": _rated,
+    "forwarded": _forwarded,
 }

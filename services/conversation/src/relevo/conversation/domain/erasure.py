@@ -8,7 +8,7 @@ from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation.domain.profile import Person
 
 _EMPTIED: Final = frozenset(
-    {"text", "from_text", "subject", "from_subject", "source_id", "recipient_id", "attachments"}
+    {"text", "from_text", "subject", "from_subject", "source_id", "recipient_id", "attachments", "addresses", "address"}
 )
 _UNKNOWN: Final = frozenset({"external_id", "error"})
 _CONTACT: Final[Mapping[str, Any]] = {"name": "", "email": None, "phone": None, "language": None, "labels": []}
@@ -46,7 +46,7 @@ def _redacted(name: str, value: Any) -> Any:
         return type(value)() if isinstance(value, str | list) else value
     if name in _UNKNOWN:
         return None
-    if name in {"profile", "attributes"}:
+    if name in {"profile", "attributes", "data"}:
         return {}
     if name == "author_name":
         return ""

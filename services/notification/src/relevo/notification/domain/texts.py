@@ -14,6 +14,7 @@ from relevo.notification.domain.access_texts import ACCESS
 Language = Literal["es", "en"]
 
 _MAX_VALUE: Final = 300
+_WHOLE: Final = frozenset({"link", "transcript", "comment"})
 
 
 class UnknownTemplate(ValueError):
@@ -49,6 +50,10 @@ _TEMPLATES: Final[Mapping[str, Mapping[Language, tuple[str, str]]]] = {
         "es": ("{title}", "{text}"),
         "en": ("{title}", "{text}"),
     },
+    "transcript": {
+        "es": ("Conversación #{number} con {account}", "{comment}{transcript}"),
+        "en": ("Conversation #{number} with {account}", "{comment}{transcript}"),
+    },
     **ACCESS,
 }
 
@@ -79,8 +84,8 @@ def _places(*parts: str) -> frozenset[str]:
 
 def _value(name: str, given: Any) -> str:
     text = str(given)
-    # A link that is cut leads nowhere.
-    return text if name == "link" or len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
+    # A link that is cut leads nowhere; a transcript is what its reader asked for, and its sender kept it short enough.
+    return text if name in _WHOLE or len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
 
 
 _OPEN: Final[Mapping[Language, str]] = {"es": "Abrir en Relevo", "en": "Open in Relevo"}
