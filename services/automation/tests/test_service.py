@@ -7,7 +7,7 @@ from relevo.automation.app import build
 from relevo.chassis.auth import new_key
 from relevo.chassis.testing import running
 from relevo.contracts.base import new_id
-from relevo.contracts.conversation import LabelsChanged
+from relevo.contracts.conversation import LabelChanged, LabelsChanged, LabelState
 from relevo.contracts.identity import AgentChanged, AgentState, KeyChanged, KeyState, TeamChanged, TeamState
 from relevo.contracts.permissions import Permission
 
@@ -248,3 +248,37 @@ async def test_conditions_are_tried_before_they_are_kept(servers) -> None:
             ("/all/0", True),
             ("/all/1/not", True),
         ]
+
+
+async def test_rules_keep_the_keys_of_labels_and_follow_a_merge(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _manager(service)
+        vip, queja = (LabelState(id=new_id(), account_id=ACCOUNT, key=key, name=key) for key in ("vip", "queja"))
+
+        async def tell(label, sequence, *, deleted=False):
+            data = LabelChanged(label=label, deleted=deleted)
+            await service.admin.publish(data, account=ACCOUNT, entity=label.id, sequence=sequence)
+            await service.settle()
+
+        await tell(vip, 1)
+        await tell(queja, 1)
+        await tell(vip.model_copy(update={"name": "Cuentas clave"}), 2)
+        has = {"field": "conversation.labels", "operator": "contains_any", "value": ["CUENTAS clave", "nueva"]}
+        actions = [{"type": "add_labels", "labels": ["Cuentas clave", "queja"]}, {"type": "resolve"}]
+        rule = await _make(service, headers, trigger="labels_changed", conditions={"all": [has]}, actions=actions)
+        assert rule["conditions"]["all"][0]["value"] == ["vip", "nueva"]
+        assert rule["actions"][0]["labels"] == ["vip", "queja"]
+
+        await tell(queja.model_copy(update={"into_key": "vip"}), 2)
+        after = (await service.http.get(f"/rules/{rule['id']}", headers=headers)).json()
+        assert (after["actions"][0]["labels"], after["version"], after["updated_by"]) == (["vip"], 2, "system")
+        again = await _make(service, headers, actions=actions)
+        assert again["actions"][0]["labels"] == ["vip"], "its name stands for what it became"
+
+        # What happens to a label as a whole sets no rule off; what somebody does to a conversation does.
+        data = LabelsChanged(conversation=conversation(labels=("vip",)), added=("vip",), cause="merge")
+        await _tell(service, data, actor="agent:a")
+        assert await _commands(service) == []
+        await _tell(service, data.model_copy(update={"cause": "act"}), actor="agent:a")
+        ordered = [(name, body.get("add")) for name, _, body in await _commands(service)]
+        assert ordered == [("change_labels", ["vip"]), ("resolve_conversation", None)]

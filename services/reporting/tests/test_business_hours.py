@@ -154,7 +154,7 @@ async def test_the_metrics_stream_carries_both_and_a_rebuild_gives_the_same(serv
             ).fetchall()
             connection.execute("truncate facts, rollup_minute, rollup_hour, rollup_day")
         assert versions == [(1,), (2,)]
-        (reports,) = service.runtime.service.projections
+        reports, _ = service.runtime.service.projections
         database = service.runtime.database
         await Rebuild(reports, bus=service.runtime.bus, database=database, owned=Log(database, None)).run()
         assert [_dump(service, table) for table in TABLES] == before

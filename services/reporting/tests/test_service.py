@@ -205,7 +205,7 @@ async def test_events_seen_again_in_another_order_give_the_same_numbers(servers)
 
 class _Replayed:
     def __init__(self, envelope, data) -> None:
-        self.envelope, self.data = envelope, data
+        self.envelope, self.type, self.data = envelope, envelope.type, data
 
 
 def _rollups(dsn: str) -> dict:
@@ -356,7 +356,7 @@ async def test_the_reports_read_again_are_the_same_and_publish_nothing(servers) 
         assert all(before)
         with psycopg.connect(service.dsn) as connection:
             connection.execute("truncate facts, rollup_minute, rollup_hour, rollup_day")
-        (reports,) = service.runtime.service.projections
+        reports, _ = service.runtime.service.projections
         rebuild = Rebuild(
             reports,
             bus=service.runtime.bus,

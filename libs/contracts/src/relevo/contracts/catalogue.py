@@ -115,6 +115,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.PriorityChanged, *_TOLD),
     _event("conversation", conversation.SubjectChanged, *_TOLD),
     _event("conversation", conversation.LabelsChanged, *_STORY),
+    _event("conversation", conversation.LabelChanged, *_TOLD),
     _event("conversation", conversation.ParticipantsChanged, *_STORY),
     _event("conversation", conversation.AssigneeChanged, *_STORY),
     _event("conversation", conversation.MessageCreated, *_STORY),

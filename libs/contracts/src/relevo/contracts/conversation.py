@@ -155,10 +155,13 @@ class AttributesChanged(ConversationEvent):
 
 
 class LabelsChanged(ConversationEvent):
-    """Labels were put on or taken off."""
+    """Labels, by their keys, were put on or taken off. ``cause``: somebody's act, or that a label became part of another
+    one, or was deleted, for the whole account: then nobody has judged this conversation.
+    """
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    cause: Literal["act", "merge", "deletion"] = "act"
 
 
 class ParticipantsChanged(ConversationEvent):
@@ -263,6 +266,31 @@ class SurveyAnswered(ConversationEvent):
     answered_at: Time
     agent_id: Id | None = None
     team_id: Id | None = None
+
+
+class LabelState(Model):
+    """A label of the account's catalogue.
+
+    ``key`` is what conversations, contacts, events and reports carry: the name under which it was first used, which
+    never changes; ``name`` is what people read. ``sidebar``: shown there. With ``into_key`` it was merged into that
+    label, and is only another name of it.
+    """
+
+    id: Id
+    account_id: Id
+    key: Label
+    name: Label
+    color: str = "#6b7280"
+    description: str = ""
+    sidebar: bool = True
+    into_key: Label | None = None
+
+
+class LabelChanged(Model):
+    """A label was made, by hand or by being used, edited, merged into another one, or deleted."""
+
+    label: LabelState
+    deleted: bool = False
 
 
 class ChangeLabels(Model):

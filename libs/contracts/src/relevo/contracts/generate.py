@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from relevo.contracts.catalogue import DURABLES, MESSAGES, SERVICES, Message, read_by
 from relevo.contracts.grants import adapter_grants, metrics_grants, service_grants
-from relevo.contracts.metrics import METRICS
+from relevo.contracts.metrics import BY_LABEL, METRICS, UNLABELLED
 from relevo.contracts.permissions import ROLES, Permission
 from relevo.contracts.streams import STREAMS
 
@@ -185,6 +185,13 @@ def metric_table() -> str:
         "| metric | unit | there is one when, or its seconds are | en español |",
         "|---|---|---|---|",
         *(f"| `{metric}` | {unit} | {en} | {es} |" for metric, (unit, es, en) in METRICS.items()),
+        "",
+        "## By label",
+        "",
+        BY_LABEL["en"],
+        f"Not told by label: {', '.join(f'`{metric}`' for metric in METRICS if metric in UNLABELLED)}.",
+        "",
+        f"*En español:* {BY_LABEL['es']}",
     ]
     return "\n".join(lines) + "\n"
 

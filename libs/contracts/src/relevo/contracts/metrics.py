@@ -96,7 +96,9 @@ METRICS: Final[Mapping[Metric, Definition]] = {
         "count", "Una regla coincidió y ordenó sus acciones.", "A rule matched, and ordered its actions."
     ),
     "labels_added": Definition(
-        "count", "Se puso una etiqueta a una conversación; una por etiqueta.", "A label was put on; one for each label."
+        "count",
+        "Alguien o una regla puso una etiqueta a una conversación; una por etiqueta.",
+        "Somebody or a rule put a label on a conversation; one for each label.",
     ),
     "presence_seconds": Definition(
         "seconds",
@@ -118,6 +120,47 @@ METRICS: Final[Mapping[Metric, Definition]] = {
 
 BUSINESS_TIMES: Final[frozenset[Metric]] = frozenset({"first_response", "reply_time", "resolution", "wait_in_queue"})
 """The metrics that are also measured in business time."""
+
+
+NAMES: Final[Mapping[Metric, tuple[str, str]]] = {
+    "conversations_opened": ("Conversaciones abiertas", "Conversations opened"),
+    "conversations_reopened": ("Conversaciones reabiertas", "Conversations reopened"),
+    "conversations_resolved": ("Conversaciones resueltas", "Conversations resolved"),
+    "conversations_archived": ("Conversaciones archivadas", "Conversations archived"),
+    "messages_in": ("Mensajes recibidos", "Messages received"),
+    "messages_out": ("Mensajes enviados", "Messages sent"),
+    "notes": ("Notas internas", "Private notes"),
+    "replies_delivered": ("Respuestas entregadas", "Replies delivered"),
+    "replies_failed": ("Respuestas fallidas", "Replies failed"),
+    "first_response": ("Primera respuesta", "First response"),
+    "reply_time": ("Tiempo de respuesta", "Reply time"),
+    "resolution": ("Resolución", "Resolution"),
+    "wait_in_queue": ("Espera en cola", "Wait in queue"),
+    "transfers": ("Transferencias", "Transfers"),
+    "rules_executed": ("Reglas ejecutadas", "Rules executed"),
+    "labels_added": ("Etiquetas puestas", "Labels added"),
+    "surveys_sent": ("Encuestas enviadas", "Surveys sent"),
+    "satisfaction": ("Satisfacción", "Satisfaction"),
+    "presence_seconds": ("Presencia", "Presence"),
+}
+"""What people call each metric, in Spanish and English."""
+
+UNLABELLED: Final[frozenset[Metric]] = frozenset({"wait_in_queue", "rules_executed", "presence_seconds"})
+"""What is not told by label: those who tell of it know nothing of labels."""
+
+BY_LABEL: Final = {
+    "es": (
+        "Con una etiqueta cuenta lo que ocurrió mientras la conversación la tenía, y también lo que ocurrió antes en el "
+        "mismo ciclo (desde que se abrió o se reabrió), porque se suele etiquetar al leer. Ponerla no cambia los ciclos "
+        "anteriores, y quitarla no cambia lo que ya contó. Con varias etiquetas, una conversación cuenta en cada una."
+    ),
+    "en": (
+        "What happened while the conversation had the label counts for it, and also what had happened before in the "
+        "same cycle (since it was opened or reopened), since people label as they read. Putting it on changes no earlier "
+        "cycle, and taking it off changes nothing that has counted. A conversation with several labels counts for each."
+    ),
+}
+"""What counts for a label, in the two languages in which reports are read."""
 
 
 class Dimensions(Model):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from relevo.automation import store
 from relevo.automation.domain.rules import ACTIONS, Action, Actions, AssignAgent, AssignTeam, Outcome
 from relevo.automation.domain.triggers import FIELDS, Trigger
+from relevo.automation.labels import keyed
 from relevo.chassis import directory, paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
@@ -156,6 +157,7 @@ async def create_rule(body: NewRule, who: Manager, db: Db, once: Idempotency, re
     async with db.begin() as tx:
         await once.start(tx)
         await _check_references(tx, rule, body.actions)
+        rule = await keyed(tx, rule)
         await store.insert_rule(tx, rule)
         answer = await once.finish(tx, _out(rule))
     response.headers["ETag"] = _etag(rule)
@@ -201,6 +203,7 @@ async def change_rule(
         await _check_references(
             tx, replace(rule, inbox_ids=rule.inbox_ids if body.inbox_ids else ()), body.actions or ()
         )
+        rule = await keyed(tx, rule)
         await store.update_rule(tx, rule)
     response.headers["ETag"] = _etag(rule)
     return _out(rule)

@@ -3,7 +3,7 @@
 from relevo.automation import api
 from relevo.automation.handlers import Automaton
 from relevo.automation.settings import Settings
-from relevo.chassis import Consumer, Service
+from relevo.chassis import Consumer, Projection, Service, labels
 from relevo.contracts import streams
 
 
@@ -17,4 +17,5 @@ def build() -> Service:
         migrations="relevo.automation.migrations",
         consumers=(Consumer(streams.EVT_CONVERSATION, automaton.on_conversation),),
         router=api.router,
+        projections=(Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),),
     )

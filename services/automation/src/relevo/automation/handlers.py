@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from relevo.automation import store
 from relevo.automation.domain.rules import Execution, Rule, RuleSet, compile_rule, evaluate
 from relevo.automation.domain.triggers import TRIGGERS_OF, occurrence
+from relevo.automation.labels import on_labels
 from relevo.chassis import Received, Tx
 from relevo.contracts.automation import RuleExecuted
 from relevo.contracts.base import now
@@ -30,6 +31,7 @@ class Automaton:
 
     async def on_conversation(self, batch: Sequence[Received], tx: Tx) -> None:
         """Order what the matching rules say, each rule, version and event once; one statement reads, one writes."""
+        await on_labels(batch, tx)
         triggering = [received for received in batch if received.type in TRIGGERS_OF]
         if not triggering:
             return

@@ -72,6 +72,7 @@ _UPDATE = text("""
         updated_by = :updated_by
     where account_id = cast(:account_id as uuid) and id = cast(:id as uuid)
 """)
+_ALL = text(f"select {_COLUMNS} from rules where account_id = cast(:account as uuid) order by id for update")
 _DELETE = text("delete from rules where account_id = cast(:account as uuid) and id = cast(:id as uuid)")
 _RECORD = text("""
     insert into executions (id, account_id, rule_id, rule_version, rule_name, event_id, event_type, conversation_id,
@@ -121,6 +122,11 @@ async def read_rule(tx: Tx, account_id: str, rule_id: str, *, lock: bool = False
     """One rule of the account, None when there is none; `lock` keeps others from changing it in the meantime."""
     row = (await tx.execute(_LOCK if lock else _READ, {"account": account_id, "id": rule_id})).first()
     return _rule(row) if row else None
+
+
+async def all_rules(tx: Tx, account_id: str) -> list[StoredRule]:
+    """Every rule of an account, locked."""
+    return [_rule(row) for row in await tx.execute(_ALL, {"account": account_id})]
 
 
 async def insert_rule(tx: Tx, rule: StoredRule) -> None:

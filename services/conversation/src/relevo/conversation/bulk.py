@@ -11,7 +11,7 @@ from relevo.chassis.database import Tx
 from relevo.chassis.timers import DueTimer
 from relevo.contracts.base import now
 from relevo.contracts.permissions import ConversationScope, Permission
-from relevo.conversation import store
+from relevo.conversation import labels, store
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import bulk
 from relevo.conversation.domain.state import Refused
@@ -32,6 +32,10 @@ async def on_bulk(due: Sequence[DueTimer], tx: Tx) -> None:
         if job is None:
             continue
         act, viewer = _ACT.validate_python(job["act"]), _viewer(job["viewer"])
+        if isinstance(act, bulk.Relabel):
+            add = await labels.keys(tx, timer.account_id, act.add, used_by=job["actor"])
+            remove = await labels.keys(tx, timer.account_id, act.remove)
+            act = act.model_copy(update={"add": add, "remove": remove})
         needed = bulk.permission_of(act)
         changes = Changes(await store.conversations.lock(tx, ((timer.account_id, id_) for id_ in job["next"])))
         refusals, changed, moment = [], 0, now()

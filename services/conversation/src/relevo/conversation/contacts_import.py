@@ -5,6 +5,7 @@ writes what it would have done where nobody else sees it.
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 import psycopg.errors
@@ -14,6 +15,7 @@ from relevo.chassis.database import Database, Tx, described, is_transient
 from relevo.chassis.service import Runtime
 from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import ContactCreated, ContactUpdated
+from relevo.conversation import labels
 from relevo.conversation.domain.attributes import Definition
 from relevo.conversation.domain.contacts_import import Columns, Failed, Outcome, Wanted, work
 from relevo.conversation.domain.csv_files import WINDOW, Place, Window
@@ -66,6 +68,14 @@ async def _chunk(tx: Tx, job: Row) -> None:
     definitions = await attributes.definitions(tx, account, "contact")
     window, rows = await asyncio.to_thread(_read, job, data, definitions)
     dry = job["state"] == "checking"
+    named = sorted({name for row in rows if isinstance(row, Wanted) for name in row.labels})
+    if named:
+        uses = () if dry else [labels.Use(account, name, job["actor"]) for name in named]
+        keys = await labels.take(tx, uses, ((account, name) for name in named))
+        rows = [
+            replace(row, labels=tuple(keys[account, name] for name in row.labels)) if isinstance(row, Wanted) else row
+            for row in rows
+        ]
     known = await (imports.rehearsed(tx, account, id_, rows) if dry else imports.matches(tx, account, rows))
     done = work(rows, known, mode=job["mode"], account_id=account, make_id=new_id, now=now())
     if dry:

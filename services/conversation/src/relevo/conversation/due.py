@@ -11,6 +11,7 @@ from relevo.conversation.bulk import BULK, on_bulk
 from relevo.conversation.changes import SEND, SNOOZE, Changes
 from relevo.conversation.domain import snooze, writing
 from relevo.conversation.domain.state import Refused, Writing
+from relevo.conversation.labels import LABELS, on_labels
 from relevo.conversation.store import waiting
 
 
@@ -52,5 +53,5 @@ async def on_send(due: Sequence[DueTimer], tx: Tx) -> None:
     await changes.save(tx)
 
 
-TIMERS: Final[Mapping[str, Handler]] = {SNOOZE: on_snooze, SEND: on_send, BULK: on_bulk}
+TIMERS: Final[Mapping[str, Handler]] = {SNOOZE: on_snooze, SEND: on_send, BULK: on_bulk, LABELS: on_labels}
 """What comes due in this service, by kind."""

@@ -14,7 +14,7 @@ from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import ChangeLabels, ResolveConversation, SendMessage
 from relevo.contracts.ingest import MessageReceived, StatusReceived
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
-from relevo.conversation import metrics, store
+from relevo.conversation import labels, metrics, store
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import assignee, life, properties, surveys, writing
 from relevo.conversation.domain import contacts as people
@@ -161,13 +161,15 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
             fresh.discard(key)
             wanted.append(received)
     crash_point("conversation.after_remembering_commands")
+    keys = await _label_keys(tx, wanted)
     changes = Changes(
         await store.conversations.lock(tx, ((r.envelope.account, r.data.conversation_id) for r in wanted))
     )
     moment = now()
     for received in wanted:
         data = received.data
-        conversation = changes.conversations.get((received.envelope.account, data.conversation_id))
+        key = (received.envelope.account, data.conversation_id)
+        conversation = changes.conversations.get(key)
         if conversation is None:
             _ignored("unknown_conversation", received)
             continue
@@ -175,7 +177,8 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
         try:
             match data:
                 case ChangeLabels():
-                    change = properties.change_labels(conversation, data.add, data.remove, moment)
+                    add, remove = ([keys[key[0], name] for name in names] for names in (data.add, data.remove))
+                    change = properties.change_labels(conversation, add, remove, moment)
                 case SendMessage():
                     said = Writing(new_id(), data.text, actor, human=False)
                     write = writing.note if data.private else writing.reply
@@ -210,6 +213,19 @@ async def _asked(
 
 def _rating(data: MessageReceived) -> int | None:
     return None if data.content.attachments else surveys.rating_of(data.content.text)
+
+
+async def _label_keys(tx: Tx, commands: Sequence[Received]) -> Mapping[Key, str]:
+    """What the labels of these commands mean, by account and name; those that are put on come to be."""
+    changing = [one for one in commands if one.is_a(ChangeLabels)]
+    if not changing:
+        return {}
+    uses = [
+        labels.Use(one.envelope.account, name, one.envelope.actor, one.envelope)
+        for one in changing
+        for name in one.data.add
+    ]
+    return await labels.take(tx, uses, ((one.envelope.account, name) for one in changing for name in one.data.remove))
 
 
 async def _contacts(

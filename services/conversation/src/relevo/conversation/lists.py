@@ -47,12 +47,6 @@ SNAPSHOT: Final = (
     contacts.c.blocked,
 )
 
-_LABELS = text(
-    """
-    select distinct label from conversations c, unnest(c.labels) as label
-    where c.account_id = :account and c.labels <> '{}' order by label
-    """
-)
 # A filter may leave ten rows or half of all: the plan must know which.
 PLAN_FOR_THESE_VALUES = text("select set_config('plan_cache_mode', 'force_custom_plan', true)")
 
@@ -210,11 +204,6 @@ async def count(tx: Tx, viewer: Viewer, filters: Filters) -> int:
     found = (union(*each) if len(each) > 1 else each[0]).subquery()
     some = select(literal(1)).select_from(found).limit(COUNT_LIMIT + 1).subquery()
     return int((await tx.execute(select(func.count()).select_from(some))).scalar_one())
-
-
-async def labels(tx: Tx, account_id: str) -> list[str]:
-    """The labels that conversations of the account have."""
-    return list((await tx.execute(_LABELS, {"account": account_id})).scalars())
 
 
 def read_place(sort: Sort, part: int, keys: Sequence[Any]) -> Place:

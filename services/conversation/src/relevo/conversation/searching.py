@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, func, literal, or_, text
 from relevo.chassis import directory
 from relevo.chassis.database import Tx
 from relevo.contracts.base import Id, Model, Time
+from relevo.conversation import labels
 from relevo.conversation.domain.search import Query, Terms, excerpt, parse, pattern, plain
 from relevo.conversation.filters import Filters
 from relevo.conversation.store import search as store
@@ -68,7 +69,8 @@ async def messages_of(tx: Tx, viewer: Viewer, typed: str, limit: int, place: Pla
     looked = await _looked(tx, viewer, query, (at, id_))
     if looked is None:
         return Found((), None)
-    filters = Filters(with_archived=True, labels=query.labels, inbox_ids=await _inboxes(tx, viewer, query.places) or ())
+    keys = tuple(await labels.keys(tx, viewer.account_id, query.labels)) if query.labels else ()
+    filters = Filters(with_archived=True, labels=keys, inbox_ids=await _inboxes(tx, viewer, query.places) or ())
     if query.places and not filters.inbox_ids:
         return Found((), None)
     await tx.execute(_FROM_THE_CANDIDATES)

@@ -1,5 +1,6 @@
 """HTTP: summaries, series and the facts behind them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Final
 from uuid import UUID
@@ -11,12 +12,15 @@ from starlette.requests import Request
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
+from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
+from relevo.chassis.labels import labels
 from relevo.chassis.paging import Cursor, Limit, Page
 from relevo.chassis.problems import FieldError, Language, Problem, language_of
 from relevo.contracts.base import Time
-from relevo.contracts.metrics import METRICS, Fact, Metric, Unit
+from relevo.contracts.metrics import BY_LABEL, METRICS, UNLABELLED, Fact, Metric, Unit
 from relevo.contracts.permissions import Permission
+from relevo.kernel.text import clean
 from relevo.reporting import store
 from relevo.reporting.domain.rollup import BadPeriod, Bucket, resolution, starts
 
@@ -44,11 +48,20 @@ class MetricSummary(BaseModel):
     )
 
 
+class LabelShown(BaseModel):
+    """The label that numbers are of, and what counts for one, in the reader's language."""
+
+    key: str
+    name: str
+    definition: str
+
+
 class Summary(BaseModel):
     """Every metric over [since, until), by when things happened."""
 
     since: Time
     until: Time
+    label: LabelShown | None = None
     metrics: list[MetricSummary]
 
 
@@ -83,7 +96,7 @@ def _reach(principal: Principal) -> store.Reach:
     return store.Reach(agent_id=agent_id)
 
 
-def _selection(
+def selection(
     *,
     who: Annotated[
         Principal, Depends(require(Permission.REPORTS_OWN, Permission.REPORTS_TEAM, Permission.REPORTS_ALL))
@@ -101,9 +114,12 @@ def _selection(
             "not measured so is left out. Counts and presence are the same either way."
         ),
     ] = False,
+    label: Annotated[
+        str | None, Query(min_length=1, max_length=60, description="A label's name or key; what counts for it: docs.")
+    ] = None,
 ) -> store.Selection:
     if since >= until:
-        raise _bad_query(
+        raise bad_query(
             "until",
             es="Debe ser posterior a «since»; el instante «until» ya no entra en el periodo.",
             en="Must be later than `since`; the moment `until` itself is outside the period.",
@@ -118,13 +134,33 @@ def _selection(
         inbox_id=str(inbox_id) if inbox_id else None,
         channel=channel,
         business_hours=business_hours,
+        labels=None if label is None else (label,),
     )
 
 
-Chosen = Annotated[store.Selection, Depends(_selection)]
+Chosen = Annotated[store.Selection, Depends(selection)]
 
 
-def _bad_query(name: str, *, es: str, en: str) -> Problem:
+async def with_label(tx: Tx, chosen: store.Selection) -> tuple[store.Selection, str, str]:
+    """The same with all keys of the label that it is of, its key, and its name now."""
+    if chosen.labels is None:
+        return chosen, "", ""
+    known = await labels(tx, chosen.account_id)
+    key = known.key(clean(chosen.labels[0]))
+    return replace(chosen, labels=tuple(known.all_of(key))), key, known.name(key)
+
+
+def told_by(chosen: store.Selection, metric: Metric) -> None:
+    """Raises Problem 422 for a metric that is not told by label, when it is asked for one."""
+    if chosen.labels is not None and metric in UNLABELLED:
+        raise bad_query(
+            "metric",
+            es="Esta métrica no se mide por etiqueta: quita «label» o elige otra.",
+            en="This metric is not told by label: leave `label` out, or choose another one.",
+        )
+
+
+def bad_query(name: str, *, es: str, en: str) -> Problem:
     return Problem(
         422,
         "validation_failed",
@@ -134,11 +170,11 @@ def _bad_query(name: str, *, es: str, en: str) -> Problem:
     )
 
 
-def _zone(
+def zone_of(
     tz: Annotated[str, Query(max_length=100, description="IANA time zone, such as Europe/Madrid.")] = "UTC",
 ) -> ZoneInfo:
     if tz not in _ZONES:
-        raise _bad_query(
+        raise bad_query(
             "tz",
             es="No existe esa zona horaria: usa un nombre IANA como Europe/Madrid.",
             en="There is no such time zone: use an IANA name such as Europe/Madrid.",
@@ -152,7 +188,9 @@ async def read_summary(chosen: Chosen, db: Db, request: Request) -> Summary:
 
     What a number is made of: `/reports/facts` lists every fact with its conversation and the event that caused it.
     """
+    language = language_of(request)
     async with db.begin() as tx:
+        chosen, key, name = await with_label(tx, chosen)
         rows = await store.summary(tx, chosen)
     totals = {row.metric: row for row in rows if row.state is None}
     states: dict[str, dict[str, float]] = {}
@@ -162,13 +200,16 @@ async def read_summary(chosen: Chosen, db: Db, request: Request) -> Summary:
     return Summary(
         since=chosen.since,
         until=chosen.until,
+        label=LabelShown(key=key, name=name, definition=BY_LABEL[language]) if key else None,
         metrics=[
-            _metric_summary(metric, totals.get(metric), states.get(metric), language_of(request)) for metric in METRICS
+            metric_summary(metric, totals.get(metric), states.get(metric), language)
+            for metric in METRICS
+            if not (key and metric in UNLABELLED)
         ],
     )
 
 
-def _metric_summary(
+def metric_summary(
     metric: Metric, row: store.MetricRow | None, states: dict[str, float] | None, language: Language
 ) -> MetricSummary:
     unit, es, en = METRICS[metric]
@@ -195,32 +236,44 @@ def _metric_summary(
     )
 
 
-@router.get("/series")
-async def read_series(
-    chosen: Chosen, db: Db, metric: Metric, bucket: Bucket, zone: Annotated[ZoneInfo, Depends(_zone)]
-) -> Series:
-    """One metric by hour, day, week or month of a real time zone; since and until must be whole minutes."""
+def edges_of(chosen: store.Selection, bucket: Bucket, zone: ZoneInfo) -> list[datetime]:
+    """Where a series is cut. Raises Problem 422."""
     for name in ("since", "until"):
         moment: datetime = getattr(chosen, name)
         if moment.second or moment.microsecond:
-            raise _bad_query(name, es="Debe ser un minuto exacto.", en="Must be a whole minute.")
+            raise bad_query(name, es="Debe ser un minuto exacto.", en="Must be a whole minute.")
     try:
-        edges = starts(chosen.since, chosen.until, bucket, zone)
+        return starts(chosen.since, chosen.until, bucket, zone)
     except BadPeriod:
-        raise _bad_query(
+        raise bad_query(
             "bucket",
             es="El periodo tiene demasiados tramos: acórtalo o elige tramos mayores.",
             en="The period has too many buckets: shorten it or choose larger ones.",
         ) from None
-    async with db.begin() as tx:
-        rows = await store.series(tx, chosen, metric, edges, resolution([*edges, chosen.until]))
+
+
+async def series_points(tx: Tx, chosen: store.Selection, metric: Metric, edges: list[datetime]) -> list[SeriesPoint]:
+    """Each bucket, empty ones too."""
+    rows = await store.series(tx, chosen, metric, edges, resolution([*edges, chosen.until]))
     filled = {row.number: row for row in rows}
-    points = [
+    return [
         SeriesPoint(start=edge, count=row.count, sum=row.sum, mean=row.sum / row.count)
         if (row := filled.get(number))
         else SeriesPoint(start=edge, count=0, sum=0.0)
         for number, edge in enumerate(edges)
     ]
+
+
+@router.get("/series")
+async def read_series(
+    chosen: Chosen, db: Db, metric: Metric, bucket: Bucket, zone: Annotated[ZoneInfo, Depends(zone_of)]
+) -> Series:
+    """One metric by hour, day, week or month of a real time zone; since and until must be whole minutes."""
+    edges = edges_of(chosen, bucket, zone)
+    told_by(chosen, metric)
+    async with db.begin() as tx:
+        chosen, *_ = await with_label(tx, chosen)
+        points = await series_points(tx, chosen, metric, edges)
     return Series(
         metric=metric,
         unit=METRICS[metric].unit,
@@ -236,7 +289,9 @@ async def read_series(
 async def list_facts(chosen: Chosen, db: Db, metric: Metric, limit: Limit = 50, cursor: Cursor = None) -> Page[Fact]:
     """The facts behind a number, in the order in which they happened."""
     after = _position(cursor) if cursor else None
+    told_by(chosen, metric)
     async with db.begin() as tx:
+        chosen, *_ = await with_label(tx, chosen)
         facts = await store.page(tx, chosen, metric, after=after, limit=limit + 1)
     return paging.page(facts, limit, lambda fact: (fact.at.isoformat(), fact.fact_id), lambda fact: fact)
 
@@ -246,4 +301,4 @@ def _position(cursor: str) -> tuple[datetime, str]:
     try:
         return datetime.fromisoformat(at).astimezone(UTC), str(UUID(fact_id))
     except ValueError:
-        raise _bad_query("cursor", es="No es un cursor de esta lista.", en="Not a cursor of this list.") from None
+        raise bad_query("cursor", es="No es un cursor de esta lista.", en="Not a cursor of this list.") from None

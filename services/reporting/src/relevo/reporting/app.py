@@ -2,9 +2,11 @@
 
 from typing import Final
 
-from relevo.chassis import Consumer, Projection, Service
+from fastapi import APIRouter
+
+from relevo.chassis import Consumer, Projection, Service, labels
 from relevo.contracts import streams
-from relevo.reporting import api
+from relevo.reporting import api, download, groups
 from relevo.reporting.handlers import Recorder
 from relevo.reporting.settings import Settings
 from relevo.reporting.tables import TABLES
@@ -20,11 +22,17 @@ _STREAMS: Final = (
 def build() -> Service:
     """The service, wired."""
     recorder = Recorder()
+    router = APIRouter()
+    for part in (api, groups, download):
+        router.include_router(part.router)
     return Service(
         name="reporting",
         settings=Settings(),
         migrations="relevo.reporting.migrations",
         consumers=tuple(Consumer(stream, recorder.on_events) for stream in _STREAMS),
-        router=api.router,
-        projections=(Projection("reports", TABLES, dict.fromkeys(_STREAMS, Recorder().project)),),
+        router=router,
+        projections=(
+            Projection("reports", TABLES, dict.fromkeys(_STREAMS, Recorder().project)),
+            Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),
+        ),
     )

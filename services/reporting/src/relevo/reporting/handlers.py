@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from relevo.chassis import Received, Tx
+from relevo.chassis import Received, Tx, labels
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.metrics import Fact
 from relevo.reporting import store
@@ -19,6 +19,7 @@ class Recorder:
 
     async def on_events(self, batch: Sequence[Received], tx: Tx) -> None:
         """Store the facts of these events, grow the roll-ups, publish both; events seen before change nothing."""
+        await labels.kept(batch, tx)
         by_account: dict[str, list[Fact]] = defaultdict(list)
         for envelope, fact in await self._record(batch, tx):
             by_account[envelope.account].append(fact)

@@ -12,6 +12,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     Row,
+    RowMapping,
     case,
     false,
     func,
@@ -27,6 +28,7 @@ from relevo.chassis.database import Tx
 from relevo.contracts.metrics import BUSINESS_TIMES, METRICS, Dimensions, Fact, Metric
 from relevo.reporting import tables
 from relevo.reporting.domain.rollup import Resolution
+from relevo.reporting.labelled import labelled
 
 _ROLLUP = """
     {name}s as (
@@ -187,6 +189,8 @@ class Selection:
     channel: str | None = None
     business_hours: bool = False
     """Times count business hours only: of the facts that are measured so, the others are left out."""
+    labels: tuple[str, ...] | None = None
+    """The keys of one label: its own, and those of the labels that were merged into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,7 @@ async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
     """Count, sum, mean and quantiles (median, 90 %, 95 %), exact over the facts; presence also by state."""
     f = tables.facts.c
     grouping = func.grouping(f.state)
-    value = _value(selection)
+    value = value_of(selection)
     statement = (
         select(
             f.metric,
@@ -220,27 +224,29 @@ async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
                 func.percentile_cont(literal(list(_QUANTILES), ARRAY(Double))).within_group(value), ARRAY(Double)
             ).label("quantiles"),
         )
-        .where(*_where(tables.facts.c, f.at, selection), f.replaced.is_(False))
+        .where(*where(tables.facts.c, f.at, selection), f.replaced.is_(False))
         .group_by(func.grouping_sets(tuple_(f.metric), tuple_(f.metric, f.state)))
         .having(or_(grouping == 1, f.state.is_not(None)))
     )
-    return [
-        MetricRow(
-            metric=row.metric,
-            state=row.state,
-            count=row.n,
-            unmeasured=row.happened - row.n,
-            sum=float(row.total or 0),
-            mean=round(float(row.mean), 6) if row.n else None,
-            quantiles=(round(row.quantiles[0], 6), round(row.quantiles[1], 6), round(row.quantiles[2], 6))
-            if row.n
-            else (None, None, None),
-        )
-        for row in await tx.execute(statement)
-    ]
+    return [measured(row, row["state"]) for row in (await tx.execute(statement)).mappings()]
 
 
-def _value(selection: Selection) -> ColumnElement[Any]:
+def measured(row: RowMapping, state: str | None) -> MetricRow:
+    """What a row of numbers says, of a metric or of one of its states."""
+    return MetricRow(
+        metric=row["metric"],
+        state=state,
+        count=row["n"],
+        unmeasured=row["happened"] - row["n"],
+        sum=float(row["total"] or 0),
+        mean=round(float(row["mean"]), 6) if row["n"] else None,
+        quantiles=(round(row["quantiles"][0], 6), round(row["quantiles"][1], 6), round(row["quantiles"][2], 6))
+        if row["n"]
+        else (None, None, None),
+    )
+
+
+def value_of(selection: Selection) -> ColumnElement[Any]:
     """What is measured: with the switch, business time of times that have it, null where it was not measured."""
     f = tables.facts.c
     if not selection.business_hours:
@@ -259,13 +265,29 @@ async def series(
     tx: Tx, selection: Selection, metric: Metric, edges: Sequence[datetime], resolution: Resolution
 ) -> list[BucketRow]:
     """Count and sum in each bucket of `edges` (0-based) that has any, from the roll-ups of this resolution."""
+    if selection.labels is not None:
+        return await _series_of_facts(tx, selection, metric, edges)
     r = tables.rollups[resolution].c
     number = func.width_bucket(r.bucket, literal(list(edges), ARRAY(DateTime(timezone=True))))
     business = selection.business_hours and metric in BUSINESS_TIMES
     count, total = (r.business_count, r.business_sum) if business else (r["count"], r["sum"])
     statement = (
         select(number.label("number"), func.sum(count).label("n"), func.sum(total).label("total"))
-        .where(*_where(r, r.bucket, selection), r.metric == metric, count > 0)
+        .where(*where(r, r.bucket, selection), r.metric == metric, count > 0)
+        .group_by(number)
+        .order_by(number)
+    )
+    return [BucketRow(row.number - 1, int(row.n), float(row.total)) for row in await tx.execute(statement)]
+
+
+async def _series_of_facts(tx: Tx, selection: Selection, metric: Metric, edges: Sequence[datetime]) -> list[BucketRow]:
+    # Roll-ups know no labels: what counts for one is known only from the conversation's cycle.
+    f = tables.facts.c
+    value = value_of(selection)
+    number = func.width_bucket(f.at, literal(list(edges), ARRAY(DateTime(timezone=True))))
+    statement = (
+        select(number.label("number"), func.count(value).label("n"), func.sum(value).label("total"))
+        .where(*where(f, f.at, selection), f.metric == metric, f.replaced.is_(False), value.is_not(None))
         .group_by(number)
         .order_by(number)
     )
@@ -277,7 +299,7 @@ async def page(
 ) -> list[Fact]:
     """Facts of one metric in the order of time and id, from after a position on."""
     f = tables.facts.c
-    conditions = [*_where(f, f.at, selection), f.metric == metric, f.replaced.is_(False)]
+    conditions = [*where(f, f.at, selection), f.metric == metric, f.replaced.is_(False)]
     if selection.business_hours and metric in BUSINESS_TIMES:
         conditions.append(f.business_value.is_not(None))
     if after is not None:
@@ -288,7 +310,8 @@ async def page(
     return [_fact(row) for row in await tx.execute(statement)]
 
 
-def _where(columns: Any, moment: ColumnElement[datetime], selection: Selection) -> list[ColumnElement[bool]]:
+def where(columns: Any, moment: ColumnElement[datetime], selection: Selection) -> list[ColumnElement[bool]]:
+    """The conditions of a selection on facts, or on roll-ups (which know no labels)."""
     conditions: list[ColumnElement[bool]] = [
         columns.account_id == selection.account_id,
         moment >= selection.since,
@@ -298,6 +321,8 @@ def _where(columns: Any, moment: ColumnElement[datetime], selection: Selection) 
         wanted = getattr(selection, name)
         if wanted is not None:
             conditions.append(columns[name] == wanted)
+    if selection.labels is not None:
+        conditions.append(labelled(selection.account_id, selection.since, selection.labels))
     reach = selection.reach
     if not reach.everything:
         ways: list[ColumnElement[bool]] = [false()]

@@ -133,6 +133,8 @@ def _trigger(data: Model) -> Trigger | None:
                 return "message_sent"
             case _:
                 return None
+    if isinstance(data, LabelsChanged) and data.cause != "act":
+        return None  # the label changed for the whole account: nothing happened to this conversation
     triggers = _TRIGGERS.get(type(data))
     return next(iter(triggers)) if triggers else None
 

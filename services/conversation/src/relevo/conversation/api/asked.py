@@ -13,7 +13,7 @@ from relevo.chassis.auth import Principal
 from relevo.chassis.database import Tx
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.snapshots import ConversationStatus, Priority, Stage
-from relevo.conversation import searching
+from relevo.conversation import labels, searching
 from relevo.conversation.filters import UNRESOLVED_STATUSES, Filters, Standing
 from relevo.conversation.lists import Sort
 from relevo.kernel.text import clean
@@ -117,8 +117,13 @@ def filters_of(asked: Asked, who: Principal) -> Filters:
 
 
 async def resolved_filters(tx: Tx, asked: Asked, who: Principal) -> Filters:
-    """The same, with the inboxes of the channels, and the conversations that the text names. Raises Problem 422."""
+    """The same, with the keys of the labels, the inboxes of the channels, and the conversations that the text names.
+
+    Raises Problem 422.
+    """
     found = filters_of(asked, who)
+    if found.labels:
+        found = replace(found, labels=tuple(await labels.keys(tx, who.account_id, found.labels)))
     if found.channel and not found.inbox_ids:
         # By inbox there are indexes in every order. Nobody's conversation is of an inbox that the directory lacks.
         inboxes = await directory.account_inboxes(tx, who.account_id)

@@ -13,7 +13,7 @@ from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
-from relevo.conversation.api.asked import Asked, filters_of
+from relevo.conversation.api.asked import Asked, resolved_filters
 from relevo.conversation.api.common import Body
 from relevo.conversation.bulk import BULK, kept
 from relevo.conversation.domain.bulk import BulkAct, permission_of
@@ -80,10 +80,10 @@ async def start_bulk(who: Actor, db: Db, once: Idempotency, body: NewBulk) -> Bu
     if (body.ids is None) == (body.filter is None):
         es, en = "Indica «ids» o «filter», uno de los dos.", "Give `ids` or `filter`, one of them."
         raise Problem(422, "invalid_choice", es=es, en=en, errors=(FieldError("/ids", es=es, en=en),))
-    filters = filters_of(body.filter, who) if body.filter else None
     async with db.begin() as tx:
         await once.start(tx)
-        if filters is not None:
+        if body.filter is not None:
+            filters = await resolved_filters(tx, body.filter, who)
             ids = await store.matching(tx, who.viewer, filters, MAX_FOUND + 1)
             if len(ids) > MAX_FOUND:
                 es = "El filtro encuentra más de 10.000 conversaciones: acótalo."

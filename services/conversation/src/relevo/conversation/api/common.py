@@ -1,6 +1,6 @@
 """What the routes of this service share: who may ask, how an act on a conversation is carried out, how errors read."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
@@ -45,8 +45,19 @@ class ActOnce:
 
     async def __call__(self, who: Principal, conversation_id: UUID, act: Act) -> ConversationSnapshot:
         """Carry it out, once; answers the conversation after it. Raises Problem."""
+
+        async def as_it_is(_: Tx) -> Act:
+            return act
+
+        return await self.prepared(who, conversation_id, as_it_is)
+
+    async def prepared(
+        self, who: Principal, conversation_id: UUID, make: Callable[[Tx], Awaitable[Act]]
+    ) -> ConversationSnapshot:
+        """The same for an act that must be looked up for first, before the conversation is locked."""
         async with self._db.begin() as tx:
             await self._once.start(tx)
+            act = await make(tx)
             change = await apply(tx, who, await locked(tx, who, conversation_id), act)
             state: ConversationSnapshot = change.conversation.state
             self._response.headers[SEQUENCE] = str(state.sequence)

@@ -1,5 +1,6 @@
 """Two contacts that are one person: merged, and told apart again."""
 
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.conversation import ContactMerged, ContactRestored
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ContactSnapshot
+from relevo.conversation import labels
 from relevo.conversation.api.common import Body
 from relevo.conversation.api.contacts import ContactOut, ContactReader, answered, no_contact, write
 from relevo.conversation.changes import Changes
@@ -164,6 +166,8 @@ async def undo_contact_merge(*, who: Merger, db: Db, once: Idempotency, response
             before = merges.person_within(merge["base"])
             other = restored(merges.person_within(merge["other"], merge["other_created_at"]))
             edited = unmerged(base, before, other)
+            # A label of theirs may be gone or another's by now: it is again what it was called.
+            other = replace(other, labels=tuple(await labels.keys(tx, account, other.labels, used_by=who.actor)))
             await write(tx, who, edited)
             await profiles.insert(tx, [other], merge["other_created_at"])
             await merges.active(tx, account, other.id, merge["other_active_at"])

@@ -1,6 +1,6 @@
 """Contacts: the people who write to the account, made, read, edited and deleted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
@@ -23,6 +23,7 @@ from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.conversation import ContactCreated, ContactDeleted, ContactUpdated
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import AttributeValue, ContactSnapshot
+from relevo.conversation import labels
 from relevo.conversation.api.common import SEQUENCE, Body, after
 from relevo.conversation.api.editing import Faults, attribute_values
 from relevo.conversation.domain.attributes import Definition
@@ -34,6 +35,7 @@ from relevo.conversation.store import merges
 from relevo.conversation.store import profiles as store
 from relevo.conversation.store.rows import Row
 from relevo.conversation.tables import contacts
+from relevo.kernel.text import clean
 
 router = APIRouter(tags=["contacts"])
 
@@ -129,9 +131,9 @@ async def list_contacts(
         if value
     ]
     faults.check()
-    if label:
-        conditions.append(_c.labels.contains([label]))
     async with db.begin() as tx:
+        if label:
+            conditions.append(_c.labels.contains(await labels.keys(tx, who.account_id, [clean(label)])))
         rows = await store.page(tx, store.page_of_contacts(who.account_id, conditions, limit, after(cursor), order))
     return page_of(rows, limit, order)
 
@@ -158,6 +160,10 @@ async def create_contact(
         async with db.begin() as tx:
             await once.start(tx)
             person = _filled(person, body, await definitions.definitions(tx, who.account_id, "contact"))
+            # Labels are held first; what is wrong with the rest was answered by now.
+            person = replace(
+                person, labels=tuple(await labels.keys(tx, who.account_id, person.labels, used_by=who.actor))
+            )
             await store.insert(tx, [person], person.created_at or now())
             tx.emit(
                 ContactCreated(contact=person.snapshot, profile=person.profile, origin="manual"),
@@ -224,7 +230,13 @@ async def change_contact_labels(
         for name, given in (("add", body.add), ("remove", body.remove))
     )
     faults.check()
-    return await _change(db, lambda person: label(person, add, remove), once, who, response, contact_id)
+
+    async def relabel(tx: Tx) -> Callable[[Person], Edited]:
+        on = await labels.keys(tx, who.account_id, add, used_by=who.actor)
+        off = await labels.keys(tx, who.account_id, remove)
+        return lambda person: label(person, on, off)
+
+    return await _change(db, relabel, once, who, response, contact_id)
 
 
 @router.post("/contacts/{contact_id}/block")
@@ -232,7 +244,7 @@ async def block_contact(
     *, who: ContactWriter, db: Db, once: Idempotency, response: Response, contact_id: UUID
 ) -> ContactOut:
     """From now on this contact's messages are kept, open nothing and notify nobody."""
-    return await _change(db, lambda person: edit(person, {"blocked": True}, {}), once, who, response, contact_id)
+    return await _change(db, _blocking(blocked=True), once, who, response, contact_id)
 
 
 @router.post("/contacts/{contact_id}/unblock")
@@ -240,7 +252,7 @@ async def unblock_contact(
     *, who: ContactWriter, db: Db, once: Idempotency, response: Response, contact_id: UUID
 ) -> ContactOut:
     """From now on this contact's messages reach conversations again."""
-    return await _change(db, lambda person: edit(person, {"blocked": False}, {}), once, who, response, contact_id)
+    return await _change(db, _blocking(blocked=False), once, who, response, contact_id)
 
 
 async def write(tx: Tx, who: Principal, edited: Edited) -> None:
@@ -304,11 +316,24 @@ async def _present(
     return row
 
 
+def _blocking(*, blocked: bool) -> Callable[[Tx], Awaitable[Callable[[Person], Edited]]]:
+    async def prepared(_: Tx) -> Callable[[Person], Edited]:
+        return lambda person: edit(person, {"blocked": blocked}, {})
+
+    return prepared
+
+
 async def _change(  # noqa: PLR0917  (what a route has in hand)
-    db: Database, act: Callable[[Person], Edited], once: Once, who: Principal, response: Response, contact_id: UUID
+    db: Database,
+    prepare: Callable[[Tx], Awaitable[Callable[[Person], Edited]]],
+    once: Once,
+    who: Principal,
+    response: Response,
+    contact_id: UUID,
 ) -> ContactOut:
     async with db.begin() as tx:
         await once.start(tx)
+        act = await prepare(tx)
         row = await store.read(tx, who.account_id, str(contact_id), lock="edit")
         if row is None:
             raise no_contact()
@@ -344,10 +369,10 @@ def _edited(person: Person, body: ContactFields, known: Mapping[str, Definition]
 
 def _filled(person: Person, body: NewContact, known: Mapping[str, Definition]) -> Person:
     faults = Faults()
-    labels = [faults.read(f"/labels/{at}", lambda v=raw: read_label(v)) or "" for at, raw in enumerate(body.labels)]  # type: ignore[misc]
+    names = [faults.read(f"/labels/{at}", lambda v=raw: read_label(v)) or "" for at, raw in enumerate(body.labels)]  # type: ignore[misc]
     faults.check()
     # However much was filled in, it is the first event.
-    return replace(label(_edited(person, body, known).person, labels).person, sequence=1)
+    return replace(label(_edited(person, body, known).person, names).person, sequence=1)
 
 
 async def _taken(db: Database, person: Person, violation: psycopg.errors.UniqueViolation) -> Problem:

@@ -11,17 +11,17 @@ from pydantic import BaseModel, Field
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
+from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
 from relevo.chassis.paging import Page
 from relevo.chassis.problems import Problem
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
-from relevo.conversation import lists
+from relevo.conversation import labels, lists
 from relevo.conversation.api.asked import Asked, Label, filters_of, resolved_filters
-from relevo.conversation.api.common import Acting, Body, Reader, no_conversation
+from relevo.conversation.api.common import Act, Acting, Body, Reader, no_conversation
 from relevo.conversation.api.views import saved
 from relevo.conversation.domain import life, properties
-from relevo.conversation.domain.state import Change, Conversation
 from relevo.conversation.filters import Standing
 from relevo.conversation.lists import Place, Sort
 from relevo.conversation.store import counts
@@ -40,12 +40,6 @@ class LabelChange(Body):
 
     add: list[Label] = Field(default=[], max_length=50)
     remove: list[Label] = Field(default=[], max_length=50)
-
-
-class Labels(BaseModel):
-    """The labels in use."""
-
-    items: list[str]
 
 
 class Count(BaseModel):
@@ -157,17 +151,12 @@ async def change_labels(
 ) -> ConversationSnapshot:
     """Put labels on a conversation, take others off. What is so already stays so."""
 
-    def act(conversation: Conversation, moment: datetime) -> Change:
-        return properties.change_labels(conversation, body.add, body.remove, moment)
+    async def act(tx: Tx) -> Act:
+        add = await labels.keys(tx, who.account_id, body.add, used_by=who.actor)
+        remove = await labels.keys(tx, who.account_id, body.remove)
+        return lambda conversation, moment: properties.change_labels(conversation, add, remove, moment)
 
-    return await acting(who, conversation_id, act)
-
-
-@router.get("/labels")
-async def list_labels(who: Reader, db: Db) -> Labels:
-    """The labels that conversations have, in order."""
-    async with db.begin() as tx:
-        return Labels(items=await lists.labels(tx, who.account_id))
+    return await acting.prepared(who, conversation_id, act)
 
 
 def _count(n: int) -> Count:

@@ -1,7 +1,7 @@
 """Contacts by filter: lists, counts, saved filters, and the export."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -20,6 +20,7 @@ from relevo.chassis.paging import Cursor, Limit, Page
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
+from relevo.conversation import labels
 from relevo.conversation.api.attributes import Line
 from relevo.conversation.api.common import Body, after
 from relevo.conversation.api.contacts import ContactOut, ContactReader, page_of
@@ -29,9 +30,11 @@ from relevo.conversation.domain.csv_files import safe
 from relevo.conversation.domain.profile import READERS
 from relevo.conversation.domain.segments import condition
 from relevo.conversation.store import attributes, profiles
+from relevo.conversation.store import labels as label_names
 from relevo.conversation.store import segments as store
 from relevo.conversation.store.rows import Row
 from relevo.kernel.conditions import ConditionError, NotExpressible
+from relevo.kernel.conditions.replacing import values_of, with_values
 
 router = APIRouter(tags=["contacts"])
 
@@ -144,6 +147,7 @@ async def export_contacts(who: Exporter, db: Db, body: ExportOf) -> StreamingRes
     """
     async with db.begin() as tx:
         conditions = await _conditions(tx, who, body)
+        names = await label_names.renamed(tx, who.account_id)
         known = await attributes.definitions(tx, who.account_id, "contact")
     fields = [*READERS, LABELS, *(ATTRIBUTE + key for key in known), "created_at", "last_activity_at"]
     columns = body.columns or fields
@@ -170,7 +174,7 @@ async def export_contacts(who: Exporter, db: Db, body: ExportOf) -> StreamingRes
                 statement = profiles.page_of_contacts(who.account_id, conditions, _EXPORT_PAGE, place, body.order)
                 rows = await profiles.page(tx, statement)
             for row in rows[:_EXPORT_PAGE]:
-                yield [_cell(row, column) for column in columns]
+                yield [_cell(row, column, names) for column in columns]
             if len(rows) <= _EXPORT_PAGE:
                 return
             place = (rows[_EXPORT_PAGE - 1][moment], rows[_EXPORT_PAGE - 1]["id"])
@@ -194,6 +198,7 @@ async def create_segment(
     async with db.begin() as tx:
         await once.start(tx)
         await _checked(tx, who, body.filter)
+        wanted = await _keyed(tx, who, body.filter)
         if await store.lock_and_count(tx, who.account_id) >= MAX_SEGMENTS:
             raise Problem(
                 409,
@@ -206,7 +211,7 @@ async def create_segment(
             "agent_id": who.viewer.agent_id,
             "name": body.name,
             "shared": body.shared,
-            "filter": json.dumps(body.filter),
+            "filter": json.dumps(wanted),
             "version": 1,
         }
         segment = _shown(await store.save(tx, who.account_id, row))
@@ -232,6 +237,7 @@ async def edit_segment(
             await _may_write(who, shared=True)
         if body.filter is not None:
             await _checked(tx, who, body.filter)
+            given["filter"] = await _keyed(tx, who, body.filter)
         if any(row[name] != value for name, value in given.items()):
             changed = {**row, **given, "version": row["version"] + 1}
             row = await store.save(tx, who.account_id, changed | {"filter": json.dumps(changed["filter"])})
@@ -277,7 +283,7 @@ async def _checked(tx: Tx, who: Principal, raw: dict[str, Any]) -> ColumnElement
     """A filter as SQL. Raises Problem 422 with everything that is wrong with it."""
     known = await attributes.definitions(tx, who.account_id, "contact")
     try:
-        return store.filtered(condition(raw, known), known, now())
+        return store.filtered(condition(await _keyed(tx, who, raw), known), known, now())
     except ConditionError as error:
         errors = [
             FieldError(
@@ -295,7 +301,18 @@ async def _checked(tx: Tx, who: Principal, raw: dict[str, Any]) -> ColumnElement
     )
 
 
-def _cell(row: Row, column: str) -> str:
+async def _keyed(tx: Tx, who: Principal, raw: dict[str, Any]) -> dict[str, Any]:
+    """The filter with the keys of the labels that it names."""
+    named = sorted(values_of(raw, labels.LABEL_FIELDS))
+    if not named:
+        return raw
+    found = await labels.take(tx, (), ((who.account_id, name) for name in named))
+    keyed: dict[str, Any] = with_values(raw, labels.LABEL_FIELDS, {name: found[who.account_id, name] for name in named})
+    return keyed
+
+
+def _cell(row: Row, column: str, names: Mapping[str, str]) -> str:
+    """``names`` of labels that are called otherwise than their keys."""
     if column.startswith(ATTRIBUTE):
         value = row["attributes"].get(column.removeprefix(ATTRIBUTE))
         if isinstance(value, bool):
@@ -303,7 +320,7 @@ def _cell(row: Row, column: str) -> str:
         if isinstance(value, int | float):
             return str(value)
     elif column == LABELS:
-        value = ", ".join(row["labels"])
+        value = ", ".join(names.get(key, key) for key in row["labels"])
     else:
         value = row[column]
         if isinstance(value, datetime):

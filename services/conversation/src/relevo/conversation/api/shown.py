@@ -12,6 +12,7 @@ from relevo.conversation import store
 from relevo.conversation.api import files
 from relevo.conversation.domain.activity import Language, Line, words
 from relevo.conversation.store import files as file_store
+from relevo.conversation.store import labels as label_store
 from relevo.conversation.store.messages import message_of
 from relevo.conversation.store.rows import Row
 
@@ -47,6 +48,7 @@ async def reading(tx: Tx, account_id: str, rows: Sequence[Row], language: Langua
         return plain
     actors = {row["author"].partition(":")[2] for row in rows if row["id"] in lines}
     names = await store.names.find(tx, account_id, actors.union(*(line.ids() for line in lines.values())))
+    names |= await label_store.names(tx, account_id, set().union(*(line.labels() for line in lines.values())))
     account = (await directory.accounts(tx, [account_id])).get(account_id)
     zone = account.time_zone if account else "UTC"
 

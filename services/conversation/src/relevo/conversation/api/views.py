@@ -15,7 +15,7 @@ from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.problems import Problem
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
-from relevo.conversation import lists
+from relevo.conversation import labels, lists
 from relevo.conversation.api.asked import Asked, resolved_filters
 from relevo.conversation.api.common import Body, Reader
 from relevo.conversation.store import views as store
@@ -121,7 +121,7 @@ async def create_view(*, who: Reader, db: Db, once: Idempotency, response: Respo
             "version": 1,
             "created_at": moment,
             "updated_at": moment,
-            **_written(body),
+            **await _written(tx, who, body),
         }
         await store.save(tx, row)
         tag(response, 1)
@@ -147,7 +147,7 @@ async def edit_view(
         _may_write(who, shared=body.shared)
         if not body.shared and row["agent_id"] != who.viewer.agent_id:
             raise _not_yours()
-        changed = {**row, **_written(body), "version": row["version"] + 1, "updated_at": now()}
+        changed = {**row, **await _written(tx, who, body), "version": row["version"] + 1, "updated_at": now()}
         await store.save(tx, changed)
     tag(response, changed["version"])
     return _shown(changed)
@@ -206,8 +206,10 @@ def _not_yours() -> Problem:
     )
 
 
-def _written(body: ViewBody) -> dict[str, Any]:
+async def _written(tx: Tx, who: Principal, body: ViewBody) -> dict[str, Any]:
     kept = body.filters.model_dump(mode="json", exclude_defaults=True)
+    if body.filters.label:
+        kept["label"] = await labels.keys(tx, who.account_id, body.filters.label)
     return {"name": body.name, "shared": body.shared, "filters": kept, "sort": body.filters.sort}
 
 

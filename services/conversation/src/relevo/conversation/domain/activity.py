@@ -43,6 +43,10 @@ class Line:
     code: str
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    def labels(self) -> set[str]:
+        """The labels it names, by their keys."""
+        return {*self.values["added"], *self.values["removed"]} if self.code == "labels" else set()
+
     def ids(self) -> set[str]:
         """The people and teams it names."""
         found: set[str] = set()
@@ -108,7 +112,7 @@ def line_of(event: ConversationEvent) -> Line | None:
 
 
 def words(line: Line, actor: str, names: Mapping[str, str], language: Language, zone: str = "UTC") -> str:
-    """The line as a sentence. ``names`` has people, teams and keys by id; times are shown in ``zone`` (IANA)."""
+    """The line as a sentence. ``names`` has people, teams and keys by id, labels by key; times are shown in ``zone`` (IANA)."""
     who = _who(actor, names, language)
     sentence = _SENTENCES[line.code](_Words(line.values, names, language, zone))
     return f"{who} {sentence}."
@@ -180,9 +184,8 @@ def _assignee(w: _Words) -> str:
 
 
 def _labels(w: _Words) -> str:
-    return _added_removed(
-        w, ", ".join(w.values["added"]), ", ".join(w.values["removed"]), ("etiquetó con", "labelled"), "quitó"
-    )
+    added, removed = (", ".join(w.names.get(label, label) for label in w.values[one]) for one in ("added", "removed"))
+    return _added_removed(w, added, removed, ("etiquetó con", "labelled"), "quitó")
 
 
 def _participants(w: _Words) -> str:

@@ -67,6 +67,7 @@ def seed(seeding: Seeding, progress: Progress) -> None:
             count += written
             progress(min(count, plan.conversations), plan.conversations)
         _build_indexes(connection, plan.account_id)
+        connection.execute(_LABELS, (plan.account_id,))
         for table in COLUMNS:
             connection.execute(sql.SQL("vacuum (analyze) {}").format(sql.Identifier(table)))
         connection.execute("update seedings set finished_at = now() where account_id = %s", (plan.account_id,))
@@ -178,6 +179,13 @@ class _Writer:
         return len(rows.conversations)
 
 
+_LABELS = """
+    insert into labels (id, account_id, key, name, folded, color, description, sidebar, state, version, updated_by,
+                        updated_at)
+    select gen_random_uuid(), account_id, label, label, lower(label), '#6b7280', '', true, 'live', 1, 'system', now()
+    from (select distinct account_id, unnest(labels) as label from conversations where account_id = %s) as used
+    on conflict do nothing
+"""
 _INDEXES = """
     select format('%%I', c.relname), pg_get_indexdef(i.indexrelid)
     from pg_index i join pg_class c on c.oid = i.indexrelid join pg_class t on t.oid = i.indrelid

@@ -156,6 +156,12 @@ async def read(
     return next(plain(await tx.execute(statement)), None)
 
 
+async def locked(tx: Tx, account_id: str, ids: Sequence[str]) -> Sequence[Row]:
+    """These contacts, locked to be edited, in the order of their ids."""
+    statement = select(*COLUMNS).select_from(WITH_ACTIVITY).where(_c.account_id == account_id, _c.id.in_(ids))
+    return list(plain(await tx.execute(statement.order_by(_c.id).with_for_update(of=contacts, key_share=True))))
+
+
 async def insert(tx: Tx, persons: Sequence[Person], now: datetime) -> None:
     """Insert contacts. Raises UniqueViolation when another has one's e-mail, phone or identifier."""
     if persons:

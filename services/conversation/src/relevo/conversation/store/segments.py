@@ -1,5 +1,6 @@
 """Filters of contacts as SQL, and saved ones: segments."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -40,6 +41,13 @@ _SAVE = text(
         set name = excluded.name, shared = excluded.shared, filter = excluded.filter, version = excluded.version,
             updated_at = now()
     returning {_COLUMNS}
+    """
+)
+_ALL = text(f"select {_COLUMNS} from contact_segments where account_id = cast(:account as uuid) order by id for update")
+_REWRITE = text(
+    """
+    update contact_segments set filter = cast(:filter as jsonb), version = version + 1, updated_at = now()
+    where account_id = cast(:account as uuid) and id = cast(:id as uuid)
     """
 )
 _DELETE = text("delete from contact_segments where account_id = cast(:account as uuid) and id = cast(:id as uuid)")
@@ -99,6 +107,16 @@ async def lock_and_count(tx: Tx, account_id: str) -> int:
 async def save(tx: Tx, account_id: str, row: Mapping[str, Any]) -> Row:
     """Write a segment, new or locked; `filter` is JSON text."""
     return next(plain(await tx.execute(_SAVE, {"account": account_id, **row})))
+
+
+async def all_of(tx: Tx, account_id: str) -> Sequence[Row]:
+    """Everybody's, locked."""
+    return list(plain(await tx.execute(_ALL, {"account": account_id})))
+
+
+async def rewrite(tx: Tx, account_id: str, segment_id: str, wanted: Mapping[str, Any]) -> None:
+    """Give a segment another filter."""
+    await tx.execute(_REWRITE, {"account": account_id, "id": segment_id, "filter": json.dumps(wanted)})
 
 
 async def delete(tx: Tx, account_id: str, segment_id: str) -> None:

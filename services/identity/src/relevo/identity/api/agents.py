@@ -36,6 +36,7 @@ from relevo.identity.domain.links import Purpose
 from relevo.identity.domain.sign_in import password_fault
 from relevo.identity.store import directory, links, sign_in
 from relevo.kernel.names import folded_name
+from relevo.kernel.text import clean
 
 router = APIRouter(tags=["agents"])
 Reader = Annotated[Principal, Depends(require(Permission.DIRECTORY_READ, Permission.AGENTS_MANAGE))]
@@ -136,7 +137,7 @@ async def _named(who: Principal, db: Db, wanted: str, limit: int, cursor: str | 
     place = None
     if cursor is not None:
         rank, name, last = paging.decode(cursor, int, str, str)
-        place = min(max(rank, 0), 9), name.replace("\0", ""), id_in_cursor(last)
+        place = min(max(rank, 0), 9), clean(name), id_in_cursor(last)
     async with db.begin() as tx:
         found = await directory.agents_named(tx, who.account_id, wanted, after=place, limit=limit + 1)
         out = await details_of(tx, who, [stored.state for _, stored in found])

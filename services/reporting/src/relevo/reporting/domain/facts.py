@@ -223,12 +223,15 @@ def _other(before: str | None, after: str | None) -> bool:
 
 
 def _labels(envelope: Envelope, event: LabelsChanged) -> list[Fact]:
-    # One a label; its dimension is the label that was put on.
+    # One a label; its dimension is the label that was put on. It begins with the cycle, of which all counts for it.
+    if event.cause != "act":
+        return []
     return [
         _fact(
             envelope,
             "labels_added",
             _dimensions(event, labels=(label,)),
+            start=event.conversation.opened_at,
             conversation_id=event.conversation.id,
             part=number,
         )

@@ -1,0 +1,223 @@
+"""HTTP: every report as a file. CSV as RFC 4180 says, written while it is read, whatever its size."""
+
+import csv
+import io
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import StreamingResponse
+from sqlalchemy import text
+from starlette.requests import Request
+
+from relevo.chassis.database import Database, Tx
+from relevo.chassis.http import Db
+from relevo.chassis.labels import labels
+from relevo.chassis.problems import Language, language_of
+from relevo.contracts.metrics import METRICS, Metric
+from relevo.reporting import store
+from relevo.reporting.api import (
+    Chosen,
+    MetricSummary,
+    edges_of,
+    read_summary,
+    series_points,
+    told_by,
+    with_label,
+    zone_of,
+)
+from relevo.reporting.domain.files import (
+    FACT_COLUMNS,
+    Cell,
+    fact_row,
+    harmless,
+    headings,
+    local,
+    name_of,
+    read_out,
+    unit_of,
+)
+from relevo.reporting.domain.rollup import Bucket
+from relevo.reporting.groups import By, grouped
+
+router = APIRouter(prefix="/reports", tags=["reports"])
+
+PAGE: Final = 1000
+_CSV: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "CSV, UTF-8, with a line of headings.",
+        "content": {"text/csv": {"schema": {"type": "string"}}},
+    }
+}
+_NAMES = text(
+    """
+    select id, state ->> 'name' as name from directory
+    where account_id = :account and kind = any(array['agent', 'team', 'inbox']) and id = any(cast(:ids as text[]))
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How a file is written: in which language, with which mark and separator."""
+
+    language: Language
+    bom: bool
+    delimiter: str
+
+    def answer(self, lines: AsyncIterator[Iterable[Cell]], name: str) -> StreamingResponse:
+        """The lines as a CSV file that nobody holds in memory."""
+        return StreamingResponse(
+            self._chunks(lines),
+            media_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
+        )
+
+    async def _chunks(self, lines: AsyncIterator[Iterable[Cell]]) -> AsyncIterator[bytes]:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, delimiter=self.delimiter, lineterminator="\r\n")
+        if self.bom:
+            buffer.write("\ufeff")
+        async for line in lines:
+            writer.writerow([harmless(cell) for cell in line])
+            if buffer.tell() >= 64 * 1024:
+                yield buffer.getvalue().encode()
+                buffer.seek(0)
+                buffer.truncate()
+        yield buffer.getvalue().encode()
+
+
+def _written(
+    request: Request,
+    *,
+    bom: Annotated[bool, Query(description="Begin with a byte-order mark, so that Excel reads the accents.")] = False,
+    delimiter: Annotated[
+        Literal["comma", "semicolon"], Query(description="Excel in Spanish reads `semicolon`.")
+    ] = "comma",
+) -> Written:
+    return Written(language_of(request), bom, "," if delimiter == "comma" else ";")
+
+
+Writing = Annotated[Written, Depends(_written)]
+Zone = Annotated[ZoneInfo, Depends(zone_of)]
+
+
+@router.get("/summary/file", response_class=StreamingResponse, responses=_CSV)
+async def download_summary(chosen: Chosen, db: Db, request: Request, writing: Writing) -> StreamingResponse:
+    """The summary as CSV: a line a metric; seconds as numbers, the mean also as hours, minutes and seconds."""
+    found = await read_summary(chosen, db, request)
+    names = ("metric", "code", "unit", "count", "sum", "mean", "mean_read", "median", "p90", "p95")
+
+    async def lines() -> AsyncIterator[Iterable[Cell]]:
+        yield headings(names, writing.language)
+        for one in found.metrics:
+            what = (name_of(one.metric, writing.language), one.metric, unit_of(one.metric, writing.language))
+            yield (*what, one.count, _number(one, one.sum), *_mean(one), one.median, one.p90, one.p95)
+
+    return writing.answer(lines(), _named("summary", chosen))
+
+
+@router.get("/series/file", response_class=StreamingResponse, responses=_CSV)
+async def download_series(
+    *, chosen: Chosen, db: Db, metric: Metric, bucket: Bucket, zone: Zone, writing: Writing
+) -> StreamingResponse:
+    """A series as CSV: a line a bucket, empty ones too; times in the zone that the heading names."""
+    edges = edges_of(chosen, bucket, zone)
+    told_by(chosen, metric)
+    async with db.begin() as tx:
+        chosen, *_ = await with_label(tx, chosen)
+        points = await series_points(tx, chosen, metric, edges)
+
+    async def lines() -> AsyncIterator[Iterable[Cell]]:
+        first, *rest = headings(("start", "count", "sum", "mean", "mean_read"), writing.language, zone)
+        yield first, name_of(metric, writing.language), *rest[1:]
+        for point in points:
+            unit = METRICS[metric].unit
+            mean = None if unit == "count" else point.mean
+            total = int(point.sum) if unit == "count" else point.sum
+            yield local(point.start, zone), point.count, total, mean, read_out(mean) if unit == "seconds" else None
+
+    return writing.answer(lines(), _named(f"series-{metric}", chosen))
+
+
+@router.get("/groups/file", response_class=StreamingResponse, responses=_CSV)
+async def download_groups(
+    *, chosen: Chosen, db: Db, by: Annotated[By, Query(description="What they are grouped by.")], writing: Writing
+) -> StreamingResponse:
+    """The groups as CSV: a line an agent, team, inbox, channel or label; of times how many, mean and median in seconds."""
+    async with db.begin() as tx:
+        groups, _ = await grouped(tx, chosen, by, writing.language)
+    told = [one.metric for one in groups[0].metrics] if groups else []
+
+    async def lines() -> AsyncIterator[Iterable[Cell]]:
+        count, mean, median = headings(("count", "mean", "median"), writing.language)
+        first: list[Cell] = [*headings(("name", "id"), writing.language)]
+        for metric in told:
+            name = name_of(metric, writing.language)
+            measured = METRICS[metric].unit != "count"
+            first += [f"{name}: {what}" for what in (count, mean, median)] if measured else [name]
+        yield first
+        for group in groups:
+            line: list[Cell] = [group.name, group.key]
+            for one in group.metrics:
+                line += [one.count, one.mean, one.median] if one.unit != "count" else [one.count]
+            yield line
+
+    return writing.answer(lines(), _named(f"by-{by}", chosen))
+
+
+@router.get("/facts/file", response_class=StreamingResponse, responses=_CSV)
+async def download_facts(*, chosen: Chosen, db: Db, metric: Metric, zone: Zone, writing: Writing) -> StreamingResponse:
+    """All facts of a metric as CSV, in the order in which they happened, however many: a page is in memory at a time."""
+    told_by(chosen, metric)
+    async with db.begin() as tx:
+        chosen, *_ = await with_label(tx, chosen)
+
+    async def lines() -> AsyncIterator[Iterable[Cell]]:
+        yield headings(FACT_COLUMNS, writing.language, zone)
+        async for fact, names in _facts(db, chosen, metric):
+            yield fact_row(fact, names, zone, business_hours=chosen.business_hours)
+
+    return writing.answer(lines(), _named(f"facts-{metric}", chosen))
+
+
+async def _facts(db: Database, chosen: store.Selection, metric: Metric) -> AsyncIterator[tuple[Any, dict[str, str]]]:
+    """A page at a time, each read in a transaction of its own: whoever reads slowly holds nothing."""
+    place: tuple[datetime, str] | None = None
+    while True:
+        async with db.begin() as tx:
+            facts = await store.page(tx, chosen, metric, after=place, limit=PAGE)
+            names = await _names_in(tx, chosen.account_id, facts)
+        for fact in facts:
+            yield fact, names
+        if len(facts) < PAGE:
+            return
+        place = facts[-1].at, facts[-1].fact_id
+
+
+async def _names_in(tx: Tx, account_id: str, facts: list[Any]) -> dict[str, str]:
+    ids = {
+        id_ for fact in facts for id_ in (fact.dimensions.agent_id, fact.dimensions.team_id, fact.dimensions.inbox_id)
+    }
+    rows = await tx.execute(_NAMES, {"account": account_id, "ids": sorted(ids - {None})})
+    names = {row.id: row.name for row in rows}
+    keys = {key for fact in facts for key in fact.dimensions.labels}
+    if keys:
+        known = await labels(tx, account_id)
+        names |= {f"label:{key}": known.name(key) for key in keys}
+    return names
+
+
+def _mean(one: MetricSummary) -> tuple[Cell, Cell]:
+    return one.mean, read_out(one.mean) if one.unit == "seconds" else None
+
+
+def _number(one: MetricSummary, value: float) -> Cell:
+    return int(value) if one.unit == "count" else value
+
+
+def _named(what: str, chosen: store.Selection) -> str:
+    return f"{what}-{chosen.since:%Y%m%d}-{chosen.until:%Y%m%d}"
