@@ -12,6 +12,7 @@ from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ConversationOpened
 from relevo.contracts.identity import RoleChanged
 from relevo.contracts.permissions import Permission
+from relevo.contracts.presence import RulesChanged
 
 
 async def told(service, one=None):
@@ -275,6 +276,35 @@ async def test_the_policy_is_edited_with_its_etag_and_takes_effect_at_once(servi
     assert (stale.status_code, stale.json()["current"]["version"]) == (412, 2)
     shown = await holder(service, world, one, boss)
     assert (shown["state"], shown["reason"]["code"]) == ("assigned", "least_loaded")
+
+
+async def test_loads_are_told_of_accounts_whose_rules_look_at_them(service, world, settled):
+    async def loads():
+        stored = [
+            json.loads(body) for _, _, body in await service.admin.stored("EVT_ASSIGNMENT") if b"capacity" in body
+        ]
+        return [(one["agent_id"], one["open"], one["capacity"], one["received"]) for one in stored]
+
+    ana, boss = await world.hire("Ana"), await world.hire("Boss", "administrator", None)
+    await settled()
+    await world.open()
+    await settled()
+    assert await loads() == []
+    await world.tell(RulesChanged(account_id=world.account, watches_load=True), world.account)
+    await settled()
+    assert sorted(await loads()) == sorted([(ana, 1, 10, 0), (boss, 0, 10, 0)])
+    two = await world.open()
+    await settled()
+    assert (await loads())[-1] == (ana, 2, 10, 1)
+    await world.resolve(two)
+    await settled()
+    assert (await loads())[-1] == (ana, 1, 10, 0)
+    await world.tell(RulesChanged(account_id=world.account, watches_load=False), world.account)
+    await settled()
+    told = len(await loads())
+    await world.open()
+    await settled()
+    assert len(await loads()) == told
 
 
 async def test_what_cannot_be_decided_is_put_aside_and_the_rest_goes_on(service, world, settled):

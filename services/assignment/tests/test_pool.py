@@ -130,6 +130,19 @@ def test_busy_ones_come_after_available_ones_where_the_policy_says_so():
     assert "busy" in story.pool.decisions[-1].reason.en
 
 
+def test_who_is_outside_of_their_shift_gets_work_only_where_the_policy_says_so():
+    story = Story(agent("ana", in_shift=False))
+    (decision,) = story.opened("c")
+    assert (decision.kind, decision.reason.en) == (
+        "queued",
+        "Waiting: nobody is available (1 excluded: 1 outside of their shift).",
+    )
+    (given,) = story(StatusGiven("ana", "available", T0, 1, in_shift=True))
+    assert given.assignee_id == "ana"
+    allowed = Story(agent("ana", in_shift=False), out_of_shift=True)
+    assert allowed.opened("c")[0].assignee_id == "ana"
+
+
 def test_the_queue_drains_at_once_by_rank_then_by_waiting():
     story = Story(agent("ana", state="offline", capacity=3))
     for name, rank in (("old", 1), ("new", 1), ("low", 0), ("urgent", 3)):
@@ -321,7 +334,7 @@ class Matching(RuleBasedStateMachine):
 
     @rule(strategy=st.sampled_from(["round_robin", "least_loaded"]), busy=st.booleans(), default=st.integers(0, 3))
     def govern(self, strategy, busy, default):
-        self.policy = Policy(strategy, default, busy, self.policy.version + 1)
+        self.policy = Policy(strategy, default, busy, version=self.policy.version + 1)
         self.take(PolicyEdited(self.policy))
 
     @invariant()

@@ -10,7 +10,9 @@ from relevo.presence.app import build
 
 @pytest.fixture
 async def presence(servers) -> AsyncIterator[Running]:
-    async with running(build, servers, RELEVO_PRESENCE_GRACE="1.5", RELEVO_PRESENCE_LEAVE_GRACE="0.3") as service:
+    async with running(
+        build, servers, RELEVO_PRESENCE_HEARTBEAT="0.5", RELEVO_PRESENCE_GRACE="1", RELEVO_PRESENCE_LEAVE_GRACE="0.3"
+    ) as service:
         yield service
 
 

@@ -12,7 +12,7 @@ from relevo.contracts.envelope import AGAIN, MESSAGE_ID
 from relevo.contracts.identity import RoleChanged, RoleState, SessionRevoked
 from relevo.contracts.notification import NotificationCreated
 from relevo.contracts.permissions import ConversationScope
-from relevo.contracts.presence import AgentStatus, StatusChanged
+from relevo.contracts.presence import AgentStatus, BreakDue, RulesChanged, StatusChanged
 from relevo.kernel.access import Viewer
 from relevo.realtime import store
 from relevo.realtime.hub import Socket
@@ -88,6 +88,12 @@ async def test_presence_and_notifications(world):
             await org.tell(note, agent)
         got = await socket.next()
         assert (got["type"], got["data"]["agent_id"]) == ("notification_created", ana)
+        await org.tell(RulesChanged(account_id=org.account, watches_load=True), org.account)
+        for agent in (eva, ana):
+            due = BreakDue(agent_id=agent, label_id=new_id(), label="Pausa", begins_at=now(), may_put_off=True)
+            await org.tell(due, agent)
+        got = await socket.next()
+        assert (got["type"], got["data"]["agent_id"]) == ("break_due", ana), "only one's own, and no rules"
 
 
 async def test_a_ticket_opens_one_socket_once(world):
@@ -281,6 +287,12 @@ async def test_presence_hears_of_open_sockets(world):
     assert await until(over, 5)
     assert (await beats())[-1]["signed_out"] is False
     async with world.socket(ana) as socket:
+        await socket.connection.send('{"type": "active"}')
+
+        async def active():
+            return (await beats())[-1]["acted_at"] is not None
+
+        assert await until(active, 5)
         await socket.connection.send('{"type": "sign_out"}')
         await socket.closed()
     assert await until(over, 5)

@@ -70,6 +70,18 @@ class ConversationQueued(AssignmentEvent):
     """A conversation waits for an agent."""
 
 
+class AgentLoadChanged(Model):
+    """How many open conversations an agent holds, and may hold; and how many they got since this was last told.
+
+    Told only of accounts whose presence rules look at it.
+    """
+
+    agent_id: Id
+    open: int
+    capacity: int
+    received: int = 0
+
+
 class Assign(Model):
     """Give a conversation to an agent, to a team, or to nobody (both None)."""
 

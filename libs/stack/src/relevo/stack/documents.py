@@ -1,11 +1,12 @@
 """Generated documents: ``python -m relevo.stack.documents write|check ROOT``, ROOT being the project's folder.
 
-The bus's documents come from the catalogue, the HTTP ones from the services' own applications; ``check`` names every
-file that is not current and exits 1.
+The bus's documents come from the catalogue, the HTTP ones from the services' own applications, others from a service's
+module `documents`; ``check`` names every file that is not current and exits 1.
 """
 
 import base64
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -127,6 +128,10 @@ def documents() -> Iterator[tuple[str, str]]:
     # The edge serves this one, so it ships with the stack.
     yield "libs/stack/src/relevo/stack/pages/openapi.json", _json(merged(found))
     yield "docs/endpoints.md", endpoint_table(found)
+    for service in found:
+        if importlib.util.find_spec(f"relevo.{service}.documents"):
+            for name, text in importlib.import_module(f"relevo.{service}.documents").documents():
+                yield f"docs/{name}", text
 
 
 def _json(value: Any) -> str:

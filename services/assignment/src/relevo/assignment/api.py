@@ -110,6 +110,9 @@ class PolicyBody(BaseModel):
     strategy: Literal["round_robin", "least_loaded"]
     default_capacity: int = Field(ge=0, le=10_000)
     busy_as_fallback: bool = Field(description="Whether busy agents get conversations when nobody is available.")
+    out_of_shift: bool = Field(
+        default=False, description="Whether who is there outside of their shift gets conversations."
+    )
 
 
 class PolicyOut(PolicyBody):
@@ -249,7 +252,9 @@ async def set_policy(
                 headers={"ETag": _etag(pool.policy)},
                 extra={"current": _policy(pool.policy).model_dump()},
             )
-        policy = Policy(body.strategy, body.default_capacity, body.busy_as_fallback, pool.policy.version + 1)
+        policy = Policy(
+            body.strategy, body.default_capacity, body.busy_as_fallback, body.out_of_shift, pool.policy.version + 1
+        )
         await _decided(tx, rt, who, PolicyEdited(policy))
     response.headers["ETag"] = _etag(policy)
     return _policy(policy)
@@ -427,6 +432,7 @@ def _policy(policy: Policy) -> PolicyOut:
         strategy=policy.strategy,
         default_capacity=policy.default_capacity,
         busy_as_fallback=policy.busy_as_fallback,
+        out_of_shift=policy.out_of_shift,
         version=policy.version,
     )
 

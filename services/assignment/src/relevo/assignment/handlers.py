@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from relevo.assignment import store
+from relevo.assignment import loads, store
 from relevo.assignment.domain.inputs import RANK, AgentEdited, Closed, Input, Opened, Reopened, StatusGiven, TeamEdited
 from relevo.assignment.domain.inputs import Assign as AssignInput
 from relevo.assignment.store import Note
@@ -18,7 +18,7 @@ from relevo.contracts.conversation import (
     ParticipantsChanged,
 )
 from relevo.contracts.identity import AgentChanged, TeamChanged
-from relevo.contracts.presence import StatusChanged
+from relevo.contracts.presence import RulesChanged, StatusChanged
 from relevo.contracts.snapshots import ConversationSnapshot
 
 Wake = Callable[[], None]
@@ -46,7 +46,10 @@ class Handlers:
         await self._note(tx, notes)
 
     async def on_presence(self, batch: Sequence[Received], tx: Tx) -> None:
-        """EVT_PRESENCE: who is available."""
+        """EVT_PRESENCE: who is available, and which accounts want to hear what agents hold."""
+        watches = {r.data.account_id: r.data.watches_load for r in batch if r.is_a(RulesChanged)}
+        if watches:
+            await loads.watch(tx, watches)
         await self._note(tx, list(_of_presence(batch)))
 
     async def on_directory(self, batch: Sequence[Received], tx: Tx) -> None:
@@ -103,7 +106,7 @@ def _of_presence(batch: Sequence[Received]) -> Iterator[Note]:
     for received in batch:
         if received.is_a(StatusChanged):
             status, envelope = received.data.status, received.envelope
-            given = StatusGiven(status.agent_id, status.state, status.since, envelope.sequence)
+            given = StatusGiven(status.agent_id, status.state, status.since, envelope.sequence, status.in_shift)
             yield Note(envelope.account, given, envelope)
 
 

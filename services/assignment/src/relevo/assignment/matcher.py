@@ -10,8 +10,17 @@ from typing import Any
 import psycopg
 from prometheus_client import Counter, Histogram
 
-from relevo.assignment import store
-from relevo.assignment.domain.inputs import AgentEdited, Assign, Closed, Entry, Opened, Reopened, TeamEdited
+from relevo.assignment import loads, store
+from relevo.assignment.domain.inputs import (
+    AgentEdited,
+    Assign,
+    Closed,
+    Entry,
+    Opened,
+    PolicyEdited,
+    Reopened,
+    TeamEdited,
+)
 from relevo.assignment.domain.pool import Decision, Held, Pool, Refusal, Team
 from relevo.assignment.domain.roster import GroupKey, Roster
 from relevo.assignment.settings import Settings
@@ -197,6 +206,9 @@ async def decide(
             chunk = min(2 * chunk, LARGEST_CHUNK)
     crash_point("matcher.after_decisions")
     await _write(tx, account_id, pool, run)
+    if pool_row.tells_loads:
+        governed = any(isinstance(entry.given, PolicyEdited) for entry in entries)
+        loads.tell(tx, account_id, pool, run, everybody=governed)
     crash_point("matcher.after_claims")
     await store.done(tx, run, outcome)
     await store.wait_for(tx, waiting)

@@ -45,15 +45,20 @@ _PENDING = text("""
 """)
 
 _LOCK = """
-    select cast(account_id as text) as account_id, strategy, default_capacity, busy_as_fallback, policy_version, turn,
-           runs
+    select cast(account_id as text) as account_id, strategy, default_capacity, busy_as_fallback, out_of_shift,
+           policy_version, turn, runs, tells_loads
     from pools where account_id = cast(:account as uuid) for update
 """
 _LOCK_WAITING = text(_LOCK)
+_WATCH_LOADS = text("""
+    update pools set tells_loads = :watched where account_id = cast(:account as uuid)
+    returning cast(account_id as text) as account_id, strategy, default_capacity, busy_as_fallback, out_of_shift,
+              policy_version, turn, runs, tells_loads
+""")
 _LOCK_OR_SKIP = text(_LOCK + " skip locked")
 
 _POLICY = text("""
-    select strategy, default_capacity, busy_as_fallback, policy_version from pools
+    select strategy, default_capacity, busy_as_fallback, out_of_shift, policy_version from pools
     where account_id = cast(:account as uuid)
 """)
 
@@ -82,7 +87,7 @@ _WAIT_NO_MORE = text("""
 """)
 
 _AGENTS = text("""
-    select cast(agent_id as text) as agent_id, name, active, state, state_since, capacity, load, turn, last_assigned_at,
+    select cast(agent_id as text) as agent_id, name, active, state, state_since, in_shift, capacity, load, turn, last_assigned_at,
            cast(team_ids as text[]) as team_ids, cast(inbox_ids as text[]) as inbox_ids, presence_sequence,
            directory_sequence
     from agents where account_id = cast(:account as uuid) order by agent_id
@@ -147,20 +152,20 @@ _HEADS = text(f"""
 
 _SAVE_POOL = text("""
     update pools set strategy = :strategy, default_capacity = :default_capacity, busy_as_fallback = :busy_as_fallback,
-        policy_version = :policy_version, turn = :turn, runs = :runs
+        out_of_shift = :out_of_shift, policy_version = :policy_version, turn = :turn, runs = :runs
     where account_id = cast(:account as uuid)
 """)
 
 _SAVE_AGENTS = text("""
-    insert into agents as a (agent_id, account_id, name, active, state, state_since, capacity, load, turn,
+    insert into agents as a (agent_id, account_id, name, active, state, state_since, in_shift, capacity, load, turn,
         last_assigned_at, team_ids, inbox_ids, presence_sequence, directory_sequence)
-    select agent_id, cast(:account as uuid), name, active, state, state_since, capacity, load, turn, last_assigned_at,
+    select agent_id, cast(:account as uuid), name, active, state, state_since, in_shift, capacity, load, turn, last_assigned_at,
         team_ids, inbox_ids, presence_sequence, directory_sequence
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, name text, active boolean, state text,
-        state_since timestamptz, capacity integer, load integer, turn bigint, last_assigned_at timestamptz,
+        state_since timestamptz, in_shift boolean, capacity integer, load integer, turn bigint, last_assigned_at timestamptz,
         team_ids uuid[], inbox_ids uuid[], presence_sequence bigint, directory_sequence bigint)
     on conflict (agent_id) do update set name = excluded.name, active = excluded.active, state = excluded.state,
-        state_since = excluded.state_since, capacity = excluded.capacity, load = excluded.load, turn = excluded.turn,
+        state_since = excluded.state_since, in_shift = excluded.in_shift, capacity = excluded.capacity, load = excluded.load, turn = excluded.turn,
         last_assigned_at = excluded.last_assigned_at, team_ids = excluded.team_ids, inbox_ids = excluded.inbox_ids,
         presence_sequence = excluded.presence_sequence, directory_sequence = excluded.directory_sequence
         where a.account_id = excluded.account_id
@@ -230,6 +235,7 @@ class PoolRow:
     policy: Policy
     turn: int
     runs: int
+    tells_loads: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +285,14 @@ async def lock_pool(tx: Tx, account_id: str, *, wait: bool) -> PoolRow | None:
     """Become the matcher of a pool until the transaction ends; None when another one is, or there is no such pool."""
     statement = _LOCK_WAITING if wait else _LOCK_OR_SKIP
     row = (await tx.execute(statement, {"account": account_id})).first()
-    return None if row is None else PoolRow(row.account_id, _policy(row), row.turn, row.runs)
+    return None if row is None else PoolRow(row.account_id, _policy(row), row.turn, row.runs, row.tells_loads)
+
+
+async def watch_loads(tx: Tx, account_id: str, *, watched: bool) -> PoolRow:
+    """Have the loads of an account's agents told from now on, or not any more; the pool is locked then."""
+    await tx.execute(_MAKE_POOLS, {"accounts": [account_id]})
+    row = (await tx.execute(_WATCH_LOADS, {"account": account_id, "watched": watched})).one()
+    return PoolRow(row.account_id, _policy(row), row.turn, row.runs, row.tells_loads)
 
 
 async def policy(tx: Tx, account_id: str) -> Policy:
@@ -289,7 +302,7 @@ async def policy(tx: Tx, account_id: str) -> Policy:
 
 
 def _policy(row: Any) -> Policy:
-    return Policy(row.strategy, row.default_capacity, row.busy_as_fallback, row.policy_version)
+    return Policy(row.strategy, row.default_capacity, row.busy_as_fallback, row.out_of_shift, row.policy_version)
 
 
 async def take(tx: Tx, account_id: str, limit: int) -> list[Entry | Unreadable]:
@@ -331,6 +344,7 @@ async def agents(tx: Tx, account_id: str) -> list[Agent]:
             active=row.active,
             state=row.state,
             state_since=row.state_since,
+            in_shift=row.in_shift,
             capacity=row.capacity,
             load=row.load,
             turn=row.turn,
@@ -429,6 +443,7 @@ async def save_pool(tx: Tx, account_id: str, *, policy: Policy, turn: int, runs:
             "strategy": policy.strategy,
             "default_capacity": policy.default_capacity,
             "busy_as_fallback": policy.busy_as_fallback,
+            "out_of_shift": policy.out_of_shift,
             "policy_version": policy.version,
             "turn": turn,
             "runs": runs,
@@ -445,6 +460,7 @@ async def save_agents(tx: Tx, account_id: str, changed: Iterable[Agent]) -> None
             "active": one.active,
             "state": one.state,
             "state_since": _text(one.state_since),
+            "in_shift": one.in_shift,
             "capacity": one.capacity,
             "load": one.load,
             "turn": one.turn,

@@ -17,6 +17,7 @@ def build() -> Service:
         consumers=(
             Consumer(streams.CMD_PRESENCE, handlers.commands(limits)),
             Consumer(streams.EVT_IDENTITY, handlers.directory(limits)),
+            Consumer(streams.EVT_ASSIGNMENT, handlers.loads(limits)),
         ),
         router=api.router,
         timers={changes.TIMER: handlers.alarm(limits)},

@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.chassis.timers import DueTimer
+from relevo.contracts.assignment import AgentLoadChanged
 from relevo.contracts.base import now
 from relevo.contracts.identity import AgentChanged, SessionRevoked
 from relevo.contracts.presence import Heartbeat
 from relevo.presence import changes
 from relevo.presence.changes import Step
-from relevo.presence.domain.status import Beat, Directory, Input, Left, Limits, SignedOut
+from relevo.presence.domain.status import Beat, Directory, Input, Left, Limits, Loaded, SignedOut
 
 Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
 
@@ -31,7 +32,7 @@ def commands(limits: Limits) -> Handler:
 
 def _of(beat: Heartbeat) -> Input:
     if beat.connected:
-        return Beat(beat.device_id, beat.at)
+        return Beat(beat.device_id, beat.at, beat.acted_at)
     return Left(beat.device_id, beat.at, beat.signed_out)
 
 
@@ -51,6 +52,20 @@ def directory(limits: Limits) -> Handler:
             await changes.apply(tx, steps, now(), limits)
 
     return on_directory
+
+
+def loads(limits: Limits) -> Handler:
+    """The handler of EVT_ASSIGNMENT."""
+
+    async def on_loads(batch: Sequence[Received], tx: Tx) -> None:
+        steps = []
+        for received in batch:
+            load: AgentLoadChanged = received.data
+            given = Loaded(load.open, load.capacity, load.received)
+            steps.append(Step(received.envelope.account, load.agent_id, given, received.envelope))
+        await changes.apply(tx, steps, now(), limits)
+
+    return on_loads
 
 
 def alarm(limits: Limits) -> Callable[[Sequence[DueTimer], Tx], Awaitable[None]]:

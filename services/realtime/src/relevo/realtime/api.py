@@ -11,6 +11,7 @@ import structlog
 from fastapi import APIRouter, Depends, Query, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field
 
+from relevo.chassis import Runtime
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import described
 from relevo.chassis.http import Db, Rt
@@ -29,6 +30,8 @@ log = structlog.get_logger("relevo.realtime")
 router = APIRouter(tags=["socket"])
 
 _SLOWEST: Final = 30.0
+_IDLE_AT_ONCE: Final = timedelta(minutes=1)
+"""The shortest time after which presence may take somebody for away."""
 """Seconds that one message may take to leave; then the socket is given up."""
 
 
@@ -173,6 +176,8 @@ async def _listen(connection: WebSocket, socket: Socket, lookers: Lookers) -> bo
                 socket.send('{"type": "pong"}')
             case {"type": "sign_out"}:
                 return True
+            case {"type": "active"}:
+                await _active(connection.app.state.runtime, socket)
             case {"type": "look"} if not pace.take(time.monotonic()):
                 socket.send('{"type": "error", "code": "rate_limited"}')
             case {"type": "look", "conversation_id": None}:
@@ -180,7 +185,16 @@ async def _listen(connection: WebSocket, socket: Socket, lookers: Lookers) -> bo
             case {"type": "look", "conversation_id": str(given)}:
                 await _look(socket, lookers, given, message.get("typing", ""))
             case _:
-                socket.send('{"type": "error", "code": "unknown_message", "expected": ["ping", "look", "sign_out"]}')
+                socket.send(
+                    '{"type": "error", "code": "unknown_message", "expected": ["ping", "look", "active", "sign_out"]}'
+                )
+
+
+async def _active(runtime: Runtime, socket: Socket) -> None:
+    """Somebody touched the device. Presence hears of it with the next beat; at once when they may have been taken for away."""
+    before, socket.acted_at = socket.acted_at, now()
+    if before is None or socket.acted_at - before > _IDLE_AT_ONCE:
+        await beat(runtime, [socket])
 
 
 async def _look(socket: Socket, lookers: Lookers, given: str, typing: Any) -> None:

@@ -31,7 +31,14 @@ async def _beat(runtime: Runtime, socket: Socket, connected: bool, signed_out: b
     holder = socket.holder
     _, row = outgoing(
         runtime.name,
-        Heartbeat(agent_id=holder.agent_id, device_id=socket.id, connected=connected, signed_out=signed_out, at=now()),
+        Heartbeat(
+            agent_id=holder.agent_id,
+            device_id=socket.id,
+            connected=connected,
+            signed_out=signed_out,
+            at=now(),
+            acted_at=socket.acted_at,
+        ),
         account=holder.account_id,
         entity=holder.agent_id,
         actor=f"agent:{holder.agent_id}",

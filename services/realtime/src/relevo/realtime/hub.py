@@ -11,6 +11,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -24,6 +25,7 @@ from relevo.chassis.database import described
 from relevo.chassis.problems import Problem
 from relevo.contracts import streams
 from relevo.contracts.base import new_id
+from relevo.contracts.catalogue import MESSAGES
 from relevo.contracts.envelope import AGAIN, Envelope
 from relevo.contracts.streams import Stream
 from relevo.kernel.access import Viewer
@@ -67,6 +69,8 @@ class Socket:
     waiting: deque[str] = field(default_factory=deque)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     closing: int | None = None
+    acted_at: datetime | None = None
+    """When somebody last touched the device, for those that tell."""
     view: str = field(init=False)
     """What stands for the holder's access in positions."""
     dropped: int = 0
@@ -305,9 +309,16 @@ class Hub:
         socket.send(resync("access_changed"))
 
 
+_SHOWN = frozenset(message.name for message in MESSAGES if "realtime" in message.consumers)
+"""Types; the streams hold others too."""
+
+
 def _read(msg: Msg) -> Occurrence | None:
     try:
-        return occurrence(Envelope.from_headers(msg.headers), msg.subject.rsplit(".", 1)[1], msg.data)
+        envelope = Envelope.from_headers(msg.headers)
+        if envelope.type not in _SHOWN:
+            return None
+        return occurrence(envelope, msg.subject.rsplit(".", 1)[1], msg.data)
     except (ValueError, KeyError, TypeError) as error:
         # Whoever keeps it durably makes a dead letter of it; here the line goes on.
         log.error("event_unreadable", subject=msg.subject, error=described(error))  # noqa: TRY400

@@ -28,6 +28,8 @@ class Policy:
     strategy: Strategy = "round_robin"
     default_capacity: int = 10
     busy_as_fallback: bool = False
+    out_of_shift: bool = False
+    """Whether who is there outside of their shift gets work."""
     version: int = 1
 
 
@@ -73,6 +75,8 @@ class StatusGiven:
     state: RoutingState
     since: datetime
     sequence: int
+    in_shift: bool | None = None
+    """None: no shift is planned."""
 
 
 @dataclass(frozen=True, slots=True)

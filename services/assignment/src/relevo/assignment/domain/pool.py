@@ -272,7 +272,7 @@ class Pool:
         if given.sequence <= agent.presence_sequence:
             return
         agent.presence_sequence = given.sequence
-        agent.state, agent.state_since = given.state, given.since
+        agent.state, agent.state_since, agent.in_shift = given.state, given.since, given.in_shift
         self._touch(agent)
 
     def _agent(self, entry: Entry, given: AgentEdited) -> None:

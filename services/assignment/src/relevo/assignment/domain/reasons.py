@@ -9,6 +9,7 @@ from relevo.contracts.assignment import Reason
 _EXCLUDED: Final[Mapping[Standing, tuple[str, str, str]]] = {
     "at_capacity": ("al límite de su capacidad", "al límite de su capacidad", "at capacity"),
     "busy": ("ocupado", "ocupados", "busy"),
+    "off_shift": ("fuera de turno", "fuera de turno", "outside of their shift"),
     "away": ("ausente", "ausentes", "away"),
     "offline": ("desconectado", "desconectados", "offline"),
 }

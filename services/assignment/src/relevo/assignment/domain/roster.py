@@ -13,7 +13,7 @@ from relevo.contracts.presence import RoutingState
 GroupKey = tuple[str, str | None]
 """Inbox and team: conversations with the same key have the same candidates."""
 
-Standing = Literal["free", "free_busy", "at_capacity", "busy", "away", "offline"]
+Standing = Literal["free", "free_busy", "at_capacity", "busy", "off_shift", "away", "offline"]
 _FREE = ("free", "free_busy")
 
 
@@ -30,6 +30,7 @@ class Agent:
     active: bool = False
     state: RoutingState = "offline"
     state_since: datetime | None = None
+    in_shift: bool | None = None
     capacity: int | None = None
     load: int = 0
     turn: int = 0
@@ -56,6 +57,8 @@ class Agent:
         """Whether automatic assignment may give one more, or why not."""
         if self.state in ("offline", "away"):
             return "offline" if self.state == "offline" else "away"
+        if self.in_shift is False and not policy.out_of_shift:
+            return "off_shift"
         if self.state == "busy" and not policy.busy_as_fallback:
             return "busy"
         if self.load >= self.limit(policy):

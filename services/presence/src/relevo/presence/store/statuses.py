@@ -1,4 +1,4 @@
-"""All SQL of the presence service; every statement works on a whole batch."""
+"""Statuses: what is known of agents, their devices, and the history."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import text
 
 from relevo.chassis.database import Tx
-from relevo.presence.domain.status import Agent, Change, Choice
+from relevo.presence.domain.precedence import Choice
+from relevo.presence.domain.shifts import Shift
+from relevo.presence.domain.status import PLAIN, Agent, Change, Setting
 
 _CREATE = text("""
     with new as (
@@ -24,9 +26,16 @@ _CREATE = text("""
     select agent_id, account_id, 'offline', 'initial', 'system', :now from new
 """)
 
-_LOCK = text("""
-    select cast(agent_id as text) as agent_id, cast(account_id as text) as account_id, state, cause, actor, since,
-           chosen, chosen_until, chosen_actor, chosen_cause, gone, signed_out_at, removed, sequence, check_at
+_COLUMNS = """
+    cast(agent_id as text) as agent_id, cast(account_id as text) as account_id, state, cause, actor, since,
+    cast(label as text) as label, chosen, chosen_until, chosen_actor, chosen_cause, chosen_at,
+    cast(chosen_label as text) as chosen_label, gone, signed_out_at, removed, open, capacity, crowded, acted_at,
+    working_since, received, warned_at, put_off, resting, shift_open, shift_since, shift_until, in_shift, sequence,
+    check_at
+"""
+
+_LOCK = text(f"""
+    select {_COLUMNS}
     from agent_status where agent_id = any(cast(:agents as uuid[])) order by agent_id for update
 """)
 
@@ -35,15 +44,43 @@ _DEVICES = text("""
     from devices where agent_id = any(cast(:agents as uuid[])) order by agent_id, device_id
 """)
 
-_SAVE = text("""
-    update agent_status s
-    set state = n.state, cause = n.cause, actor = n.actor, since = n.since, chosen = n.chosen,
-        chosen_until = n.chosen_until, chosen_actor = n.chosen_actor, chosen_cause = n.chosen_cause, gone = n.gone,
-        signed_out_at = n.signed_out_at, removed = n.removed, sequence = n.sequence, check_at = n.check_at
+_SAVED = {
+    "state": "text",
+    "cause": "text",
+    "actor": "text",
+    "since": "timestamptz",
+    "label": "uuid",
+    "chosen": "text",
+    "chosen_until": "timestamptz",
+    "chosen_actor": "text",
+    "chosen_cause": "text",
+    "chosen_at": "timestamptz",
+    "chosen_label": "uuid",
+    "gone": "text",
+    "signed_out_at": "timestamptz",
+    "removed": "boolean",
+    "open": "integer",
+    "capacity": "integer",
+    "crowded": "boolean",
+    "acted_at": "timestamptz",
+    "working_since": "timestamptz",
+    "received": "integer",
+    "warned_at": "timestamptz",
+    "put_off": "boolean",
+    "resting": "boolean",
+    "shift_open": "boolean",
+    "shift_since": "timestamptz",
+    "shift_until": "timestamptz",
+    "in_shift": "boolean",
+    "sequence": "bigint",
+    "check_at": "timestamptz",
+}
+"""Columns that change, with their types."""
+
+_SAVE = text(f"""
+    update agent_status s set {", ".join(f"{name} = n.{name}" for name in _SAVED)}
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (
-        agent_id uuid, state text, cause text, actor text, since timestamptz, chosen text, chosen_until timestamptz,
-        chosen_actor text, chosen_cause text, gone text, signed_out_at timestamptz, removed boolean, sequence bigint,
-        check_at timestamptz)
+        agent_id uuid, {", ".join(f"{name} {kind}" for name, kind in _SAVED.items())})
     where s.agent_id = n.agent_id
 """)
 
@@ -69,30 +106,41 @@ _END_INTERVALS = text("""
 """)
 
 _BEGIN_INTERVALS = text("""
-    insert into status_history (agent_id, account_id, state, cause, actor, from_at, to_at)
+    insert into status_history (agent_id, account_id, state, cause, actor, from_at, to_at, label, in_shift)
     select * from jsonb_to_recordset(cast(:rows as jsonb)) as n (
-        agent_id uuid, account_id uuid, state text, cause text, actor text, from_at timestamptz, to_at timestamptz)
+        agent_id uuid, account_id uuid, state text, cause text, actor text, from_at timestamptz, to_at timestamptz,
+        label uuid, in_shift boolean)
 """)
 
-_ONE = text("""
-    select cast(agent_id as text) as agent_id, cast(account_id as text) as account_id, state, cause, actor, since,
-           chosen, chosen_until, chosen_actor, chosen_cause, gone, signed_out_at, removed, sequence, check_at
+_ONE = text(f"""
+    select {_COLUMNS}
     from agent_status where account_id = cast(:account as uuid) and agent_id = cast(:agent as uuid)
 """)
 
 _ROSTER = text("""
-    select cast(agent_id as text) as agent_id, state, since, cause, chosen, chosen_until,
+    select cast(agent_id as text) as agent_id, state, since, cause, chosen, chosen_until as until, open, capacity, in_shift,
+           cast(label as text) as label_id, shift_until,
            exists (select 1 from devices d where d.agent_id = s.agent_id and d.expires_at > :now) as connected
     from agent_status s where account_id = cast(:account as uuid) and not removed
 """)
 
 _HISTORY = text("""
-    select cast(agent_id as text) as agent_id, state, cause, actor, from_at, to_at
+    select cast(agent_id as text) as agent_id, state, cause, actor, from_at, to_at, cast(label as text) as label_id, in_shift
     from status_history
     where account_id = cast(:account as uuid) and agent_id = cast(:agent as uuid)
       and from_at < :until and (to_at is null or to_at > :since)
       and from_at > coalesce(cast(:after as timestamptz), '-infinity')
     order by from_at limit :limit
+""")
+
+
+_SECONDS = text("""
+    select cast(agent_id as text) as agent_id, state, cast(label as text) as label_id, coalesce(in_shift, false) as in_shift,
+           cast(sum(extract(epoch from least(coalesce(to_at, :until), :until) - greatest(from_at, :since))) as float8) as seconds
+    from status_history
+    where account_id = cast(:account as uuid) and agent_id = any(cast(:agents as uuid[]))
+      and from_at < :until and (to_at is null or to_at > :since)
+    group by 1, 2, 3, 4
 """)
 
 
@@ -102,6 +150,9 @@ class Watched:
 
     agent: Agent
     check_at: datetime | None
+    setting: Setting = PLAIN
+    warned_at: datetime | None = None
+    """Of the break that was announced already."""
 
 
 async def create_missing(tx: Tx, agents: Mapping[str, str], now: datetime) -> None:
@@ -131,7 +182,17 @@ async def read(tx: Tx, account_id: str, agent_id: str) -> Agent | None:
 def _agent(row: Mapping[Any, Any], devices: Sequence[tuple[str, datetime, bool]]) -> Agent:
     choice = None
     if row["chosen"] is not None:
-        choice = Choice(row["chosen"], row["chosen_until"], row["chosen_actor"], row["chosen_cause"])
+        choice = Choice(
+            row["chosen"],
+            row["chosen_until"],
+            row["chosen_actor"],
+            row["chosen_cause"],
+            row["chosen_at"],
+            row["chosen_label"],
+        )
+    shift = None
+    if row["shift_until"] is not None:
+        shift = Shift(row["shift_open"], row["shift_since"], row["shift_until"])
     return Agent(
         id=row["agent_id"],
         account_id=row["account_id"],
@@ -139,38 +200,32 @@ def _agent(row: Mapping[Any, Any], devices: Sequence[tuple[str, datetime, bool]]
         cause=row["cause"],
         actor=row["actor"],
         since=row["since"],
+        label=row["label"],
         choice=choice,
         devices=tuple((device, expires) for device, expires, _ in devices),
         closing=frozenset(device for device, _, closing in devices if closing),
         gone=row["gone"],
         signed_out_at=row["signed_out_at"],
         removed=row["removed"],
+        open=row["open"],
+        capacity=row["capacity"],
+        crowded=row["crowded"],
+        acted_at=row["acted_at"],
+        working_since=row["working_since"],
+        received=row["received"],
+        warned_at=row["warned_at"],
+        put_off=row["put_off"],
+        resting=row["resting"],
+        shift=shift,
+        in_shift=row["in_shift"],
         sequence=row["sequence"],
     )
 
 
 async def save(tx: Tx, watched: Sequence[Watched]) -> None:
     """Write agents that `lock` gave, and their devices."""
-    rows = [
-        {
-            "agent_id": agent.id,
-            "state": agent.state,
-            "cause": agent.cause,
-            "actor": agent.actor,
-            "since": agent.since.isoformat(),
-            "chosen": agent.choice and agent.choice.state,
-            "chosen_until": agent.choice and agent.choice.until and agent.choice.until.isoformat(),
-            "chosen_actor": agent.choice and agent.choice.actor,
-            "chosen_cause": agent.choice and agent.choice.cause,
-            "gone": agent.gone,
-            "signed_out_at": agent.signed_out_at and agent.signed_out_at.isoformat(),
-            "removed": agent.removed,
-            "sequence": agent.sequence,
-            "check_at": check_at and check_at.isoformat(),
-        }
-        for agent, check_at in ((one.agent, one.check_at) for one in watched)
-    ]
-    await tx.execute(_SAVE, {"rows": json.dumps(rows)})
+    rows = [_row(one.agent) | {"check_at": one.check_at} for one in watched]
+    await tx.execute(_SAVE, {"rows": json.dumps(rows, default=datetime.isoformat)})
     devices = [
         {
             "agent_id": one.agent.id,
@@ -194,18 +249,53 @@ async def save(tx: Tx, watched: Sequence[Watched]) -> None:
         await tx.execute(_SAVE_DEVICES, {"rows": json.dumps(devices)})
 
 
+def _row(agent: Agent) -> dict[str, Any]:
+    choice, shift = agent.choice, agent.shift
+    return {
+        "agent_id": agent.id,
+        "state": agent.state,
+        "cause": agent.cause,
+        "actor": agent.actor,
+        "since": agent.since,
+        "label": agent.label,
+        "chosen": choice and choice.state,
+        "chosen_until": choice and choice.until,
+        "chosen_actor": choice and choice.actor,
+        "chosen_cause": choice and choice.cause,
+        "chosen_at": choice and choice.at,
+        "chosen_label": choice and choice.label,
+        "gone": agent.gone,
+        "signed_out_at": agent.signed_out_at,
+        "removed": agent.removed,
+        "open": agent.open,
+        "capacity": agent.capacity,
+        "crowded": agent.crowded,
+        "acted_at": agent.acted_at,
+        "working_since": agent.working_since,
+        "received": agent.received,
+        "warned_at": agent.warned_at,
+        "put_off": agent.put_off,
+        "resting": agent.resting,
+        "shift_open": shift and shift.open,
+        "shift_since": shift and shift.since,
+        "shift_until": shift and shift.until,
+        "in_shift": agent.in_shift,
+        "sequence": agent.sequence,
+    }
+
+
 async def record(tx: Tx, changes: Sequence[Change]) -> None:
     """Write the history: end the open intervals, begin the new ones. Changes of one agent are in order."""
     first: dict[str, datetime] = {}
-    rows: list[dict[str, str | None]] = []
-    open_row: dict[str, dict[str, str | None]] = {}
+    rows: list[dict[str, Any]] = []
+    open_row: dict[str, dict[str, Any]] = {}
     for change in changes:
         after = change.after
         begins = after.since.isoformat()
         if after.id in open_row:
             open_row[after.id]["to_at"] = begins
         first.setdefault(after.id, after.since)
-        row: dict[str, str | None] = {
+        row = {
             "agent_id": after.id,
             "account_id": after.account_id,
             "state": after.state,
@@ -213,6 +303,8 @@ async def record(tx: Tx, changes: Sequence[Change]) -> None:
             "actor": after.actor,
             "from_at": begins,
             "to_at": None,
+            "label": after.label,
+            "in_shift": after.in_shift,
         }
         open_row[after.id] = row
         rows.append(row)
@@ -232,3 +324,11 @@ async def history(
     """The intervals that touch [since, until), oldest first, from the one that begins after `after` on."""
     given = {"account": account_id, "agent": agent_id, "since": since, "until": until, "after": after, "limit": limit}
     return [dict(row) for row in (await tx.execute(_HISTORY, given)).mappings()]
+
+
+async def seconds(
+    tx: Tx, account_id: str, agents: Sequence[str], since: datetime, until: datetime
+) -> list[Mapping[str, Any]]:
+    """How long these agents were in which status within [since, until), in and out of their shifts, as recorded."""
+    given = {"account": account_id, "agents": list(agents), "since": since, "until": until}
+    return [dict(row) for row in (await tx.execute(_SECONDS, given)).mappings()]

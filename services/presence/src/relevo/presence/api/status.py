@@ -16,10 +16,14 @@ from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.base import Id, Time, now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import PresenceCause, RoutingState
-from relevo.presence import changes, store
+from relevo.presence import changes
+from relevo.presence.api.rules import no_status
 from relevo.presence.changes import Step, published
-from relevo.presence.domain.status import Choice, Chosen, newcomer
-from relevo.presence.settings import Settings
+from relevo.presence.domain.precedence import Choice
+from relevo.presence.domain.reasons import reason
+from relevo.presence.domain.status import Agent, Chosen, PutOff, newcomer
+from relevo.presence.settings import limits_of
+from relevo.presence.store import rules, statuses
 
 router = APIRouter(tags=["presence"])
 
@@ -29,9 +33,10 @@ _CURSOR_RANGE = 2**57
 
 
 class ChoiceIn(BaseModel):
-    """A status to set, until a moment or until changed."""
+    """A status to set, until a moment or until changed: one of the routing states, or a named status."""
 
-    state: RoutingState
+    state: RoutingState | None = Field(default=None, description="Left out when `status_id` is given.")
+    status_id: Id | None = Field(default=None, description="A named status of the account.")
     until: Time | None = Field(default=None, description="When the choice ends by itself (RFC 3339).")
 
 
@@ -41,11 +46,16 @@ class StatusOut(BaseModel):
     agent_id: Id
     name: str
     state: RoutingState
+    label_id: Id | None = Field(default=None, description="The named status, where one is in force.")
+    label: str | None = None
     since: Time | None = Field(description="Null: nothing is known of this agent yet.")
     cause: PresenceCause
+    reason: str = Field(description="Why, in words.")
     chosen: RoutingState | None = None
     until: Time | None = None
     connected: bool = False
+    in_shift: bool | None = Field(default=None, description="Null: no shift is planned.")
+    overdue: bool = Field(default=False, description="In a named status for longer than it is meant to last.")
 
 
 class Roster(BaseModel):
@@ -59,6 +69,8 @@ class IntervalOut(BaseModel):
 
     agent_id: Id
     state: RoutingState
+    label_id: Id | None
+    in_shift: bool | None
     cause: PresenceCause
     actor: str
     from_at: Time
@@ -83,33 +95,56 @@ async def get_mine(who: ReadMe, db: Db) -> StatusOut:
     """My effective status."""
     agent_id = _me(who)
     async with db.begin() as tx:
-        return await _status(tx, who.account_id, agent_id, who.name)
+        agent = await statuses.read(tx, who.account_id, agent_id) or newcomer(agent_id, who.account_id, now())
+        return await _shown(tx, agent, who.name, who)
+
+
+@router.post("/presence/me/break/put-off")
+async def put_off_break(who: ReadMe, db: Db, rt: Rt) -> StatusOut:
+    """Put the break off that was announced to me; only once."""
+    agent_id = _me(who)
+    async with db.begin() as tx:
+        before = await statuses.read(tx, who.account_id, agent_id)
+        if before is None or before.warned_at is None or before.put_off:
+            raise Problem(
+                409,
+                "no_break_to_put_off",
+                es="No hay ningún descanso anunciado que se pueda aplazar.",
+                en="No break was announced that could be put off.",
+            )
+        step = Step(who.account_id, agent_id, PutOff())
+        agent = (await changes.apply(tx, [step], now(), limits_of(rt.settings)))[agent_id]
+        return await _shown(tx, agent, who.name, who)
 
 
 @router.get("/presence")
 async def get_roster(who: ReadAll, db: Db) -> Roster:
     """The status of every agent of the account."""
+    moment = now()
     async with db.begin() as tx:
-        known = await store.roster(tx, who.account_id, now())
+        known = await statuses.roster(tx, who.account_id, moment)
         agents = await directory.agents(tx, who.account_id)
+        named = {row["id"]: row for row in await rules.named(tx, who.account_id, also_removed=True)}
     items = []
     for agent in sorted(agents, key=lambda agent: (agent.name.casefold(), agent.id)):
         if not agent.active:
             continue
-        row = known.get(agent.id)
-        if row is None:
-            items.append(StatusOut(agent_id=agent.id, name=agent.name, state="offline", since=None, cause="initial"))
-            continue
+        row = known.get(agent.id) or {"agent_id": agent.id, "state": "offline", "since": None, "cause": "initial"}
+        label = named.get(row.get("label_id"))
+        told = label["name"] if label else None
         items.append(
             StatusOut(
-                agent_id=agent.id,
+                **{name: value for name, value in row.items() if name in StatusOut.model_fields},
                 name=agent.name,
-                state=row["state"],
-                since=row["since"],
-                cause=row["cause"],
-                chosen=row["chosen"],
-                until=row["chosen_until"],
-                connected=row["connected"],
+                label=told,
+                reason=reason(
+                    row["cause"],
+                    who.language,
+                    open_=row.get("open"),
+                    limit=row.get("limit"),
+                    label=told,
+                ),
+                overdue=_overdue(label, row["since"], moment),
             )
         )
     return Roster(items=items)
@@ -147,7 +182,9 @@ async def get_history(
     after = _EPOCH + timedelta(microseconds=paging.decode(cursor, int)[0] % _CURSOR_RANGE) if cursor else None
     async with db.begin() as tx:
         await _known(tx, who.account_id, agent_id)
-        rows = await store.history(tx, who.account_id, agent_id, since=begin, until=end, after=after, limit=limit + 1)
+        rows = await statuses.history(
+            tx, who.account_id, agent_id, since=begin, until=end, after=after, limit=limit + 1
+        )
     return paging.page(rows, limit, _place, lambda row: IntervalOut(**row))
 
 
@@ -161,6 +198,14 @@ async def set_others(agent_id: Id, body: ChoiceIn, who: Supervisor, db: Db, rt: 
 
 async def _choose(body: ChoiceIn, who: Principal, agent_id: str, *, name: str, db: Db, rt: Rt) -> StatusOut:
     moment = now()
+    if (body.state is None) == (body.status_id is None):
+        raise Problem(
+            422,
+            "state_or_status",
+            es="Indica `state` o `status_id`, uno de los dos.",
+            en="Give `state` or `status_id`, one of the two.",
+            errors=[FieldError("/state", es="Uno de los dos.", en="One of the two.")],
+        )
     if body.until is not None and body.until <= moment:
         raise Problem(
             422,
@@ -170,22 +215,40 @@ async def _choose(body: ChoiceIn, who: Principal, agent_id: str, *, name: str, d
             errors=[FieldError("/until", es="Debe estar en el futuro.", en="Must be in the future.")],
         )
     mine = agent_id == who.id
-    choice = Choice(body.state, body.until, who.actor, "manual" if mine else "supervisor")
-    settings = rt.settings
-    assert isinstance(settings, Settings)
     async with db.begin() as tx:
+        state = body.state
+        if body.status_id is not None:
+            named = {row["id"]: row["state"] for row in await rules.named(tx, who.account_id)}
+            state = named.get(body.status_id)
+        if state is None:
+            raise no_status()
+        cause: PresenceCause = "manual" if mine else "supervisor"
+        choice = Choice(state, body.until, who.actor, cause, moment, body.status_id)
         step = Step(who.account_id, agent_id, Chosen(choice, alive=mine))
-        agent = (await changes.apply(tx, [step], moment, settings.limits()))[agent_id]
-    return StatusOut(name=name, **published(agent, moment).model_dump())
+        agent = (await changes.apply(tx, [step], moment, limits_of(rt.settings)))[agent_id]
+        return await _shown(tx, agent, name, who)
 
 
-async def _status(tx: Tx, account_id: str, agent_id: str, name: str) -> StatusOut:
+async def _shown(tx: Tx, agent: Agent, name: str, who: Principal) -> StatusOut:
     moment = now()
-    agent = await store.read(tx, account_id, agent_id)
-    if agent is None:
-        unknown = newcomer(agent_id, account_id, moment)
-        return StatusOut(agent_id=agent_id, name=name, state=unknown.state, since=None, cause=unknown.cause)
-    return StatusOut(name=name, **published(agent, moment).model_dump())
+    settings = await rules.settings_of(tx, {agent.id: agent.account_id})
+    named = {row["id"]: row for row in await rules.named(tx, agent.account_id, also_removed=True)}
+    status = published(agent, settings[agent.id], {id_: row["name"] for id_, row in named.items()}, moment)
+    known = status.model_dump(exclude={"open", "limit"})
+    if agent.cause == "initial" and not agent.sequence:
+        known["since"] = None
+    return StatusOut(
+        **known,
+        name=name,
+        reason=reason(status.cause, who.language, open_=status.open, limit=status.limit, label=status.label),
+        overdue=_overdue(named.get(status.label_id or ""), status.since, moment),
+    )
+
+
+def _overdue(label: Mapping[str, Any] | None, since: datetime | None, moment: datetime) -> bool:
+    if label is None or since is None or label["longest_minutes"] is None:
+        return False
+    return moment - since > timedelta(minutes=label["longest_minutes"])
 
 
 def _me(who: Principal) -> str:

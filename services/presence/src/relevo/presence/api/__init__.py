@@ -1,0 +1,10 @@
+"""HTTP: parse, authorise, call, answer."""
+
+from fastapi import APIRouter
+
+from relevo.presence.api import rules, shifts, status
+
+router = APIRouter()
+# The first match answers: `status` has a path that takes anything for an agent's id.
+for part in (rules, shifts, status):
+    router.include_router(part.router)
