@@ -34,6 +34,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/canned-replies", "conversation"),
     Route("/csat", "conversation"),
     Route("/setup", "identity"),
+    Route("/sign-up", "identity"),
     Route("/sessions", "identity"),
     Route("/me", "identity"),
     Route("/account", "identity"),

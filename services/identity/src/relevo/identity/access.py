@@ -7,7 +7,7 @@ from relevo.identity.administration import Act, shown
 from relevo.identity.domain.links import MAILS_PER_AGENT, Purpose
 from relevo.identity.publish import Change
 from relevo.identity.settings import IdentitySettings
-from relevo.identity.store import directory, sign_in
+from relevo.identity.store import directory, persons, sign_in
 from relevo.identity.store import links as store
 from relevo.identity.store.audit import Record
 from relevo.identity.store.directory import Stored
@@ -84,6 +84,7 @@ async def confirm_email(act: Act, token: str) -> AgentState:
         raise problems.email_taken()
     after = Stored(before.state.model_copy(update={"email": link.email}), before.version + 1)
     await directory.save_agent(act.tx, after)
+    await persons.prove(act.tx, act.account, link.agent_id, link.email)
     # They went to the address of before, which may be somebody else's now.
     await store.forget(act.tx, act.account, link.agent_id, Purpose.PASSWORD_RESET)
     await act.done(

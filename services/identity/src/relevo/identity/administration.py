@@ -110,13 +110,13 @@ def shown(state: Model) -> dict[str, Any]:
 
 
 async def create_account(
-    tx: Tx, *, name: str, language: Literal["es", "en"], time_zone: str, by: By
+    tx: Tx, *, name: str, language: Literal["es", "en"], time_zone: str, by: By, account_id: str | None = None
 ) -> tuple[Stored[AccountState], Stored[RoleState]]:
-    """Make an account with the predefined roles; answers it and its administrators' role. The setup lock is held.
+    """Make an account with the predefined roles; answers it and its administrators' role. Names are the caller's to judge.
 
     Leaves the transaction in the new account.
     """
-    account = Stored(AccountState(id=new_id(), name=name, language=language, time_zone=time_zone), 1)
+    account = Stored(AccountState(id=account_id or new_id(), name=name, language=language, time_zone=time_zone), 1)
     await tx.enter(account.state.id)
     await directory.save_account(tx, account)
     roles = [

@@ -11,7 +11,7 @@ from relevo.contracts.base import now
 from relevo.contracts.identity import PLATFORM
 from relevo.identity import signing
 from relevo.identity.settings import IdentitySettings
-from relevo.identity.store import links, oidc, sign_in
+from relevo.identity.store import links, oidc, sign_in, sign_ups
 
 _EVERY_SECONDS = 600.0
 ATTEMPTS_KEPT = timedelta(hours=24)
@@ -46,5 +46,6 @@ async def tidy(tx: Tx, at: datetime) -> None:
     """Forget what is over at this moment."""
     await sign_in.forget(tx, attempts_before=at - ATTEMPTS_KEPT, sessions_before=at - SESSIONS_KEPT)
     await links.forget_old(tx, at)
+    await sign_ups.forget(tx, at)
     await oidc.forget(tx, at)
     await links.forget_sent(tx, at - SENT_KEPT)

@@ -19,7 +19,7 @@ from relevo.identity.passwords import Passwords
 from relevo.identity.publish import Change
 from relevo.identity.sessions import Tokens
 from relevo.identity.settings import IdentitySettings
-from relevo.identity.store import directory, sign_in
+from relevo.identity.store import directory, persons, sign_in
 from relevo.identity.store import links as store
 from relevo.identity.store.audit import By, Record
 from relevo.identity.store.directory import Stored
@@ -89,6 +89,7 @@ async def accept(db: Database, settings: IdentitySettings, passwords: Passwords,
         chosen = {"name": given.name or before.state.name, "language": given.language or before.state.language}
         after = Stored(before.state.model_copy(update={"active": True, **chosen}), before.version + 1)
         await directory.save_agent(tx, after)
+        await persons.prove(tx, act.account, link.agent_id, link.email)
         await sign_in.set_password(tx, act.account, link.agent_id, hashed)
         await act.done(
             [Change(AgentChanged(agent=after.state), act.account, link.agent_id, after.version)],

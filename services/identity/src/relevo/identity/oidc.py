@@ -25,7 +25,7 @@ from relevo.identity.domain.oidc import ALGORITHMS, FLOW_LIFETIME, Vouched
 from relevo.identity.domain.sign_in import PER_SECOND_FACTOR
 from relevo.identity.sessions import Tokens
 from relevo.identity.settings import IdentitySettings
-from relevo.identity.store import audit, directory, sign_in
+from relevo.identity.store import audit, directory, persons, sign_in
 from relevo.identity.store import oidc as store
 from relevo.identity.store.audit import By, Record
 from relevo.identity.store.sign_in import Candidate
@@ -284,6 +284,8 @@ async def _admitted(  # noqa: PLR0917
             by = By(f"agent:{who.agent_id}", flow.email or "", back.ip, back.user_agent)
             record = Record("oidc.bound", "agent", who.agent_id, None, {"issuer": issuer, "subject": flow.subject})
             await audit.append(tx, who.account_id, by, [record], at=now())
+        if flow.email is not None:
+            await persons.prove(tx, who.account_id, who.agent_id, flow.email)
         await store.end(tx, mine["state"])
         if back.second_factor is not None:
             await sign_in.forgive_attempts(tx, [limits.subject("code", who.agent_id)])

@@ -294,6 +294,24 @@ def link_over() -> Problem:
     )
 
 
+def sign_up_closed() -> Problem:
+    return Problem(
+        404,
+        "sign_up_closed",
+        es="Aquí nadie puede darse de alta por su cuenta: pide una invitación a quien administra la tuya.",
+        en="Nobody can sign up here by themselves: ask whoever administers your account for an invitation.",
+    )
+
+
+def here_already() -> Problem:
+    return Problem(
+        409,
+        "here_already",
+        es="Ya estás en esa cuenta: para otra sesión en ella, inicia sesión.",
+        en="You are in that account already: for another session there, sign in.",
+    )
+
+
 def agent_confirmed() -> Problem:
     return Problem(
         409,

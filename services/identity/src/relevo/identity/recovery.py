@@ -19,7 +19,7 @@ from relevo.identity.domain.links import RESETS_PER_ADDRESS, RESETS_PER_IP, Purp
 from relevo.identity.domain.sign_in import password_fault
 from relevo.identity.passwords import Passwords
 from relevo.identity.settings import IdentitySettings
-from relevo.identity.store import audit, directory, resets, sign_in
+from relevo.identity.store import audit, directory, persons, resets, sign_in
 from relevo.identity.store import links as store
 from relevo.identity.store.audit import By, Record
 from relevo.identity.store.resets import Request
@@ -107,8 +107,10 @@ async def complete(
     access_token = timedelta(seconds=settings.access_token_seconds)
     async with db.begin(found.account.id) as tx:
         act = await administration.begin_with_link(tx, found.account.id, by, access_token=access_token)
-        if await store.take(tx, act.account, Purpose.PASSWORD_RESET, links.digest(token), now()) is None:
+        link = await store.take(tx, act.account, Purpose.PASSWORD_RESET, links.digest(token), now())
+        if link is None:
             raise problems.link_over()
         agent = (await administration.agent(act, found.agent.id)).state
+        await persons.prove(tx, act.account, agent.id, link.email)
         await access.set_password(act, agent, hashed, action="password.reset", keep=None)
         await sign_in.clear_attempts(tx, limits.subject("email", agent.email))

@@ -59,6 +59,9 @@ class IdentitySettings(ServiceSettings):
     public_url: str = "http://localhost:8080"
     """The address of the console that people use, for the links in e-mails."""
 
+    sign_up: bool = False
+    """Let anybody make an account of their own, once their address is confirmed."""
+
     oidc_issuer: Annotated[str | None, AfterValidator(_issuer)] = None
     """The identity provider, exactly as it calls itself; unset: people sign in with passwords only."""
     oidc_client_id: str | None = None

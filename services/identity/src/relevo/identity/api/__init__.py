@@ -17,13 +17,17 @@ from relevo.identity.api import (
     second_factor,
     sessions,
     setup,
+    sign_up,
+    switching,
     teams,
 )
 
 router = APIRouter()
 for part in (
     setup,
+    sign_up,
     sessions,
+    switching,
     oidc,
     me,
     second_factor,

@@ -10,6 +10,7 @@ DOORS: Final = (
     Door("sign_in", "agents", f"email = {SOUGHT}"),
     # A link that was sent, or a token that was given, is all that its bearer shows.
     Door("link", "links", f"encode(sha256, 'hex') = {SOUGHT}"),
+    Door("sign_up", "sign_ups", f"encode(sha256, 'hex') = {SOUGHT}"),
     Door("refresh", "refresh_tokens", f"encode(sha256, 'hex') = {SOUGHT}"),
     # Behind the operator's token: whether a name or an address is taken.
     Door("setup", "accounts"),
@@ -21,4 +22,5 @@ DOORS: Final = (
     Door("retention", "sessions", writes=True),
     Door("retention", "refresh_tokens", writes=True),
     Door("retention", "links", writes=True),
+    Door("retention", "sign_ups", writes=True),
 )

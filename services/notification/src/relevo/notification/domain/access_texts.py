@@ -23,6 +23,22 @@ ACCESS: Final[Mapping[str, Mapping[Literal["es", "en"], tuple[str, str]]]] = {
             ),
         ),
     },
+    "sign_up": {
+        "es": (
+            "Confirma tu dirección para crear tu cuenta de Relevo",
+            (
+                "Hola:\n\nPara confirmar esta dirección y elegir la contraseña de tu cuenta, abre: {link}\n\n"
+                "El enlace vale una vez, hasta {until}. Si no has pedido ninguna cuenta, no hagas nada: sin el enlace no se crea."
+            ),
+        ),
+        "en": (
+            "Confirm your address to make your Relevo account",
+            (
+                "Hello,\n\nTo confirm this address and choose the password of your account, open: {link}\n\n"
+                "The link is good once, until {until}. If you asked for no account, do nothing: without the link none is made."
+            ),
+        ),
+    },
     "password_reset": {
         "es": (
             "Restablecer tu contraseña de Relevo ({account})",

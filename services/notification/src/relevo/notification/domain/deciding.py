@@ -13,7 +13,7 @@ KINDS: Final = ("assignment", "mention", "message", "alert")
 TOLD_ONCE: Final = frozenset({"message"})
 """Of a conversation's news of these kinds a list tells once until it is read; what comes meanwhile is counted there."""
 
-ESSENTIAL: Final = frozenset({"invitation", "password_reset", "security"})
+ESSENTIAL: Final = frozenset({"invitation", "password_reset", "security", "sign_up"})
 """What always goes by e-mail, at once, and never into the list: without it the person cannot get in."""
 
 
