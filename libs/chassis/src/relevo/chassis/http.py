@@ -12,8 +12,8 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.exceptions import HTTPException, WebSocketException
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relevo.chassis import health, idempotency, problems, telemetry
@@ -105,13 +105,19 @@ def create_app(
     return app
 
 
-async def _without_nul(request: Request) -> None:
-    """Refuse a NUL in parameters: no text column takes one. Bodies are cleaned by their models."""
+_POLICY: Final = 1008
+"""Why a socket is closed that asks for what cannot be."""
+
+
+async def _without_nul(request: HTTPConnection) -> None:
+    """Refuse a NUL in parameters, also of sockets: no text column takes one. Bodies are cleaned by their models."""
     if b"%00" not in request.scope["query_string"] and "\0" not in request.scope["path"]:
         return
     given = [("query", request.query_params.multi_items()), ("path", request.path_params.items())]
     es, en = "Quita el carácter nulo (%00).", "Take the NUL character (%00) out."
     at = dict.fromkeys(f"/{where}/{name}" for where, pairs in given for name, value in pairs if "\0" in str(value))
+    if at and request.scope["type"] == "websocket":
+        raise WebSocketException(_POLICY, en)
     if at:
         raise problems.Problem(
             422,
