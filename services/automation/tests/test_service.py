@@ -109,7 +109,7 @@ async def test_a_replayed_event_orders_nothing_twice(servers) -> None:
 
         again = Again()
         again.envelope, again.data = envelope, data
-        (consumer,) = service.runtime.service.consumers
+        consumer, *_ = service.runtime.service.consumers
         async with service.runtime.database.begin(envelope.account) as tx:
             await consumer.handler([again, again], tx)
             assert tx.emitted == 0

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevo.contracts.permissions import Permission
-from relevo.conversation.domain.canned import VARIABLES, filled
+from relevo.conversation.domain.canned import VARIABLES
+from relevo.kernel.variables import filled
 
 
 def test_canned_replies_are_found_by_code_first_and_filled_in_for_a_conversation(at_desk, world):

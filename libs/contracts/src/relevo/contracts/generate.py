@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from relevo.contracts.catalogue import DURABLES, MESSAGES, SERVICES, Message, read_by
 from relevo.contracts.grants import adapter_grants, metrics_grants, service_grants
-from relevo.contracts.metrics import BY_LABEL, METRICS, UNLABELLED
+from relevo.contracts.metrics import BUSINESS_TIMES, BY_LABEL, METRICS, UNLABELLED
 from relevo.contracts.permissions import ROLES, Permission
 from relevo.contracts.streams import STREAMS
 
@@ -181,6 +181,11 @@ def metric_table() -> str:
         "Generated; do not edit. Each fact is 1 for counts and seconds of clock time for times. `GET /api/v1/reports/summary` says the",
         "same beside each number, in Spanish or English; `GET /api/v1/reports/facts?metric=…` lists what a number is made of, each fact with",
         "its conversation (`conversation_id`) and the event that caused it (`cause_event_id`, the `id` of an event on the bus).",
+        "",
+        "`business_hours=true` counts business hours only of "
+        + ", ".join(f"`{metric}`" for metric in METRICS if metric in BUSINESS_TIMES)
+        + ":",
+        "of those facts that a calendar measured when they happened (`business_value`); how many it did not is told (`unmeasured`).",
         "",
         "| metric | unit | there is one when, or its seconds are | en español |",
         "|---|---|---|---|",

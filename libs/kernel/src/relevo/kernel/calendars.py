@@ -61,7 +61,7 @@ def _date(raw: str, pointer: str) -> date:
         found = date.fromisoformat(raw)
     except ValueError:
         found = None
-    if found is None or len(raw) != len("2026-12-25") or not 1900 < found.year < 9000:
+    if found is None or found.isoformat() != raw or not 1900 < found.year < 9000:
         raise CalendarError(pointer, "This is not a date.", "Write it as 2026-12-25.")
     return found
 

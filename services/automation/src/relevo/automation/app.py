@@ -1,6 +1,8 @@
 """What runs in automation."""
 
-from relevo.automation import api
+from fastapi import APIRouter
+
+from relevo.automation import api, out_of_hours, out_of_hours_api
 from relevo.automation.handlers import Automaton
 from relevo.automation.settings import Settings
 from relevo.chassis import Consumer, Projection, Service, labels
@@ -11,11 +13,17 @@ def build() -> Service:
     """The service, wired."""
     settings = Settings()
     automaton = Automaton(settings.rule_depth_limit)
+    router = APIRouter()
+    router.include_router(api.router)
+    router.include_router(out_of_hours_api.router)
     return Service(
         name="automation",
         settings=settings,
         migrations="relevo.automation.migrations",
-        consumers=(Consumer(streams.EVT_CONVERSATION, automaton.on_conversation),),
-        router=api.router,
+        consumers=(
+            Consumer(streams.EVT_CONVERSATION, automaton.on_conversation),
+            Consumer(streams.EVT_CONVERSATION, out_of_hours.on_conversation),
+        ),
+        router=router,
         projections=(Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),),
     )

@@ -149,6 +149,12 @@ def too_many_calendars(most: int) -> Problem:
     )
 
 
+def far_from_any_use(pointer: str, first: int, last: int) -> Problem:
+    """422: a moment too long ago or too far away."""
+    es = f"Debe estar entre los años {first} y {last}."
+    return _invalid(FieldError(pointer, es=es, en=f"Must lie between the years {first} and {last}."))
+
+
 def _invalid(*errors: FieldError) -> Problem:
     return Problem(
         422, "validation_failed", es="Hay campos que corregir.", en="Some fields must be mended.", errors=errors

@@ -64,6 +64,7 @@ _COMMON: Final[Mapping[str, FieldType]] = {
     "contact.language": _T.KEYWORD,
     "contact.labels": _T.LIST,
     "actor": _T.KEYWORD,
+    "business_hours": _T.BOOLEAN,
 }
 _MESSAGE: Final[Mapping[str, FieldType]] = {
     "message.text": _T.TEXT,
@@ -144,6 +145,8 @@ def _facts(envelope: Envelope, data: ConversationEvent) -> dict[str, Any]:
     values: dict[str, Any] = {
         "now": envelope.time,
         "actor": envelope.actor,
+        # As of the event, by the version of the calendar that counted then; missing where none did.
+        "business_hours": data.business_hours.open if data.business_hours else None,
         "conversation.channel": conversation.channel,
         "conversation.inbox_id": conversation.inbox_id,
         "conversation.status": conversation.status,

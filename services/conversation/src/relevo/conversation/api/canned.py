@@ -25,6 +25,7 @@ from relevo.conversation.store import canned as store
 from relevo.conversation.store.conversations import snapshot_of
 from relevo.conversation.store.rows import Row
 from relevo.kernel.text import clean, fold
+from relevo.kernel.variables import filled
 
 router = APIRouter(tags=["canned replies"])
 
@@ -167,7 +168,7 @@ async def fill_canned(
         "conversation.number": str(state.number),
         "conversation.subject": state.subject,
     }
-    return Filled(text=canned.filled(row["text"], values))
+    return Filled(text=filled(row["text"], values))
 
 
 def _check(body: NewCanned) -> None:

@@ -1,7 +1,7 @@
 """Business calendars: when people answer, on which inboxes, in which teams."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -22,6 +22,9 @@ from relevo.identity.store import calendars as store
 from relevo.identity.store.directory import Stored
 from relevo.kernel.business_time import next_close
 from relevo.kernel.calendars import MAX_INTERVALS_A_DAY, counting
+
+_FIRST_YEAR: Final = 1901
+_LAST_YEAR: Final = 8900
 
 router = APIRouter(prefix="/calendars", tags=["calendars"])
 Reader = Annotated[Principal, Depends(require(Permission.DIRECTORY_READ, Permission.CALENDARS_MANAGE))]
@@ -160,6 +163,8 @@ async def get_opening(
     at: Annotated[AwareDatetime | None, Query(description="RFC 3339; without it, now.")] = None,
 ) -> Opening:
     """Whether it is open at a moment, and when that changes."""
+    if at is not None and not _FIRST_YEAR <= at.year < _LAST_YEAR:
+        raise problems.far_from_any_use("/query/at", _FIRST_YEAR, _LAST_YEAR)
     found = await _read(db, who, calendar_id)
     one, moment = counting(found.state, found.version), at or now()
     said = one.at(moment)
