@@ -23,6 +23,7 @@ from relevo.adapter import (
     InboundMessage,
     NotAuthorized,
     OutboundMessage,
+    OutboundUpdate,
     PartlyPublished,
     Sender,
     SpoolFull,
@@ -269,6 +270,59 @@ def test_outbound_in_order_acknowledged_and_reported(servers: Any, tmp_path: Pat
             assert len(sent) == 60
 
     asyncio.run(scenario())
+
+
+def test_changes_come_behind_their_message_and_refusals_are_reported(servers: Any, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with a_world(servers, tmp_path) as w, w.adapter() as adapter:
+            seen: list[tuple[str, str]] = []
+
+            async def changed(message_id: str, text: str) -> str:
+                update = OutboundUpdate(
+                    change_id=new_id(),
+                    of_message_id=message_id,
+                    update="edit",
+                    new_text=text,
+                    conversation_id="c",
+                    inbox_id=w.inbox,
+                    channel="api",
+                    recipient_id="ana",
+                    recipient_key=sender_key("ana"),
+                    updated_at=now(),
+                )
+                await w.admin.publish(update, account=w.account, entity="c")
+                return update.change_id
+
+            message = await w.outbound(1, "ana")
+            await changed(message, "dos")
+            refused = await changed(message, "tarde")
+
+            @adapter.on_update
+            async def change(update: OutboundUpdate) -> None:
+                if update.new_text == "tarde":
+                    raise Undeliverable("too old")
+                seen.append((update.of_message_id, update.new_text))
+
+            @adapter.on_outbound
+            async def send(outgoing: OutboundMessage) -> str:
+                seen.append((outgoing.message_id, outgoing.text))
+                return "provider-1"
+
+            async def all_done() -> bool:
+                return await w.unacknowledged() == 0 and len(await w.statuses()) == 2
+
+            await until(all_done)
+            assert seen == [(message, "1"), (message, "dos")]
+            sent, failed = await w.inbound()
+            assert (sent["status"], sent.get("change_id")) == ("sent", None)
+            told = [failed[name] for name in ("status", "message_id", "change_id", "external_id", "error")]
+            assert told == ["failed", message, refused, refused, "too old"]
+
+    asyncio.run(scenario())
+
+
+def test_nothing_takes_a_change_for_a_message_not_even_what_was_built_before_there_were_any() -> None:
+    assert not {"message_id", "text", "created_at"} & set(OutboundUpdate.model_fields)
 
 
 def test_outbound_is_tried_again_and_failures_are_reported(servers: Any, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from relevo.chassis.bus import until
 from relevo.chassis.http import create_app
 from relevo.chassis.testing import Admin, Running, running
 from relevo.contracts.base import new_id, now
-from relevo.contracts.conversation import OutboundMessage
+from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
 from relevo.contracts.identity import KeyChanged, KeyState
 from relevo.contracts.ingest import InboxChanged, InboxState
 from relevo.contracts.permissions import ConversationScope, Permission
@@ -116,6 +116,17 @@ class World:
         message = OutboundMessage(**{**fields, **more})
         await self.admin.publish(message, account=inbox.account_id, entity=message.conversation_id)
         return message
+
+    async def update(self, message: OutboundMessage, **change: Any) -> OutboundUpdate:
+        """What conversation publishes when a message that was sent is changed."""
+        fields: dict[str, Any] = {
+            name: getattr(message, name)
+            for name in ("conversation_id", "inbox_id", "channel", "recipient_id", "recipient_key")
+        }
+        fields |= {"change_id": new_id(), "of_message_id": message.message_id, "update": "edit", "updated_at": now()}
+        update = OutboundUpdate(**{**fields, **change})
+        await self.admin.publish(update, account=self.account, entity=update.conversation_id)
+        return update
 
     async def inbound(self) -> list[dict[str, Any]]:
         return [json.loads(body) for _, _, body in await self.admin.stored("INBOUND")]

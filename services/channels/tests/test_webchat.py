@@ -73,6 +73,40 @@ async def test_replies_are_pushed_delivered_and_read(world, port):
         assert json.loads(await asyncio.wait_for(socket.recv(), 5)) == {"type": "pong"}
 
 
+async def test_a_reply_that_is_edited_or_taken_back_changes_in_open_pages_and_for_who_comes_later(world, port):
+    inbox = await world.inbox("webchat")
+    session, ana = await begin(world, inbox)
+    url = f"ws://127.0.0.1:{port}/api/v1/webchat/{inbox.id}/socket?token={session['token']}"
+    async with connect(url) as socket:
+
+        async def told(kind):
+            return_ = json.loads(await asyncio.wait_for(socket.recv(), 10))
+            assert return_["type"] == kind, return_
+            return return_["data"]
+
+        first = await world.send(inbox, session["visitor_id"], "son 10")
+        position = (await told("message"))["position"]
+        await world.update(first, new_text="son 12")
+        news = await told("changed")
+        assert (news["id"], news["text"], news["position"]) == (first.message_id, "son 12", position)
+        assert (news["edited_at"] is not None, news["deleted_at"]) == (True, None)
+        await world.update(first, update="delete")
+        gone = await told("changed")
+        assert (gone["text"], gone["deleted_at"] is not None) == ("", True)
+        second = await world.send(inbox, session["visitor_id"], "adiós")
+        assert (await told("message"))["id"] == second.message_id
+    path = f"/webchat/{inbox.id}/messages"
+    seen = (await world.run.http.get(path, headers=ana)).json()["items"]
+    assert [(one["text"], one["deleted_at"] is not None) for one in seen] == [("", True), ("adiós", False)]
+    # A page that was closed meanwhile hears of it when it comes back; one that begins anew has it as it is.
+    async with connect(f"{url}&after={seen[-1]['position']}") as socket:
+        back = json.loads(await asyncio.wait_for(socket.recv(), 10))
+        assert (back["type"], back["data"]["id"]) == ("changed", first.message_id)
+    async with connect(url) as socket:
+        fresh = [json.loads(await asyncio.wait_for(socket.recv(), 10)) for _ in range(2)]
+        assert [(one["type"], one["data"]["text"]) for one in fresh] == [("message", ""), ("message", "adiós")]
+
+
 async def test_strangers_get_nothing(world, port):
     inbox, other = await world.inbox("webchat"), await world.inbox("webchat")
     closed = await world.inbox("webchat", enabled=False)

@@ -152,3 +152,26 @@ async def test_a_dead_receiver_holds_up_nobody_else(start, receiver):
             await world.send(dead, "ana", "x")
         await world.send(alive, "ana", "y")
         await got(receiver, 1)
+
+
+async def test_a_change_is_posted_after_its_message_and_a_refusal_is_reported(world, receiver):
+    inbox = await world.inbox("api", webhook_url=receiver.url, changes=("edit",))
+    sent = await world.send(inbox, "ana", "uno")
+    await got(receiver, 1)
+    receiver.answers = [(503, {}), (200, {}), (422, {})]
+    taken = await world.update(sent, new_text="dos")
+    refused = await world.update(sent, new_text="tres")
+    posted = await got(receiver, 4)
+    told = [json.loads(body) for _, body in posted]
+    assert [one["type"] for one in told] == ["message", "update", "update", "update"]
+    assert [one["data"].get("new_text") for one in told] == [None, "dos", "dos", "tres"]
+    assert [h["x-relevo-delivery"] for h, _ in posted[2:]] == [taken.change_id, refused.change_id]
+    first, report = await world.inbound_reaches(2)
+    assert (first["status"], first.get("change_id")) == ("sent", None)
+    assert (report["status"], report["message_id"], report["change_id"], report["external_id"]) == (
+        "failed",
+        sent.message_id,
+        refused.change_id,
+        refused.change_id,
+    )
+    assert report["error"] == "the webhook answered 422"

@@ -23,8 +23,8 @@ from relevo.adapter.errors import (
     TooLarge,
     Undeliverable,
 )
-from relevo.adapter.outbound import Handler
-from relevo.contracts.conversation import OutboundMessage
+from relevo.adapter.outbound import Handler, UpdateHandler
+from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
 from relevo.contracts.inbound import Attachment, Content, InboundMessage, InboundStatus, Sender
 from relevo.kernel.identity import sender_key
 
@@ -40,6 +40,7 @@ __all__ = [
     "InboundStatus",
     "NotAuthorized",
     "OutboundMessage",
+    "OutboundUpdate",
     "PartlyPublished",
     "Receipt",
     "Sender",
@@ -47,5 +48,6 @@ __all__ = [
     "SpoolUnusable",
     "TooLarge",
     "Undeliverable",
+    "UpdateHandler",
     "sender_key",
 ]

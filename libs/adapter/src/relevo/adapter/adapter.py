@@ -14,10 +14,10 @@ from typing import Self
 from relevo.adapter.connection import BusAway, Connection, end
 from relevo.adapter.credential import credential_id
 from relevo.adapter.errors import AdapterError, Closed, NotAuthorized, PartlyPublished, TooLarge
-from relevo.adapter.outbound import Handler, OutboundReader
+from relevo.adapter.outbound import Handler, OutboundReader, UpdateHandler
 from relevo.adapter.spool import Record, Spool
 from relevo.contracts.base import now
-from relevo.contracts.conversation import OutboundMessage
+from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.inbound import DeliveryStatus, InboundMessage, InboundStatus, Sender
 from relevo.contracts.streams import INBOUND
@@ -73,6 +73,7 @@ class Adapter:
         self._connect_timeout = connect_timeout
         self._grace = grace
         self._handler: Handler | None = None
+        self._update: UpdateHandler | None = None
         self._reader: OutboundReader | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._lanes: dict[str, tuple[asyncio.Lock, int]] = {}
@@ -147,6 +148,19 @@ class Adapter:
         self._handler = handler
         if self._open:
             self._start_reader(handler)
+        return handler
+
+    def on_update(self, handler: UpdateHandler) -> UpdateHandler:
+        """Decorate the coroutine that edits or deletes one message that was sent (`of_message_id`, `update`, `new_text`).
+
+        Without one every change is reported as refused. An exception means: try again later; raise Undeliverable to say
+        that the channel refuses: the conversation shows it. Say in the inbox's `changes` what the channel can do.
+        """
+        if self._update is not None:
+            raise ValueError("an adapter has one handler of updates")
+        self._update = handler
+        if self._reader:
+            self._reader.update = handler
         return handler
 
     async def publish(self, event: InboundMessage | InboundStatus) -> Receipt:
@@ -227,8 +241,20 @@ class Adapter:
         async def failed(message: OutboundMessage, reason: str) -> None:
             await self._publish(_status(message.message_id, "failed", recipient_id=message.recipient_id, error=reason))
 
+        async def change_failed(update: OutboundUpdate, reason: str) -> None:
+            refused = _status(update.of_message_id, "failed", recipient_id=update.recipient_id, error=reason)
+            told = {"external_id": update.change_id, "change_id": update.change_id}
+            await self._publish(refused.model_copy(update=told))
+
         self._reader = OutboundReader(
-            self._connection, self.credential, handler, sent=sent, failed=failed, concurrency=self._concurrency
+            self._connection,
+            self.credential,
+            handler,
+            sent=sent,
+            failed=failed,
+            change_failed=change_failed,
+            concurrency=self._concurrency,
+            update=self._update,
         )
         self._tasks.append(asyncio.create_task(self._reader.run(), name="adapter outbound"))
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from relevo.adapter.connection import Connection, end
 from relevo.adapter.errors import AdapterError, Undeliverable
 from relevo.contracts.base import new_id
-from relevo.contracts.conversation import OutboundMessage
+from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
 from relevo.contracts.grants import inbox_prefix
 from relevo.contracts.streams import OUTBOUND
 
@@ -28,6 +28,10 @@ log = logging.getLogger("relevo.adapter.outbound")
 
 Handler = Callable[[OutboundMessage], Awaitable[str | None]]
 """Sends one message; may return the provider's id of it."""
+UpdateHandler = Callable[[OutboundUpdate], Awaitable[None]]
+"""Edits or deletes one message that was sent."""
+ChangeFailed = Callable[[OutboundUpdate, str], Awaitable[None]]
+Outbound = OutboundMessage | OutboundUpdate
 Sent = Callable[[OutboundMessage, str], Awaitable[None]]
 Failed = Callable[[OutboundMessage, str], Awaitable[None]]
 
@@ -66,20 +70,24 @@ class OutboundReader:
         *,
         sent: Sent,
         failed: Failed,
+        change_failed: ChangeFailed,
         concurrency: int,
+        update: UpdateHandler | None = None,
     ) -> None:
         self._connection = connection
         self._durable = durable
         self._handler = handler
         self._sent = sent
         self._failed = failed
+        self._change_failed = change_failed
+        self.update = update
         self._slots = asyncio.Semaphore(concurrency)
         self._window = concurrency * 2
         self._terms = Terms()
         self._terms_known = asyncio.Event()
         self._held: dict[str, Msg] = {}
         self._stopping = False
-        self._lanes: dict[str, deque[tuple[Msg, OutboundMessage]]] = {}
+        self._lanes: dict[str, deque[tuple[Msg, Outbound]]] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._done: OrderedDict[str, str | None] = OrderedDict()
@@ -179,7 +187,7 @@ class OutboundReader:
     async def _take(self, message: Msg) -> None:
         self._held[message.reply] = message
         try:
-            outbound = OutboundMessage.model_validate_json(message.data)
+            outbound = _read(message)
         except ValidationError as unreadable:
             log.warning("an outbound message cannot be read (is this SDK older than Relevo?): %s", unreadable)
             await self._again(message)
@@ -199,7 +207,10 @@ class OutboundReader:
         while lane and not self._stopping:
             message, outbound = lane.popleft()
             async with self._slots:
-                going_on = await self._send(message, outbound)
+                if isinstance(outbound, OutboundUpdate):
+                    going_on = await self._change(message, outbound)
+                else:
+                    going_on = await self._send(message, outbound)
             if not going_on:
                 while lane:
                     later, _ = lane.popleft()
@@ -228,6 +239,40 @@ class OutboundReader:
         if len(self._done) > _REMEMBERED:
             self._done.popitem(last=False)
         return await self._confirm(message, outbound)
+
+    async def _change(self, message: Msg, outbound: OutboundUpdate) -> bool:
+        """Hand over a change of a message that was sent; behind the message itself, as all of one recipient."""
+        if outbound.change_id not in self._done:
+            try:
+                if self.update is None:
+                    raise Undeliverable("this adapter cannot change messages that were sent")
+                await self.update(outbound)
+            except asyncio.CancelledError:
+                await self._settle(message, message.nak())
+                raise
+            except Undeliverable as reason:
+                return await self._refuse(message, outbound, str(reason))
+            except Exception as error:  # noqa: BLE001 — the handler is not ours
+                delivered = message.metadata.num_delivered
+                if 0 < self._terms.max_deliver <= delivered:
+                    why = f"{type(error).__name__}: {error} (tried {delivered} times)"
+                    return await self._refuse(message, outbound, why)
+                log.warning("change %s was not made, trial %d: %r", outbound.change_id, delivered, error)
+                await self._again(message)
+                return False
+            self._done[outbound.change_id] = None
+        await self._settle(message, message.ack())
+        return True
+
+    async def _refuse(self, message: Msg, outbound: OutboundUpdate, reason: str) -> bool:
+        try:
+            await self._change_failed(outbound, reason)
+        except AdapterError as error:
+            log.warning("the failure of change %s could not be reported: %s", outbound.change_id, error)
+            await self._again(message)
+            return False
+        await self._settle(message, message.ack())
+        return True
 
     async def _confirm(self, message: Msg, outbound: OutboundMessage) -> bool:
         """Report what was sent, then acknowledge; never send it again because the report did not get through."""
@@ -272,6 +317,13 @@ class OutboundReader:
             for message in list(self._held.values()):
                 with contextlib.suppress(nats.errors.Error, OSError):
                     await message.in_progress()
+
+
+def _read(message: Msg) -> Outbound:
+    """What the broker brings, as its subject says."""
+    if message.subject.rpartition(".")[2] == "update":
+        return OutboundUpdate.model_validate_json(message.data)
+    return OutboundMessage.model_validate_json(message.data)
 
 
 def _status(message: Msg) -> str | None:

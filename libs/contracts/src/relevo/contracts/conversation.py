@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints
 
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.inbound import MAX_TEXT, Attachment
-from relevo.contracts.ingest import SurveyWay
+from relevo.contracts.ingest import MessageChange, SurveyWay
 from relevo.contracts.snapshots import (
     AccessFacts,
     BusinessHours,
@@ -212,16 +212,23 @@ class MessageStatusChanged(ConversationEvent):
 
 
 class MessageEdited(ConversationEvent):
-    """A private note was written anew; ``from_text`` is what it said before."""
+    """A note, or a message whose channel can do that, was written anew; ``from_text`` is what it said before."""
 
     message: MessageSnapshot
     from_text: str
 
 
 class MessageDeleted(ConversationEvent):
-    """A private note was deleted: that it was there stays, what it said does not."""
+    """A note, or a message whose channel can do that, was deleted: that it was there stays, what it said does not."""
 
     message: MessageSnapshot
+
+
+class MessageChangeRefused(ConversationEvent):
+    """A channel could not edit or delete a message: the customer has it as it was. ``error`` says why."""
+
+    message_id: Id
+    error: str = ""
 
 
 class MessageReacted(ConversationEvent):
@@ -332,3 +339,23 @@ class OutboundMessage(Model):
     reply_to: str | None = None
     attachments: tuple[Attachment, ...] = ()
     created_at: Time
+
+
+class OutboundUpdate(Model):
+    """A message that the customer has already is edited or deleted, for the adapter of its inbox.
+
+    ``of_message_id`` is the message's id, ``external_id`` the provider's id of it as far as we know it. Sent only where the
+    inbox says that its channel can do it. No field is named as a message's: nothing takes it for one.
+    """
+
+    change_id: Id
+    of_message_id: Id
+    update: MessageChange
+    new_text: str = ""
+    external_id: str | None = None
+    conversation_id: Id
+    inbox_id: Id
+    channel: str
+    recipient_id: str
+    recipient_key: Id
+    updated_at: Time

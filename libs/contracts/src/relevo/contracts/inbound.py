@@ -60,7 +60,10 @@ class InboundMessage(Model):
 
 
 class InboundStatus(Model):
-    """What became of a message that we sent. ``message_id`` is ours, from the outbound message."""
+    """What became of a message that we sent. ``message_id`` is ours, from the outbound message.
+
+    ``change_id``, from an outbound update, says that it is about that change of the message; ``external_id`` is the same then.
+    """
 
     kind: Literal["status"]
     external_id: ExternalId
@@ -68,6 +71,7 @@ class InboundStatus(Model):
     message_id: ExternalId
     status: DeliveryStatus
     error: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    change_id: ExternalId | None = None
     occurred_at: Time
 
 

@@ -11,6 +11,7 @@ ReopenPolicy = Literal["always_one", "new_after_resolved"]
 
 
 SurveyWay = Literal["link", "reply"]
+MessageChange = Literal["edit", "delete"]
 
 
 class SurveySettings(Model):
@@ -28,7 +29,10 @@ class SurveySettings(Model):
 
 
 class InboxState(Model):
-    """An inbox with all its settings: a channel connected to an account. Holds no secret."""
+    """An inbox with all its settings: a channel connected to an account. Holds no secret.
+
+    ``changes``: what its channel can do to messages that the customer has already; the webchat can do all of it.
+    """
 
     id: Id
     account_id: Id
@@ -42,6 +46,12 @@ class InboxState(Model):
     webhook_url: str | None = None
     show_typing: bool = True
     survey: SurveySettings | None = None
+    changes: tuple[MessageChange, ...] = ()
+
+    @property
+    def changeable(self) -> frozenset[MessageChange]:
+        """What can be done to messages that were sent."""
+        return frozenset({"edit", "delete"}) if self.channel == "webchat" else frozenset(self.changes)
 
 
 class InboxChanged(Model):
@@ -70,7 +80,7 @@ class MessageReceived(Model):
 
 
 class StatusReceived(Model):
-    """A delivery report, accepted once."""
+    """A delivery report, accepted once; with ``change_id`` it is on a change of the message."""
 
     inbox: InboxState
     sender_key: Id
@@ -78,6 +88,7 @@ class StatusReceived(Model):
     external_id: str
     status: DeliveryStatus
     error: str | None = None
+    change_id: str | None = None
     occurred_at: Time
 
 

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from relevo.channels import store
 from relevo.channels.inboxes import Inboxes
-from relevo.channels.reports import status_of
+from relevo.channels.reports import refusal, status_of
 from relevo.chassis import Runtime
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import described
 from relevo.contracts import streams
-from relevo.contracts.conversation import OutboundMessage
+from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
 from relevo.contracts.grants import inbox_prefix, poke_subject
 from relevo.contracts.ingest import InboxState
 
@@ -27,6 +27,7 @@ _AGAIN_SECONDS: Final = 2.0
 _PATIENCE: Final = 15
 """How often an inbox that is not known yet, or a message that cannot be read, is looked at again."""
 _ACCOUNT: Final = streams.OUTBOUND.tokens.index("{account}")
+_UPDATE: Final = "update"
 _INBOX: Final = streams.OUTBOUND.tokens.index("{inbox}")
 
 
@@ -47,7 +48,13 @@ def subscribe(broker: NatsBroker, runtime: Runtime) -> None:
             if inbox is None:
                 await _unknown(runtime, delivered)
                 return
-            if serves(inbox) and inbox.account_id == tokens[_ACCOUNT]:
+            if serves(inbox) and inbox.account_id == tokens[_ACCOUNT] and tokens[-1] == _UPDATE:
+                last = delivered.metadata.num_delivered >= _PATIENCE
+                update = OutboundUpdate.model_validate_json(delivered.data)
+                if not await take_update(runtime, inbox, update, last=last):
+                    await delivered.nak(delay=_AGAIN_SECONDS)
+                    return
+            elif serves(inbox) and inbox.account_id == tokens[_ACCOUNT]:
                 await take(runtime, inbox, OutboundMessage.model_validate_json(delivered.data))
                 crash_point("channels.after_take")
         except ValidationError as unreadable:
@@ -85,9 +92,29 @@ async def take(runtime: Runtime, inbox: InboxState, message: OutboundMessage) ->
             sent = status_of(message.message_id, message.recipient_id, "sent", at=message.created_at)
             await store.report(tx, inbox.account_id, inbox.id, [sent])
     runtime.extra["reports"].set()
-    # Whichever replica has the visitor's socket looks for what is new.
-    poke = json.dumps({"visitor": message.recipient_id}).encode()
-    await runtime.nats.publish(poke_subject(runtime.name), poke)
+    await _poke(runtime, message.recipient_id)
+
+
+async def take_update(runtime: Runtime, inbox: InboxState, update: OutboundUpdate, *, last: bool) -> bool:
+    """Keep a change of a message; False while the message is not here yet. ``last``: it is not waited for any more."""
+    if inbox.channel == "api":
+        async with runtime.database.begin(inbox.account_id) as tx:
+            await store.add_delivery(tx, inbox.account_id, update)
+        runtime.extra["deliveries"].set()
+        return True
+    async with runtime.database.begin(inbox.account_id) as tx:
+        if not (found := await store.change(tx, update)) and last:
+            await store.report(tx, inbox.account_id, inbox.id, [refusal(update, "the visitor never got the message")])
+    if found:
+        await _poke(runtime, update.recipient_id)
+    elif last:
+        runtime.extra["reports"].set()
+    return found or last
+
+
+async def _poke(runtime: Runtime, visitor_id: str) -> None:
+    """Whichever replica has the visitor's socket looks for what is new."""
+    await runtime.nats.publish(poke_subject(runtime.name), json.dumps({"visitor": visitor_id}).encode())
 
 
 async def _unknown(runtime: Runtime, message: Msg) -> None:

@@ -16,6 +16,7 @@ from relevo.channels import store
 from relevo.chassis import Runtime
 from relevo.chassis.database import described
 from relevo.contracts.base import Time, now
+from relevo.contracts.conversation import OutboundUpdate
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.inbound import InboundStatus, Sender
 from relevo.contracts.streams import INBOUND
@@ -51,6 +52,12 @@ def status_of(
             "occurred_at": at or now(),
         }
     )
+
+
+def refusal(update: OutboundUpdate, error: str) -> InboundStatus:
+    """A message could not be changed, and why."""
+    told = status_of(update.of_message_id, update.recipient_id, "failed", external_id=update.change_id, error=error)
+    return told.model_copy(update={"change_id": update.change_id})
 
 
 async def publish(

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from relevo.chassis.database import Tx
 from relevo.contracts.base import new_id
-from relevo.contracts.conversation import OutboundMessage
+from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
 from relevo.contracts.inbound import InboundStatus
 
 
@@ -40,8 +40,8 @@ _FIRST_SECRET = text("""
     on conflict (inbox_id) do nothing
 """)
 _ADD_DELIVERY = text("""
-    insert into deliveries (message_id, account_id, inbox_id, conversation_id, body, next_at)
-    values (cast(:id as uuid), cast(:account as uuid), cast(:inbox as uuid), cast(:conversation as uuid), :body, now())
+    insert into deliveries (message_id, account_id, inbox_id, conversation_id, kind, body, next_at)
+    values (cast(:id as uuid), cast(:account as uuid), cast(:inbox as uuid), cast(:conversation as uuid), :kind, :body, now())
     on conflict (message_id) do nothing
 """)
 # Of a conversation only the first message that waits, so that they arrive in order; of an inbox only so many at once.
@@ -62,7 +62,7 @@ _CLAIM = text("""
             ) ready where place <= :of_one limit :limit)
         for update skip locked)
     returning cast(message_id as text) as message_id, cast(account_id as text) as account_id,
-              cast(inbox_id as text) as inbox_id, body, attempts
+              cast(inbox_id as text) as inbox_id, kind, body, attempts
 """)
 _DONE = text("""
     update deliveries set state = :state, error = :error, next_at = null, done_at = now()
@@ -104,14 +104,37 @@ _ADD_SAID = text("""
     values (cast(:id as uuid), cast(:account as uuid), cast(:inbox as uuid), cast(:visitor as uuid), :client,
             'visitor', :name, :body, 'sending', :at)
     on conflict (inbox_id, visitor_id, client_id) do update set client_id = m.client_id
-    returning position, cast(id as text) as id, author, author_name, body, attachments, status, at, client_id
+    returning position, cast(id as text) as id, author, author_name, body, attachments, status, at, client_id,
+              edited_at, deleted_at
 """)
 _SAID = text("update webchat_messages set status = 'sent' where id = cast(:id as uuid) and status = 'sending'")
 _MESSAGES = text("""
-    select position, cast(id as text) as id, author, author_name, body, attachments, status, at, client_id
+    select position, cast(id as text) as id, author, author_name, body, attachments, status, at, client_id,
+           edited_at, deleted_at
     from webchat_messages
     where inbox_id = cast(:inbox as uuid) and visitor_id = cast(:visitor as uuid) and position > :after
     order by position limit :limit
+""")
+_CHANGE = text("""
+    update webchat_messages set changed = nextval('webchat_changes'),
+        body = case when :delete then '' else :body end,
+        attachments = case when :delete then '[]' else attachments end,
+        edited_at = case when :delete then edited_at else cast(:at as timestamptz) end,
+        deleted_at = case when :delete then cast(:at as timestamptz) end
+    where id = cast(:id as uuid) and inbox_id = cast(:inbox as uuid) and visitor_id = cast(:visitor as uuid)
+      and author = 'team' and deleted_at is null
+""")
+_THERE = text("""
+    select 1 from webchat_messages
+    where id = cast(:id as uuid) and inbox_id = cast(:inbox as uuid) and visitor_id = cast(:visitor as uuid)
+""")
+_CHANGED = text("""
+    select changed, position, cast(id as text) as id, author, author_name, body, attachments, status, at, client_id,
+           edited_at, deleted_at
+    from webchat_messages
+    where inbox_id = cast(:inbox as uuid) and visitor_id = cast(:visitor as uuid)
+      and changed > :after and position <= :until
+    order by changed limit :limit
 """)
 _REACHED = text("""
     update webchat_messages set status = :status
@@ -139,15 +162,16 @@ async def first_secret(tx: Tx, account_id: str, inbox_id: str, sealed: bytes, no
     await tx.execute(_FIRST_SECRET, {"inbox": inbox_id, "account": account_id, "sealed": sealed, "now": now})
 
 
-async def add_delivery(tx: Tx, account_id: str, message: OutboundMessage) -> None:
-    """Have a message delivered to its inbox's webhook, once however often it comes."""
+async def add_delivery(tx: Tx, account_id: str, message: OutboundMessage | OutboundUpdate) -> None:
+    """Have a message, or a change of one, delivered to its inbox's webhook, once however often it comes."""
     await tx.execute(
         _ADD_DELIVERY,
         {
-            "id": message.message_id,
+            "id": message.change_id if isinstance(message, OutboundUpdate) else message.message_id,
             "account": account_id,
             "inbox": message.inbox_id,
             "conversation": message.conversation_id,
+            "kind": "update" if isinstance(message, OutboundUpdate) else "message",
             "body": message.model_dump_json(),
         },
     )
@@ -256,6 +280,22 @@ async def messages(tx: Tx, inbox_id: str, visitor_id: str, after: int, limit: in
     """What a visitor and the team said after a position, in order."""
     where = {"inbox": inbox_id, "visitor": visitor_id, "after": after, "limit": limit}
     return (await tx.execute(_MESSAGES, where)).mappings().all()
+
+
+async def change(tx: Tx, update: OutboundUpdate) -> bool:
+    """Edit or delete a reply that its visitor has; tells whether there is such a reply. A deleted one stays so."""
+    await tx.execute(_SERIALISE, {"visitor": update.recipient_id})
+    where = {"id": update.of_message_id, "inbox": update.inbox_id, "visitor": update.recipient_id}
+    told = {"delete": update.update == "delete", "body": update.new_text, "at": update.updated_at}
+    if (await tx.execute(_CHANGE, where | told)).rowcount:
+        return True
+    return (await tx.execute(_THERE, where)).first() is not None
+
+
+async def changed(tx: Tx, inbox_id: str, visitor_id: str, after: int, until: int, limit: int) -> Sequence[Any]:  # noqa: PLR0917
+    """Replies up to a position that were changed since a change, in the order of the changes."""
+    where = {"inbox": inbox_id, "visitor": visitor_id, "after": after, "until": until, "limit": limit}
+    return (await tx.execute(_CHANGED, where)).mappings().all()
 
 
 async def reached(tx: Tx, inbox_id: str, visitor_id: str, until: int, status: str) -> list[str]:

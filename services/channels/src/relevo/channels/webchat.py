@@ -36,6 +36,8 @@ class VisitorSocket:
 
     visitor: Visitor
     position: int
+    changes: int = 0
+    """The last change of a message that it was told."""
     poked: asyncio.Event = field(default_factory=asyncio.Event)
     typing_until: float = 0.0
     """Monotonic seconds: until then somebody of the team counts as typing."""

@@ -18,13 +18,13 @@ from relevo.channels import store
 from relevo.channels.domain import addresses, signing
 from relevo.channels.domain.outcome import Failed, Sent, delay, of_answer
 from relevo.channels.inboxes import Inboxes
-from relevo.channels.reports import status_of
+from relevo.channels.reports import refusal, status_of
 from relevo.channels.settings import Settings
 from relevo.chassis import Runtime, sealing
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Tx, described
-from relevo.contracts.base import now
-from relevo.contracts.conversation import OutboundMessage
+from relevo.contracts.base import Model, now
+from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
 from relevo.contracts.ingest import InboxState
 
 log = structlog.get_logger("relevo.channels")
@@ -113,8 +113,11 @@ class Deliverer:
             log.warning("delivery_again", error=described(error))  # when its claim runs out
 
     async def _deliver(self, client: httpx.AsyncClient, row: Any) -> None:
+        if row.kind == "update":
+            await self._deliver_update(client, row)
+            return
         message = OutboundMessage.model_validate_json(row.body)
-        outcome = await self._attempt(client, row.inbox_id, message)
+        outcome = await self._attempt(client, row.inbox_id, "message", message, message.message_id)
         crash_point("channels.after_webhook")
         async with self._runtime.database.begin(row.account_id) as tx:
             match outcome:
@@ -135,20 +138,36 @@ class Deliverer:
                 await store.report(tx, row.account_id, row.inbox_id, [status])
         self._runtime.extra["reports"].set()
 
-    async def _attempt(self, client: httpx.AsyncClient, inbox_id: str, message: OutboundMessage) -> Sent | Failed:
+    async def _deliver_update(self, client: httpx.AsyncClient, row: Any) -> None:
+        update = OutboundUpdate.model_validate_json(row.body)
+        outcome = await self._attempt(client, row.inbox_id, "update", update, update.change_id)
+        async with self._runtime.database.begin(row.account_id) as tx:
+            if isinstance(outcome, Sent):
+                await store.delivered(tx, row.message_id)
+            elif outcome.permanent or row.attempts >= self._settings.webhook_attempts:
+                if await store.failed(tx, row.message_id, outcome.error):
+                    await store.report(tx, row.account_id, row.inbox_id, [refusal(update, outcome.error)])
+            else:
+                first = timedelta(seconds=self._settings.webhook_backoff)
+                await store.again(tx, row.message_id, delay(row.attempts, first, outcome.retry_after), outcome.error)
+        self._runtime.extra["reports"].set()
+
+    async def _attempt(
+        self, client: httpx.AsyncClient, inbox_id: str, kind: str, data: Model, delivery: str
+    ) -> Sent | Failed:
         inbox = await self._inboxes.get(inbox_id)
         if inbox is None or inbox.webhook_url is None:
             return Failed("the inbox has no webhook any more", permanent=True)
         async with self._runtime.database.begin(inbox.account_id) as tx:
             signed_with = await keys(tx, self._settings, inbox)
-        body = json.dumps({"type": "message", "data": message.model_dump(mode="json")}, ensure_ascii=False).encode()
+        body = json.dumps({"type": kind, "data": data.model_dump(mode="json")}, ensure_ascii=False).encode()
         timestamp = int(time.time())
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "Relevo",
             signing.TIMESTAMP: str(timestamp),
             signing.SIGNATURE: signing.signature(signed_with, timestamp, body),
-            signing.DELIVERY: message.message_id,
+            signing.DELIVERY: delivery,
         }
         try:
             request = await self._request(client, inbox.webhook_url, headers, body)

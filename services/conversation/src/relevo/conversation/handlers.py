@@ -16,7 +16,7 @@ from relevo.contracts.ingest import MessageReceived, StatusReceived
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
 from relevo.conversation import labels, metrics, store
 from relevo.conversation.changes import Changes
-from relevo.conversation.domain import assignee, life, properties, surveys, writing
+from relevo.conversation.domain import amending, assignee, life, properties, surveys, writing
 from relevo.conversation.domain import contacts as people
 from relevo.conversation.domain.contacts import Sighting
 from relevo.conversation.domain.state import Incoming, Refused, Writing
@@ -256,6 +256,11 @@ def _report(changes: Changes, sent: dict[Key, MessageSnapshot], data: StatusRece
     if message is None or conversation is None or conversation.state.inbox_id != data.inbox.id:
         # Our own id, given out only after the message was committed: nothing that could still arrive.
         _ignored("unknown_message", received)
+        return
+    if data.change_id is not None:
+        if data.status == "failed":
+            change = amending.refused(conversation, message, data.error or "", min(data.occurred_at, now()))
+            changes.apply(change, actor="system", cause=received.envelope)
         return
     change = writing.fold_status(
         conversation,

@@ -63,6 +63,7 @@ def _emit(one: Arrival, sequence: int, tx: Tx) -> None:
             external_id=event.external_id,
             status=event.status,
             error=event.error,
+            change_id=event.change_id,
             occurred_at=event.occurred_at,
         )
     tx.emit(

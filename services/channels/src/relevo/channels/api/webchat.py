@@ -110,6 +110,8 @@ class ChatMessage(BaseModel):
     attachments: list[dict[str, Any]]
     status: str
     at: Time
+    edited_at: Time | None = Field(default=None, description="When the team wrote it anew.")
+    deleted_at: Time | None = Field(default=None, description="When the team took it back; it says nothing any more.")
 
 
 class ChatMessages(BaseModel):
@@ -233,7 +235,8 @@ async def open_webchat_socket(
 ) -> None:
     """Push replies to the visitor, from a position on.
 
-    We send `{"type": "message", "data": …}`, and `{"type": "typing", "typing": …}` while somebody of the team writes, if the
+    We send `{"type": "message", "data": …}`, of one that the team edits or takes back `{"type": "changed", "data": …}`, and
+    `{"type": "typing", "typing": …}` while somebody of the team writes, if the
     inbox shows it; the page sends `{"type": "read", "position": …}` when replies were seen, and `{"type": "typing",
     "typing": …}` every three seconds while the visitor writes, and when they stop.
     """
@@ -271,7 +274,13 @@ async def _push(connection: WebSocket, runtime: Runtime, socket: VisitorSocket) 
     while True:
         socket.poked.clear()
         async with runtime.database.begin(visitor.account_id) as tx:
+            changed = await store.changed(tx, visitor.inbox_id, visitor.id, socket.changes, socket.position, MAX_LIMIT)
             rows = await store.messages(tx, visitor.inbox_id, visitor.id, socket.position, MAX_LIMIT)
+        for row in changed:
+            news = {"type": "changed", "data": _out(row).model_dump(mode="json")}
+            async with asyncio.timeout(_SLOWEST):
+                await connection.send_text(json.dumps(news, ensure_ascii=False))
+            socket.changes = row["changed"]
         for row in rows:
             message = {"type": "message", "data": _out(row).model_dump(mode="json")}
             async with asyncio.timeout(_SLOWEST):
@@ -285,7 +294,7 @@ async def _push(connection: WebSocket, runtime: Runtime, socket: VisitorSocket) 
             shown = left > 0
             async with asyncio.timeout(_SLOWEST):
                 await connection.send_text(json.dumps({"type": "typing", "typing": shown}))
-        if len(rows) < MAX_LIMIT:
+        if len(rows) < MAX_LIMIT and len(changed) < MAX_LIMIT:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left if shown else LOOK):
                     await socket.poked.wait()
@@ -341,7 +350,7 @@ async def _reached(runtime: Runtime, visitor: Visitor, until: int, status: str) 
 
 
 def _out(row: Any) -> ChatMessage:
-    return ChatMessage(text=row["body"], **{name: value for name, value in row.items() if name != "body"})
+    return ChatMessage(text=row["body"], **{name: row[name] for name in ChatMessage.model_fields if name != "text"})
 
 
 def _pass(runtime: Runtime, key: str) -> None:

@@ -239,30 +239,43 @@ async def retry_message(
 
 @router.patch("/conversations/{conversation_id}/messages/{message_id}")
 async def edit_message(
-    *, who: Noter, db: Db, response: Response, conversation_id: UUID, message_id: UUID, body: NewText
+    *, who: Writer, db: Db, response: Response, conversation_id: UUID, message_id: UUID, body: NewText
 ) -> MessageSnapshot:
-    """Write one's private note anew. What it said before can be read; a message to a customer cannot be changed."""
+    """Write one's private note anew, or one's message to a customer where the inbox's channel can do that.
+
+    What it said before can be read. If the channel refuses after all, a line in the conversation says so.
+    """
     async with db.begin() as tx:
         conversation = await locked(tx, who, conversation_id)
         message = await _message(tx, who, conversation_id, message_id)
-        if message.kind == "note" and message.author != who.actor:
+        await _permitted(who, message)
+        if message.author != who.actor and message.kind in ("note", "outgoing"):
             raise _not_yours()
-        change = await apply(tx, who, conversation, lambda c, moment: amending.edit(c, message, body.text, moment))
+        reach = await _reach(tx, conversation)
+        change = await apply(
+            tx, who, conversation, lambda c, moment: amending.edit(c, message, body.text, moment, reach)
+        )
         response.headers[SEQUENCE] = str(change.conversation.state.sequence)
         return change.message or message
 
 
 @router.delete("/conversations/{conversation_id}/messages/{message_id}")
 async def delete_message(
-    *, who: Noter, db: Db, response: Response, conversation_id: UUID, message_id: UUID
+    *, who: Writer, db: Db, response: Response, conversation_id: UUID, message_id: UUID
 ) -> MessageSnapshot:
-    """Delete a private note: one's own, or anybody's for who may delete conversations. That it was there stays."""
+    """Delete a private note, or a message to a customer where the inbox's channel can take it back.
+
+    One's own, or anybody's for who may delete conversations. That it was there stays.
+    """
     async with db.begin() as tx:
         conversation = await locked(tx, who, conversation_id)
         message = await _message(tx, who, conversation_id, message_id)
-        if message.kind == "note" and message.author != who.actor and not who.can(Permission.CONVERSATIONS_DELETE):
+        await _permitted(who, message)
+        others = message.author != who.actor and message.kind in ("note", "outgoing")
+        if others and not who.can(Permission.CONVERSATIONS_DELETE):
             raise _not_yours()
-        change = await apply(tx, who, conversation, lambda c, moment: amending.delete(c, message, moment))
+        reach = await _reach(tx, conversation)
+        change = await apply(tx, who, conversation, lambda c, moment: amending.delete(c, message, moment, reach))
         response.headers[SEQUENCE] = str(change.conversation.state.sequence)
         return change.message or message
 
@@ -350,12 +363,24 @@ def _text_or_problem(text: str) -> None:
         raise Problem(422, "empty_message", es=field.es, en=field.en, errors=(field,))
 
 
+async def _permitted(who: Principal, message: MessageSnapshot) -> None:
+    """Raises Problem 403 without the permission to write what this message is."""
+    await require(Permission.CONVERSATIONS_REPLY if message.kind == "outgoing" else Permission.CONVERSATIONS_NOTE)(who)
+
+
+async def _reach(tx: Tx, conversation: Conversation) -> amending.Reach:
+    """What the conversation's channel can do to messages that were sent."""
+    inbox_id = conversation.state.inbox_id
+    inbox = (await directory.inboxes(tx, [inbox_id])).get(inbox_id)
+    return amending.Reach(inbox.changeable if inbox else frozenset(), new_id())
+
+
 def _not_yours() -> Problem:
     return Problem(
         403,
         "not_your_note",
-        es="Solo quien escribió la nota puede cambiarla.",
-        en="Only who wrote the note can change it.",
+        es="Solo quien lo escribió puede cambiarlo.",
+        en="Only who wrote it can change it.",
     )
 
 

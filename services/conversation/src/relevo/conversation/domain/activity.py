@@ -26,6 +26,7 @@ from relevo.contracts.conversation import (
     ConversationUnarchived,
     ConversationWoken,
     LabelsChanged,
+    MessageChangeRefused,
     ParticipantsChanged,
     PriorityChanged,
     SubjectChanged,
@@ -90,6 +91,8 @@ def line_of(event: ConversationEvent) -> Line | None:
             return Line("participants", {"added": event.added, "removed": event.removed})
         case ContactChanged():
             return Line("contact", {"cause": event.cause})
+        case MessageChangeRefused():
+            return Line("change_refused", {"to": event.error})
         case ConversationForwarded():
             return Line("forwarded", {"to": event.addresses, "with_notes": event.with_notes})
         case SurveyAnswered():
@@ -228,6 +231,14 @@ def _contact(w: _Words) -> str:
     return w.say("combinó el contacto con otro", "merged the contact with another one")
 
 
+def _change_refused(w: _Words) -> str:
+    why = w.values["to"] or "—"
+    return w.say(
+        f"avisa: el canal no pudo cambiar un mensaje, el cliente lo sigue viendo como estaba ({why})",
+        f"warns: the channel could not change a message, the customer still sees it as it was ({why})",
+    )
+
+
 def _forwarded(w: _Words) -> str:
     to = ", ".join(w.values["to"]) or "—"
     if w.values["with_notes"]:
@@ -272,4 +283,5 @@ _SENTENCES: Final[Mapping[str, Any]] = {
     "survey_sent": lambda w: w.say("pidió al cliente su valoración", "asked the customer for a rating"),
     "survey_answered": _rated,
     "forwarded": _forwarded,
+    "change_refused": _change_refused,
 }

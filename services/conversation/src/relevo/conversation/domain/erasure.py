@@ -8,7 +8,18 @@ from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation.domain.profile import Person
 
 _EMPTIED: Final = frozenset(
-    {"text", "from_text", "subject", "from_subject", "source_id", "recipient_id", "attachments", "addresses", "address"}
+    {
+        "text",
+        "from_text",
+        "subject",
+        "from_subject",
+        "source_id",
+        "recipient_id",
+        "attachments",
+        "addresses",
+        "address",
+        "new_text",
+    }
 )
 _UNKNOWN: Final = frozenset({"external_id", "error"})
 _CONTACT: Final[Mapping[str, Any]] = {"name": "", "email": None, "phone": None, "language": None, "labels": []}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from relevo.contracts.conversation import ConversationEvent, OutboundMessage
+from relevo.contracts.conversation import ConversationEvent, OutboundMessage, OutboundUpdate
 from relevo.contracts.inbound import Attachment
 from relevo.contracts.snapshots import ConversationSnapshot, ConversationStatus, MessageSnapshot, Stage
 
@@ -56,7 +56,7 @@ class Change:
     at: datetime
     events: tuple[ConversationEvent, ...] = ()
     message: MessageSnapshot | None = None
-    outbound: OutboundMessage | None = None
+    outbound: OutboundMessage | OutboundUpdate | None = None
 
 
 @dataclass(frozen=True, slots=True)

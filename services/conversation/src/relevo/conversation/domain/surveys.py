@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
-from relevo.contracts.conversation import SurveyAnswered, SurveySent
+from relevo.contracts.conversation import OutboundMessage, SurveyAnswered, SurveySent
 from relevo.contracts.ingest import SurveySettings, SurveyWay
 from relevo.conversation.domain import writing
 from relevo.conversation.domain.erasure import nameless
@@ -129,7 +129,7 @@ def ask(conversation: Conversation, asking: Asking, now: datetime) -> Change:
     words = _ASKING[survey.way, survey.language]
     shown = words.format(link=_HIDDEN[survey.language])
     sent = writing.reply(conversation, Writing(asking.message_id, shown, "system", human=False), now)
-    assert sent.outbound
+    assert isinstance(sent.outbound, OutboundMessage)
     outbound = sent.outbound.model_copy(update={"text": words.format(link=asking.link)})
     before = sent.conversation.state
     conversation = following(sent.conversation)

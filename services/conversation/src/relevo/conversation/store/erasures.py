@@ -46,6 +46,7 @@ _STATEMENTS: Final = tuple(
             activity = case activity ->> 'code'
                 when 'subject' then activity || '{{"from": "", "to": ""}}'
                 when 'attributes' then activity || '{{"to": {{}}}}'
+                when 'change_refused' then activity || '{{"to": ""}}'
                 when 'forwarded' then activity || '{{"to": []}}'
                 else activity end
         where id in {_MESSAGES}

@@ -14,7 +14,7 @@ from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page, page
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.base import Id, new_id, now
-from relevo.contracts.ingest import InboxChanged, InboxState, ReopenPolicy, SurveySettings
+from relevo.contracts.ingest import InboxChanged, InboxState, MessageChange, ReopenPolicy, SurveySettings
 from relevo.contracts.permissions import Permission
 from relevo.ingest.api.common import PathId, after_id, not_found
 from relevo.ingest.store import inboxes
@@ -60,6 +60,15 @@ class Survey(SurveySettings):
     model_config = ConfigDict(extra="forbid")
 
 
+Changes = Annotated[
+    tuple[MessageChange, ...],
+    AfterValidator(lambda given: tuple(sorted(set(given)))),
+    Field(
+        description="What the channel can do to messages that were sent, as its adapter says; a webchat can do all of it."
+    ),
+]
+
+
 class NewInbox(BaseModel):
     """``channel`` is the adapter's kind: webchat, whatsapp, email, api, or one of your own; it never changes."""
 
@@ -75,6 +84,7 @@ class NewInbox(BaseModel):
     webhook_url: WebAddress | None = None
     show_typing: bool = Field(default=True, description="Tell visitors of a webchat that the team is writing to them.")
     survey: Survey | None = None
+    changes: Changes = ()
 
 
 class InboxChange(BaseModel):
@@ -91,6 +101,7 @@ class InboxChange(BaseModel):
     webhook_url: WebAddress | None = None
     show_typing: bool | None = None
     survey: Survey | None = None
+    changes: Changes | None = None
 
 
 _NULLABLE = frozenset({"team_id", "webhook_url", "survey"})
