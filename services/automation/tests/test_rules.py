@@ -16,6 +16,7 @@ from relevo.contracts.conversation import (
     ConversationReopened,
     ConversationResolved,
     LabelsChanged,
+    Remind,
     ResolveConversation,
     SendMessage,
 )
@@ -84,6 +85,7 @@ def test_actions_become_commands_in_order() -> None:
         {"type": "assign_team", "team_id": TEAM},
         {"type": "send_message", "text": "Gracias"},
         {"type": "add_note", "text": "mirar"},
+        {"type": "remind", "days": 2, "to": "team", "unless": "customer_answers", "text": "¿Sigue interesado?"},
         {"type": "resolve"},
     ]
     (execution,) = _fired([rule(actions=actions)], data)
@@ -95,9 +97,10 @@ def test_actions_become_commands_in_order() -> None:
         Assign(conversation_id=of, team_id=TEAM),
         SendMessage(conversation_id=of, text="Gracias"),
         SendMessage(conversation_id=of, text="mirar", private=True),
+        Remind(conversation_id=of, days=2, to="team", unless="customer_answers", text="¿Sigue interesado?"),
         ResolveConversation(conversation_id=of),
     )
-    assert len({execution.command_id(n) for n in range(7)} | {execution.id}) == 8
+    assert len({execution.command_id(n) for n in range(8)} | {execution.id}) == 9
 
 
 @pytest.mark.parametrize(

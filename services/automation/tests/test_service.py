@@ -282,3 +282,27 @@ async def test_rules_keep_the_keys_of_labels_and_follow_a_merge(servers) -> None
         await _tell(service, data.model_copy(update={"cause": "act"}), actor="agent:a")
         ordered = [(name, body.get("add")) for name, _, body in await _commands(service)]
         assert ordered == [("change_labels", ["vip"]), ("resolve_conversation", None)]
+
+
+async def test_a_rule_orders_a_reminder_and_needs_one_delay(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _manager(service)
+        remind = {"type": "remind", "hours": 4, "business_hours": True, "text": "Sin respuesta"}
+        await _make(service, headers, actions=[remind])
+        for delay in ({}, {"hours": 1, "days": 1}, {"hours": 0}):
+            wrong = {**RULE, "actions": [{"type": "remind", **delay}]}
+            answer = await service.http.post("/rules", json=wrong, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed"), delay
+        data = said("una devolucion")
+        await _tell(service, data)
+        ((name, body),) = [(name, body) for name, _, body in await _commands(service)]
+        assert name == "remind"
+        assert body == {
+            "conversation_id": data.conversation.id,
+            "hours": 4,
+            "days": None,
+            "business_hours": True,
+            "unless": "agent_answers",
+            "to": "assignee",
+            "text": "Sin respuesta",
+        }

@@ -8,7 +8,9 @@ from sqlalchemy import text
 from relevo.chassis.bus import until
 from relevo.contracts import identity
 from relevo.contracts.base import new_id, now
+from relevo.contracts.conversation import ReminderDue
 from relevo.contracts.notification import Notify
+from relevo.contracts.snapshots import ReminderSnapshot
 
 AT_ONCE = {"RELEVO_MAIL_UNSEEN_SECONDS": "0"}
 INVITED = {"account": "Acme", "inviter": "Ana", "name": "Eva", "until": "2026-12-01 10:00 (Europe/Madrid)"}
@@ -56,6 +58,35 @@ async def test_a_mention_reaches_people_and_teams_but_not_its_author(notificatio
     assert (await listed(notification, org, eva))["items"] == []
 
 
+async def test_a_reminder_reaches_its_agent_or_its_team_and_whom_it_chose(notification, org):
+    ana, eva, leo = await org.hire("Ana"), await org.hire("Eva", language="es"), await org.hire("Leo")
+    team = identity.TeamState(id=new_id(), account_id=org.account, name="Ventas", member_ids=(ana, leo))
+    await org.tell(identity.TeamChanged(team=team), team.id)
+    await notification.settle()
+    talk = org.conversation(number=7)
+    reminder = ReminderSnapshot(id=new_id(), text="Llamar a Ana", set_by=f"agent:{eva}", set_at=now(), due_at=now())
+    for whom in ({"agent_id": eva}, {"team_id": team.id}, {}):
+        due = ReminderDue(conversation=talk, before=talk.access, reminder=reminder, **whom)
+        await org.tell(due, talk.id)
+    await notification.settle()
+    (hers,) = (await listed(notification, org, eva))["items"]
+    assert (hers["kind"], hers["title"], hers["body"]) == (
+        "reminder",
+        "Recordatorio: conversación #7 con Ana",
+        "Llamar a Ana",
+    )
+    for one in (ana, leo):
+        (found,) = (await listed(notification, org, one))["items"]
+        assert found["title"] == "Reminder: conversation #7 with Ana"
+    off = {"items": [{"kind": "reminder", "in_app": False, "email": False, "push": False}]}
+    answer = await notification.http.put("/notifications/preferences", json=off, headers=org.as_(eva))
+    assert answer.status_code == 200, answer.text
+    again = ReminderDue(conversation=talk, before=talk.access, reminder=reminder, agent_id=eva)
+    await org.tell(again, talk.id)
+    await notification.settle()
+    assert len((await listed(notification, org, eva))["items"]) == 1
+
+
 async def test_reading(notification, org):
     ana, eva = await org.hire("Ana"), await org.hire("Eva")
     await notification.settle()
@@ -89,7 +120,7 @@ async def test_preferences(notification, org):
     me = org.as_(ana)
     before = (await notification.http.get("/notifications/preferences", headers=me)).json()["items"]
     usual = {"in_app": True, "email": False, "push": True, "own": False}
-    assert before == [{"kind": kind, **usual} for kind in ("assignment", "mention", "message", "alert")]
+    assert before == [{"kind": kind, **usual} for kind in ("assignment", "mention", "message", "reminder", "alert")]
     quiet = {"items": [{"kind": "assignment", "in_app": False, "email": False, "push": False}]}
     after = await notification.http.put("/notifications/preferences", json=quiet, headers=me)
     assert after.json()["items"] == [{**quiet["items"][0], "own": True}, *before[1:]]

@@ -16,6 +16,8 @@ from relevo.contracts.snapshots import (
     ConversationSnapshot,
     MessageSnapshot,
     Priority,
+    ReminderSnapshot,
+    Unless,
 )
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
@@ -273,6 +275,42 @@ class SurveyAnswered(ConversationEvent):
     answered_at: Time
     agent_id: Id | None = None
     team_id: Id | None = None
+
+
+class ReminderSet(ConversationEvent):
+    """Somebody, or a rule, wants to be reminded of a conversation, or somebody else to be."""
+
+    reminder: ReminderSnapshot
+
+
+class ReminderDue(ConversationEvent):
+    """What a reminder waited for has not come: whom to remind. Nobody, when the conversation has neither now."""
+
+    reminder: ReminderSnapshot
+    agent_id: Id | None = None
+    team_id: Id | None = None
+
+
+class ReminderCancelled(ConversationEvent):
+    """A reminder was put away by hand. One that an answer or the resolution makes moot is not told of."""
+
+    reminder: ReminderSnapshot
+
+
+class Remind(Model):
+    """Remind of a conversation in some hours or days (one of them), counted from this command, unless it is moot by then.
+
+    With ``business_hours`` hours are those of the calendar that counts there, and a day that ends outside of them is moved
+    to the next opening; without a calendar it is as if it were not said. A sender has one reminder in a conversation at a time: while it waits, another one changes nothing.
+    """
+
+    conversation_id: Id
+    hours: Annotated[int | None, Field(ge=1, le=8760)] = None
+    days: Annotated[int | None, Field(ge=1, le=365)] = None
+    business_hours: bool = False
+    unless: Unless = "agent_answers"
+    to: Literal["assignee", "team"] = "assignee"
+    text: Annotated[str, StringConstraints(max_length=500)] = ""
 
 
 class LabelState(Model):

@@ -29,6 +29,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/mentions", "conversation"),
     Route("/mentionable", "conversation"),
     Route("/drafts", "conversation"),
+    Route("/reminders", "conversation"),
     Route("/signature", "conversation"),
     Route("/files", "conversation"),
     Route("/canned-replies", "conversation"),

@@ -14,6 +14,8 @@ Priority = Literal["low", "medium", "high", "urgent"]
 MessageKind = Literal["incoming", "outgoing", "note", "activity"]
 AttributeValue = StrictBool | StrictInt | StrictFloat | StrictStr
 ContactOrigin = Literal["channel", "manual", "import"]
+Unless = Literal["customer_answers", "agent_answers", "anyone_answers", "nothing"]
+ReminderTo = Literal["agent", "assignee", "team"]
 MessageStatus = Literal["received", "queued", "sent", "delivered", "read", "failed"]
 
 __all__ = [
@@ -31,7 +33,10 @@ __all__ = [
     "MessageStatus",
     "Priority",
     "Reaction",
+    "ReminderSnapshot",
+    "ReminderTo",
     "Stage",
+    "Unless",
 ]
 
 
@@ -141,6 +146,24 @@ class Reaction(Model):
 
     author: str
     emoji: str
+
+
+class ReminderSnapshot(Model):
+    """A reminder to follow up on a conversation.
+
+    It is due at ``due_at`` unless ``unless`` comes first: the customer or an agent answers (`anyone`: either of them);
+    `nothing`: it is due in any case, short of a resolved conversation. ``to``: the one agent ``agent_id``, whoever is
+    the assignee when it is due, or the team that has it then.
+    """
+
+    id: Id
+    text: str = ""
+    unless: Unless = "nothing"
+    to: ReminderTo = "assignee"
+    agent_id: Id | None = None
+    set_by: str
+    set_at: Time
+    due_at: Time
 
 
 class MessageSnapshot(Model):

@@ -12,6 +12,7 @@ from relevo.conversation.changes import SEND, SNOOZE, Changes
 from relevo.conversation.domain import snooze, writing
 from relevo.conversation.domain.state import Refused, Writing
 from relevo.conversation.labels import LABELS, on_labels
+from relevo.conversation.reminders import REMINDER, on_reminder
 from relevo.conversation.store import waiting
 
 
@@ -53,5 +54,11 @@ async def on_send(due: Sequence[DueTimer], tx: Tx) -> None:
     await changes.save(tx)
 
 
-TIMERS: Final[Mapping[str, Handler]] = {SNOOZE: on_snooze, SEND: on_send, BULK: on_bulk, LABELS: on_labels}
+TIMERS: Final[Mapping[str, Handler]] = {
+    SNOOZE: on_snooze,
+    SEND: on_send,
+    BULK: on_bulk,
+    LABELS: on_labels,
+    REMINDER: on_reminder,
+}
 """What comes due in this service, by kind."""

@@ -11,7 +11,7 @@ from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.contracts.assignment import AssignmentEvent
 from relevo.contracts.base import new_id, now
-from relevo.contracts.conversation import ChangeLabels, ResolveConversation, SendMessage
+from relevo.contracts.conversation import ChangeLabels, Remind, ResolveConversation, SendMessage
 from relevo.contracts.ingest import MessageReceived, StatusReceived
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
 from relevo.conversation import labels, metrics, store
@@ -21,6 +21,7 @@ from relevo.conversation.domain import contacts as people
 from relevo.conversation.domain.contacts import Sighting
 from relevo.conversation.domain.state import Incoming, Refused, Writing
 from relevo.conversation.domain.surveys import Survey
+from relevo.conversation.reminders import on_remind
 from relevo.conversation.store.contacts import Found
 from relevo.conversation.store.rows import Key, LostRace
 
@@ -183,6 +184,9 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
                     said = Writing(new_id(), data.text, actor, human=False)
                     write = writing.note if data.private else writing.reply
                     change = write(conversation, said, moment)
+                case Remind():
+                    await on_remind(tx, changes, received)
+                    continue
                 case ResolveConversation():
                     change = life.resolve(conversation, moment)
                 case _:

@@ -17,11 +17,20 @@ from relevo.contracts.conversation import (
     ConversationEvent,
     MessageCreated,
     MessageStatusChanged,
+    ReminderDue,
 )
 from relevo.contracts.identity import AccountState, TeamState
 from relevo.contracts.notification import Notify
 from relevo.kernel.access import ConversationFacts
-from relevo.notification.domain.deciding import ESSENTIAL, Choice, Notice, chosen, of_assignment, of_message
+from relevo.notification.domain.deciding import (
+    ESSENTIAL,
+    Choice,
+    Notice,
+    chosen,
+    of_assignment,
+    of_message,
+    of_reminder,
+)
 from relevo.notification.housekeeping import ERASE
 from relevo.notification.settings import Settings
 from relevo.notification.store import access, choices, erasures, pushes
@@ -119,11 +128,12 @@ class Handlers:
         for received, event in events:
             if isinstance(event, AssigneeChanged):
                 notices = of_assignment(received.envelope.id, event, received.envelope.actor)
-            elif isinstance(event, MessageCreated):
+            elif isinstance(event, MessageCreated | ReminderDue):
                 account = received.envelope.account
-                if account not in members and any(one.startswith("team:") for one in event.message.mentions):
+                if account not in members and _of_team(event):
                     members[account] = {team.id: team.member_ids for team in await directory.teams(tx, account)}
-                notices = of_message(received.envelope.id, event, members.get(account, {}))
+                tell = of_reminder if isinstance(event, ReminderDue) else of_message
+                notices = tell(received.envelope.id, event, members.get(account, {}))  # type: ignore[arg-type]
             else:
                 continue
             found += [(received, event, notice) for notice in notices]
@@ -213,6 +223,12 @@ def _recipients(
     else:
         ids = ()
     return [people[id_] for id_ in ids if id_ in people]
+
+
+def _of_team(event: MessageCreated | ReminderDue) -> bool:
+    if isinstance(event, ReminderDue):
+        return event.team_id is not None
+    return any(one.startswith("team:") for one in event.message.mentions)
 
 
 def _concerns(body: bytes) -> bool:

@@ -1,7 +1,7 @@
 """What counts for a label: what happened while a conversation had it, or before in the cycle in which it was put on.
 
 A `labels_added` fact says when a label was put on (`at`) and when that cycle had begun (`started_at`). Reports with a
-label read facts, as roll-ups cannot know; docs/adr/0024.
+label read facts, as roll-ups cannot know; docs/adr/0027.
 """
 
 from collections.abc import Sequence

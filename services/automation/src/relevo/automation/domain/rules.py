@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID, uuid5
 
-from pydantic import ConfigDict, Discriminator, Field, StringConstraints, TypeAdapter
+from pydantic import ConfigDict, Discriminator, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
 
 from relevo.automation.domain.index import Index, Key, Keys, Kind, best, keys_of
 from relevo.automation.domain.triggers import FIELDS, Occurrence, Trigger
 from relevo.contracts.assignment import Assign
 from relevo.contracts.base import Id, Model
-from relevo.contracts.conversation import ChangeLabels, Label, ResolveConversation, SendMessage, Text
+from relevo.contracts.conversation import ChangeLabels, Label, Remind, ResolveConversation, SendMessage, Text
+from relevo.contracts.snapshots import Unless
 from relevo.kernel.conditions import Predicate, compile_condition, parse
 
 MAX_ACTIONS: Final = 20
@@ -59,12 +61,31 @@ class AddNote(_Action):
     text: Annotated[Text, StringConstraints(strip_whitespace=True)]
 
 
+class RemindThem(_Action):
+    """A reminder to the assignee or the team in so many hours or days, unless somebody answers first."""
+
+    type: Literal["remind"]
+    hours: Annotated[int | None, Field(ge=1, le=8760)] = None
+    days: Annotated[int | None, Field(ge=1, le=365)] = None
+    business_hours: bool = False
+    unless: Unless = "agent_answers"
+    to: Literal["assignee", "team"] = "assignee"
+    text: Annotated[str, StringConstraints(max_length=500, strip_whitespace=True)] = ""
+
+    @model_validator(mode="after")
+    def _one_delay(self) -> "RemindThem":
+        if (self.hours is None) == (self.days is None):
+            es, en = "Indica «hours» o «days», uno de los dos.", "Give `hours` or `days`, one of them."
+            raise PydanticCustomError("one_delay", "{en}", {"es": es, "en": en})
+        return self
+
+
 class Resolve(_Action):
     type: Literal["resolve"]
 
 
 Action = Annotated[
-    AddLabels | RemoveLabels | AssignAgent | AssignTeam | Reply | AddNote | Resolve, Discriminator("type")
+    AddLabels | RemoveLabels | AssignAgent | AssignTeam | Reply | AddNote | RemindThem | Resolve, Discriminator("type")
 ]
 Actions = Annotated[tuple[Action, ...], Field(min_length=1, max_length=MAX_ACTIONS)]
 ACTIONS: Final[TypeAdapter[tuple[Action, ...]]] = TypeAdapter(Actions)
@@ -209,6 +230,16 @@ def _command(action: Any, conversation_id: str) -> Model:
             return SendMessage(conversation_id=conversation_id, text=action.text)
         case AddNote():
             return SendMessage(conversation_id=conversation_id, text=action.text, private=True)
+        case RemindThem():
+            return Remind(
+                conversation_id=conversation_id,
+                hours=action.hours,
+                days=action.days,
+                business_hours=action.business_hours,
+                unless=action.unless,
+                to=action.to,
+                text=action.text,
+            )
         case Resolve():
             return ResolveConversation(conversation_id=conversation_id)
         case _:

@@ -29,6 +29,8 @@ from relevo.contracts.conversation import (
     MessageChangeRefused,
     ParticipantsChanged,
     PriorityChanged,
+    ReminderDue,
+    ReminderSet,
     SubjectChanged,
     SurveyAnswered,
     SurveySent,
@@ -51,7 +53,7 @@ class Line:
     def ids(self) -> set[str]:
         """The people and teams it names."""
         found: set[str] = set()
-        for name in ("from", "to", "from_team", "to_team") if self.code == "assignee" else ():
+        for name in ("from", "to", "from_team", "to_team") if self.code in {"assignee", "reminder_due"} else ():
             found.add(self.values.get(name) or "")
         for name in ("added", "removed") if self.code == "participants" else ():
             found.update(self.values.get(name, ()))
@@ -89,6 +91,10 @@ def line_of(event: ConversationEvent) -> Line | None:
             return Line("labels", {"added": event.added, "removed": event.removed})
         case ParticipantsChanged():
             return Line("participants", {"added": event.added, "removed": event.removed})
+        case ReminderSet():
+            return Line("reminder_set", {"due_at": event.reminder.due_at.isoformat(), "unless": event.reminder.unless})
+        case ReminderDue():
+            return Line("reminder_due", {"to": event.agent_id, "to_team": event.team_id})
         case ContactChanged():
             return Line("contact", {"cause": event.cause})
         case MessageChangeRefused():
@@ -159,6 +165,29 @@ def _snoozed(w: _Words) -> str:
     return w.say(
         f"pospuso la conversación hasta el {moment:%d/%m/%Y a las %H:%M}", f"snoozed this until {moment:%Y-%m-%d %H:%M}"
     )
+
+
+_UNLESS: Final = {
+    "customer_answers": (", si el cliente no ha contestado", ", unless the customer answers"),
+    "agent_answers": (", si nadie del equipo ha contestado", ", unless the team answers"),
+    "anyone_answers": (", si nadie ha escrito", ", unless somebody writes"),
+    "nothing": ("", ""),
+}
+
+
+def _reminder_set(w: _Words) -> str:
+    at = datetime.fromisoformat(w.values["due_at"]).astimezone(ZoneInfo(w.zone))
+    es, en = _UNLESS[w.values["unless"]]
+    return w.say(
+        f"puso un recordatorio para el {at:%d/%m/%Y a las %H:%M}{es}", f"set a reminder for {at:%Y-%m-%d %H:%M}{en}"
+    )
+
+
+def _reminder_due(w: _Words) -> str:
+    whom = w.name("to") or w.name("to_team")
+    if not whom:
+        return w.say("recordó esta conversación", "reminded of this conversation")
+    return w.say(f"recordó esta conversación a {whom}", f"reminded {whom} of this conversation")
 
 
 def _woken(w: _Words) -> str:
@@ -273,6 +302,8 @@ _SENTENCES: Final[Mapping[str, Any]] = {
     "spam": lambda w: w.say("marcó la conversación como correo no deseado", "marked this as spam"),
     "snoozed": _snoozed,
     "woken": _woken,
+    "reminder_set": _reminder_set,
+    "reminder_due": _reminder_due,
     "assignee": _assignee,
     "contact": _contact,
     "labels": _labels,

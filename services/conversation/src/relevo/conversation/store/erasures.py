@@ -54,6 +54,7 @@ _STATEMENTS: Final = tuple(
         f"delete from waiting_messages where {_IDS}",
         f"delete from drafts where {_IDS}",
         f"update surveys set comment = '', answer_until = least(answer_until, now()), change_days = 0 where {_IDS}",
+        f"delete from reminders where {_IDS}",
         """
         update conversations set subject = '', attributes = '{}', source_id = 'erased-' || id, recipient_key = cast(id as text)
         where account_id = cast(:account as uuid) and id = any(cast(:conversations as uuid[]))

@@ -17,7 +17,7 @@ from relevo.notification.store import access, choices, mails
 
 router = APIRouter()
 
-Kind = Literal["assignment", "mention", "message", "alert"]
+Kind = Literal["assignment", "mention", "message", "reminder", "alert"]
 
 
 class Preference(BaseModel):

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relevo.contracts.conversation import AssigneeChanged, MessageCreated
+from relevo.contracts.conversation import AssigneeChanged, MessageCreated, ReminderDue
 from relevo.contracts.snapshots import ConversationSnapshot
 
-KINDS: Final = ("assignment", "mention", "message", "alert")
+KINDS: Final = ("assignment", "mention", "message", "reminder", "alert")
 """What a person may choose to be told of, and how."""
 
 TOLD_ONCE: Final = frozenset({"message"})
@@ -71,6 +71,14 @@ def of_message(event_id: str, event: MessageCreated, members: Mapping[str, Seque
         "text": message.text or ("📎" if message.attachments else "—"),
     }
     return [Notice(agent, "message", "message", f"{event_id}:{agent}", data, talk.id) for agent in _working_on(talk)]
+
+
+def of_reminder(event_id: str, event: ReminderDue, members: Mapping[str, Sequence[str]]) -> list[Notice]:
+    """Whom a reminder is for: an agent, or everybody of a team (`members`); also who set it themselves."""
+    talk = event.conversation
+    agents = [event.agent_id] if event.agent_id else members.get(event.team_id or "", ())
+    data = {"number": talk.number, "contact": talk.contact.name or "—", "text": event.reminder.text or "—"}
+    return [Notice(agent, "reminder", "reminder", f"{event_id}:{agent}", data, talk.id) for agent in agents]
 
 
 def _working_on(talk: ConversationSnapshot) -> Iterable[str]:

@@ -46,6 +46,10 @@ _TEMPLATES: Final[Mapping[str, Mapping[Language, tuple[str, str]]]] = {
         "es": ("{contact} escribe en la conversación #{number}", "{text}"),
         "en": ("{contact} wrote in conversation #{number}", "{text}"),
     },
+    "reminder": {
+        "es": ("Recordatorio: conversación #{number} con {contact}", "{text}"),
+        "en": ("Reminder: conversation #{number} with {contact}", "{text}"),
+    },
     "alert": {
         "es": ("{title}", "{text}"),
         "en": ("{title}", "{text}"),
