@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 from datetime import timedelta
 
 import pytest
@@ -69,7 +70,7 @@ def judged(servers, desk_of, world, tmp_path):
 
 
 def test_every_answer_is_a_documented_one(judged):
-    found = judged(1, 2)
+    found = judged(int(os.environ.get("RELEVO_TEST_ROUNDS", "1")), int(os.environ.get("RELEVO_TEST_EXAMPLES", "2")))
     assert not found.wrong, found.text()
 
 

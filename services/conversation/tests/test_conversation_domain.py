@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import (
@@ -31,7 +31,10 @@ from relevo.conversation.domain import (
     snooze,
     writing,
 )
+from relevo.conversation.domain.merge import hand_over
 from relevo.conversation.domain.state import Change, Conversation, Incoming, Refused, Writing, stage_of
+
+from .stories import folds
 
 START = datetime(2025, 3, 1, 9, tzinfo=UTC)
 INBOX = InboxState(id=new_id(), account_id=new_id(), name="WhatsApp", channel="whatsapp")
@@ -90,6 +93,7 @@ class Life(RuleBasedStateMachine):
         self.sent: list[MessageSnapshot] = []
         self.left: list[str] = []
         self.said: dict[str, MessageSnapshot] = {}
+        self.folded = 0
 
     def take(self, change: Change) -> None:
         if not change.events:
@@ -266,6 +270,19 @@ class Life(RuleBasedStateMachine):
         assert after.assignment_version == max(version, before.assignment_version)
         assert (after.assignee_id, after.team_id) == ((agent, team) if newer else (before.assignee_id, before.team_id))
 
+    @rule(undo=st.booleans())
+    def merge(self, undo: bool) -> None:
+        other = CONTACT.model_copy(update={"id": new_id(), "name": "Ana Núñez"})
+        self.take(hand_over(self.conversation, other, self.now, undo=undo))
+        assert self.conversation.state.contact == other
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def say_again(self, data: st.DataObject) -> None:
+        message, before = data.draw(st.sampled_from(self.sent)), self.conversation
+        allowed = message.status == "failed" and not before.state.archived
+        self.attempt(lambda: amending.retry(before, message, said(), self.now), allowed=allowed)
+
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), status=st.sampled_from(["sent", "delivered", "read", "failed"]))
     def report(self, data: st.DataObject, status: str) -> None:
@@ -279,7 +296,6 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def numbers_have_no_gap(self) -> None:
-        assert [e.conversation.sequence for e in self.events] == list(range(1, len(self.events) + 1))
         assert self.conversation.state.sequence == len(self.events)
 
     @invariant()
@@ -295,10 +311,12 @@ class Life(RuleBasedStateMachine):
         assert s.last_activity_at <= self.now
 
     @invariant()
-    def each_event_tells_the_facts_before_it(self) -> None:
-        for earlier, later in zip(self.events, self.events[1:], strict=False):
-            assert later.before == earlier.conversation.access
-        assert self.events[0].before is None
+    def each_event_changes_what_it_may_and_tells_the_facts_before_it(self) -> None:
+        folds(self.events[self.folded :])
+        self.folded = len(self.events) - 1
+        assert self.events[-1].conversation.model_copy(
+            update={"assignment_version": self.conversation.state.assignment_version}
+        ) == (self.conversation.state)
 
     @invariant()
     def every_change_but_what_is_said_leaves_a_line_that_can_be_read(self) -> None:
@@ -321,6 +339,22 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 TestLife = Life.TestCase
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(3600)
+def test_ten_thousand_lives() -> None:
+    for _ in range(20):  # what Hypothesis remembers of a run grows with it
+        run_state_machine_as_test(
+            Life,
+            settings=settings(
+                max_examples=500,
+                stateful_step_count=25,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
 
 
 @given(st.lists(st.sampled_from(["sent", "delivered", "read", "failed"]), max_size=8), st.randoms())

@@ -1,0 +1,70 @@
+"""The random tests find what they are there for: each defect of tests/planted/conversation is put into a copy and run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+PLANTED = ROOT / "tests" / "planted" / "conversation"
+LIVES = "test_conversation_domain.py::test_ten_thousand_lives"
+DAYS = "test_shop.py::test_some_days"
+ANSWERS = "test_answers.py::test_every_answer_is_a_documented_one"
+# By which test each is found, and what of its report tells so (any one).
+DEFECTS: dict[str, tuple[str, set[str]]] = {
+    "reopening_keeps_archived": (LIVES, {"assert not s.archived or s.status"}),
+    "woken_keeps_its_moment": (LIVES, {"assert s.snoozed_until is None or s.status"}),
+    "unread_by_account": (DAYS, {'assert row["unread"] == sum', 'assert answer.json()["unread"] == 1'}),
+    "counts_forget_pending": (DAYS, {'assert count["count"] == len', 'assert counts["'}),
+    "a_rules_note_leaves": (DAYS, {"in check_what_leaves", "(row,) = self.shop.rows("}),
+    "merge_leaves_resolved_behind": (DAYS, {"assert answer.status_code < 500"}),
+    "forged_cursor_breaks": (ANSWERS, {"ServerError"}),
+}
+MORE = {"RELEVO_TEST_DAYS": "40", "RELEVO_TEST_ROUNDS": "3", "RELEVO_TEST_EXAMPLES": "6"}
+
+
+def test_every_planted_defect_is_tried_and_still_fits_the_sources():
+    patches = sorted(PLANTED.glob("*.patch"))
+    assert {patch.stem for patch in patches} == DEFECTS.keys()
+    done = subprocess.run(
+        ["git", "apply", "--check", *map(str, patches)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_planted_defect_is_found(name, tmp_path):
+    test, telling = DEFECTS[name]
+    for part in ("libs", "services"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+    patch = PLANTED / f"{name}.patch"
+    alone = {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    subprocess.run(["git", "apply", str(patch)], cwd=tmp_path, env={**os.environ, **alone}, check=True)
+    path = os.pathsep.join(str(path) for path in sorted(tmp_path.glob("*/*/src")))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "--timeout=0",
+            "--show-capture=no",
+            "-p",
+            "no:cacheprovider",
+            str(HERE / test),
+        ],
+        cwd=ROOT,
+        env={**os.environ, **MORE, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout[-3000:]
+    assert any(told in done.stdout for told in telling), done.stdout[-3000:]
