@@ -39,13 +39,12 @@ class World(Organisation):
         await self.tell(presence.StatusChanged(status=status, previous="offline", previous_since=now()), agent_id)
 
     async def open(self, **more) -> str:
-        given = {"inbox_id": self.inbox, "opened_at": now()} | more
+        given = {"inbox_id": self.inbox, "opened_at": now(), "contact": ContactSnapshot(id=new_id())} | more
         one = ConversationSnapshot(
             id=new_id(),
             account_id=self.account,
             number=len(self.conversations) + 1,
             channel="web",
-            contact=ContactSnapshot(id=new_id()),
             source_id="x",
             status="open",
             stage="new",

@@ -13,6 +13,7 @@ from relevo.contracts.conversation import ConversationOpened
 from relevo.contracts.identity import RoleChanged
 from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import RulesChanged
+from relevo.contracts.snapshots import ContactSnapshot
 
 
 async def told(service, one=None):
@@ -276,6 +277,30 @@ async def test_the_policy_is_edited_with_its_etag_and_takes_effect_at_once(servi
     assert (stale.status_code, stale.json()["current"]["version"]) == (412, 2)
     shown = await holder(service, world, one, boss)
     assert (shown["state"], shown["reason"]["code"]) == ("assigned", "least_loaded")
+
+
+async def test_a_conversation_goes_to_the_owner_of_its_contact_and_waits_for_them_where_the_account_says_so(
+    service, world, settled
+):
+    boss = await world.hire("Boss", "administrator", None)
+    await world.hire("Ana")
+    bea = await world.hire("Bea", state="offline")
+    await settled()
+    policy = await service.http.get("/routing/policy", headers=world.as_(boss))
+    wish = policy.json() | {"owner_absent": "wait"}
+    del wish["version"]
+    given = await service.http.put("/routing/policy", json=wish, headers=world.as_(boss) | {"If-Match": "*"})
+    assert given.json()["owner_absent"] == "wait"
+    one = await world.open(contact=ContactSnapshot(id=new_id(), owner_id=bea))
+    await settled()
+    shown = await holder(service, world, one, boss)
+    assert (shown["state"], shown["reason"]["code"]) == ("unassigned", "owner_absent")
+    assert shown["reason"]["text"] == "Stays in the inbox for Bea, the owner of this contact, who is not there."
+    await world.status(bea, "available")
+    await settled()
+    last = (await told(service, one))[-1]
+    assert (last["assignee_id"], last["reason"]["code"]) == (bea, "owner")
+    await assert_consistent(service)
 
 
 async def test_loads_are_told_of_accounts_whose_rules_look_at_them(service, world, settled):

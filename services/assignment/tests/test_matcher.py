@@ -88,7 +88,16 @@ def journal(seed: int, length: int = 400):
             yield CapacitySet(dice.choice(agents), dice.choice([None, 0, 1, 2, 5]))
         elif kind == "policy":
             strategy = dice.choice(["round_robin", "least_loaded"])
-            yield PolicyEdited(Policy(strategy, dice.randrange(1, 5), dice.random() < 0.5, dice.random() < 0.5, n))
+            yield PolicyEdited(
+                Policy(
+                    strategy,
+                    dice.randrange(1, 5),
+                    dice.random() < 0.5,
+                    dice.random() < 0.5,
+                    owner_absent=dice.choice(("anyone", "wait")),
+                    version=n,
+                )
+            )
 
 
 @pytest.mark.parametrize(("seed", "batch", "chunk"), [(1, 1, 1), (2, 7, 2), (3, 50, 3), (4, 500, 1), (5, 13, 50)])

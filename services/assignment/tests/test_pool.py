@@ -143,6 +143,63 @@ def test_who_is_outside_of_their_shift_gets_work_only_where_the_policy_says_so()
     assert allowed.opened("c")[0].assignee_id == "ana"
 
 
+def test_an_owner_goes_before_everybody_else():
+    story = Story(agent("ana"), agent("bea", turn=9))
+    (decision,) = story.opened("c", owner_id="bea")
+    assert (decision.assignee_id, decision.reason.code) == ("bea", "owner")
+    assert decision.reason.es == "Bea es responsable de este contacto."
+    other = Story(agent("ana"), agent("bea", turn=9), owner_first=False)
+    assert other.opened("c", owner_id="bea")[0].assignee_id == "ana"
+
+
+@pytest.mark.parametrize(
+    ("bea", "absent", "goes_to"),
+    [
+        (agent("bea", state="offline"), "anyone", "ana"),
+        (agent("bea", state="offline"), "wait", None),
+        (agent("bea", state="away"), "wait", None),
+        (agent("bea", in_shift=False), "wait", None),
+        (agent("bea", state="busy"), "wait", "ana"),
+        (agent("bea", load=1, capacity=1), "wait", "ana"),
+        (agent("bea", inbox_ids=frozenset({"another"})), "wait", "ana"),
+        (agent("bea", active=False), "wait", "ana"),
+    ],
+)
+def test_an_owner_who_cannot_take_it(bea, absent, goes_to):
+    story = Story(agent("ana"), Agent(**{f: getattr(bea, f) for f in bea.__slots__}), owner_absent=absent)
+    (decision,) = story.opened("c", owner_id="bea")
+    assert decision.assignee_id == goes_to
+    assert (decision.kind, decision.reason.code) == (
+        ("unassigned", "owner_absent") if goes_to is None else ("assigned", "round_robin")
+    )
+
+
+def test_what_waits_for_its_owner_is_theirs_the_moment_they_come_unless_somebody_took_it():
+    story = Story(agent("ana"), agent("bea", state="offline", capacity=2), owner_absent="wait")
+    for n in range(4):
+        story.opened(f"c{n}", owner_id="bea")
+    assert story(Assign("c0", "agent:ana", "manual", set_assignee=True, assignee_id="ana"))[0].assignee_id == "ana"
+    story.closed("c1")
+    given = story.status("bea", "available")
+    assert [(one.conversation_id, one.assignee_id, one.reason.code) for one in given] == [
+        ("c2", "bea", "owner"),
+        ("c3", "bea", "owner"),
+    ]
+    (moved,) = story(Assign("c2", "agent:bea", "manual", set_assignee=True, assignee_id="ana"))
+    assert moved.assignee_id == "ana"
+    story.closed("c2")
+    (again,) = story(Reopened("c2", "i", "web", T0, story.pool.held["c2"].sequence + 1, owner_id="bea"))
+    assert (again.assignee_id, again.reason.code) == ("bea", "owner"), "handing over changed nothing of the owner"
+
+
+def test_a_team_that_owns_the_contact_gets_its_conversations():
+    story = Story(agent("ana"), agent("bea", team_ids=frozenset({"t"})), teams=[Team("t", "Soporte")])
+    (decision,) = story.opened("c", owner_team_id="t")
+    assert (decision.assignee_id, decision.team_id) == ("bea", "t")
+    (elsewhere,) = story.opened("d", owner_team_id="gone")
+    assert elsewhere.team_id is None
+
+
 def test_the_queue_drains_at_once_by_rank_then_by_waiting():
     story = Story(agent("ana", state="offline", capacity=3))
     for name, rank in (("old", 1), ("new", 1), ("low", 0), ("urgent", 3)):

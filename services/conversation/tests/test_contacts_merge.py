@@ -51,6 +51,7 @@ def people(mark):
         country=st.sampled_from([None, "ES"]),
         labels=st.sampled_from([(), ("vip",), ("sur", "vip")]),
         attributes=st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from([1, True, "x"])),
+        owner_id=st.sampled_from([None, "eva", mark]),
     )
 
 
@@ -59,6 +60,7 @@ def test_the_base_wins_the_other_fills_and_undoing_gives_both_back(base, other):
     after = merged(base, other).person
     for name in ("name", "email", "phone", "identifier", "language", "company", "city", "country"):
         assert getattr(after, name) == (getattr(base, name) or getattr(other, name))
+    assert after.owner_id == (base.owner_id or other.owner_id)
     assert after.attributes == {**other.attributes, **base.attributes}
     assert set(after.labels) == {*base.labels, *other.labels}
     back = unmerged(after, base, other).person

@@ -9,6 +9,8 @@ ReasonCode = Literal[
     "round_robin",
     "least_loaded",
     "same_agent",
+    "owner",
+    "owner_absent",
     "manual",
     "self",
     "automation",

@@ -118,6 +118,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.LabelChanged, *_TOLD),
     _event("conversation", conversation.ParticipantsChanged, *_STORY),
     _event("conversation", conversation.AssigneeChanged, *_STORY),
+    _event("conversation", conversation.OwnerChanged, *_STORY),
     _event("conversation", conversation.MessageCreated, *_STORY),
     _event("conversation", conversation.MessageStatusChanged, "reporting", "realtime", "automation"),
     _event("conversation", conversation.MessageEdited, *_TOLD),

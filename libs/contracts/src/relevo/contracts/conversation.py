@@ -180,6 +180,13 @@ class ContactChanged(ConversationEvent):
     cause: Literal["merge", "undo"] = "merge"
 
 
+class OwnerChanged(ConversationEvent):
+    """The contact of a conversation has another owner, or none: an agent or a team."""
+
+    from_owner_id: Id | None = None
+    from_owner_team_id: Id | None = None
+
+
 class AssigneeChanged(ConversationEvent):
     """Assignment's decision, folded into the conversation's own story."""
 

@@ -64,7 +64,7 @@ class BusinessHours(Model):
 
 
 class ContactSnapshot(Model):
-    """A contact as it is now."""
+    """A contact as it is now. Their owner, if they have one, is an agent or a team."""
 
     id: Id
     name: str = ""
@@ -73,6 +73,8 @@ class ContactSnapshot(Model):
     language: str | None = None
     labels: tuple[str, ...] = ()
     blocked: bool = False
+    owner_id: Id | None = None
+    owner_team_id: Id | None = None
 
 
 class ContactProfile(Model):

@@ -113,6 +113,10 @@ class PolicyBody(BaseModel):
     out_of_shift: bool = Field(
         default=False, description="Whether who is there outside of their shift gets conversations."
     )
+    owner_first: bool = Field(default=True, description="Whether conversations go to their contact's owner first.")
+    owner_absent: Literal["anyone", "wait"] = Field(
+        default="anyone", description="While the owner is not there: to anyone, or in the inbox until they are."
+    )
 
 
 class PolicyOut(PolicyBody):
@@ -253,7 +257,13 @@ async def set_policy(
                 extra={"current": _policy(pool.policy).model_dump()},
             )
         policy = Policy(
-            body.strategy, body.default_capacity, body.busy_as_fallback, body.out_of_shift, pool.policy.version + 1
+            body.strategy,
+            body.default_capacity,
+            body.busy_as_fallback,
+            body.out_of_shift,
+            body.owner_first,
+            body.owner_absent,
+            pool.policy.version + 1,
         )
         await _decided(tx, rt, who, PolicyEdited(policy))
     response.headers["ETag"] = _etag(policy)
@@ -433,6 +443,8 @@ def _policy(policy: Policy) -> PolicyOut:
         default_capacity=policy.default_capacity,
         busy_as_fallback=policy.busy_as_fallback,
         out_of_shift=policy.out_of_shift,
+        owner_first=policy.owner_first,
+        owner_absent=policy.owner_absent,
         version=policy.version,
     )
 

@@ -15,6 +15,7 @@ from relevo.contracts.conversation import (
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
+    OwnerChanged,
     ParticipantsChanged,
 )
 from relevo.contracts.identity import AgentChanged, TeamChanged
@@ -26,7 +27,7 @@ Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
 
 # The others change nothing that assignment looks at, so they are not even decoded; least of all assignee_changed,
 # which tells what assignment itself decided.
-_STORY = (ConversationOpened, ConversationReopened, ConversationResolved, ParticipantsChanged)
+_STORY = (ConversationOpened, ConversationReopened, ConversationResolved, ParticipantsChanged, OwnerChanged)
 
 
 class Handlers:
@@ -86,7 +87,17 @@ def _of_story(event: ConversationEvent) -> Input | None:
     if isinstance(event, ConversationOpened | ConversationReopened):
         kind = Opened if isinstance(event, ConversationOpened) else Reopened
         rank = RANK[one.priority]
-        return kind(one.id, one.inbox_id, one.channel, one.opened_at, one.sequence, one.team_id, rank)
+        return kind(
+            one.id,
+            one.inbox_id,
+            one.channel,
+            one.opened_at,
+            one.sequence,
+            one.team_id,
+            rank,
+            one.contact.owner_id,
+            one.contact.owner_team_id,
+        )
     return None
 
 

@@ -19,6 +19,7 @@ from relevo.assignment.domain.inputs import (
     Opened,
     PolicyEdited,
     Reopened,
+    StatusGiven,
     TeamEdited,
 )
 from relevo.assignment.domain.pool import Decision, Held, Pool, Refusal, Team
@@ -220,11 +221,13 @@ async def decide(
 
 async def _concerned(tx: Tx, account_id: str, entries: list[Entry], teams: Mapping[str, Team]) -> list[Held]:
     """The conversations that these inputs may touch, apart from those that wait."""
-    named, agents, changed_teams = set(), set(), set()
+    named, agents, changed_teams, came = set(), set(), set(), set()
     for entry in entries:
         match entry.given:
             case Opened() | Reopened() | Closed() | Assign():
                 named.add(entry.given.conversation_id)
+            case StatusGiven():
+                came.add(entry.given.agent_id)
             case AgentEdited() if not entry.given.active:
                 agents.add(entry.given.agent_id)
             case TeamEdited():
@@ -237,6 +240,7 @@ async def _concerned(tx: Tx, account_id: str, entries: list[Entry], teams: Mappi
     for more in (
         await store.held_of_agents(tx, account_id, agents),
         await store.held_of_teams(tx, account_id, changed_teams),
+        await store.kept_for(tx, account_id, came),
     ):
         for one in more:
             found.setdefault(one.id, one)

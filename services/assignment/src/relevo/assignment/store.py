@@ -46,19 +46,19 @@ _PENDING = text("""
 
 _LOCK = """
     select cast(account_id as text) as account_id, strategy, default_capacity, busy_as_fallback, out_of_shift,
-           policy_version, turn, runs, tells_loads
+           owner_first, owner_absent, policy_version, turn, runs, tells_loads
     from pools where account_id = cast(:account as uuid) for update
 """
 _LOCK_WAITING = text(_LOCK)
 _WATCH_LOADS = text("""
     update pools set tells_loads = :watched where account_id = cast(:account as uuid)
     returning cast(account_id as text) as account_id, strategy, default_capacity, busy_as_fallback, out_of_shift,
-              policy_version, turn, runs, tells_loads
+              owner_first, owner_absent, policy_version, turn, runs, tells_loads
 """)
 _LOCK_OR_SKIP = text(_LOCK + " skip locked")
 
 _POLICY = text("""
-    select strategy, default_capacity, busy_as_fallback, out_of_shift, policy_version from pools
+    select strategy, default_capacity, busy_as_fallback, out_of_shift, owner_first, owner_absent, policy_version from pools
     where account_id = cast(:account as uuid)
 """)
 
@@ -101,7 +101,7 @@ _TEAMS = text("""
 _HELD_COLUMNS = """
     cast(conversation_id as text) as conversation_id, cast(inbox_id as text) as inbox_id, channel, state, version,
     cast(team_id as text) as team_id, cast(assignee_id as text) as assignee_id, opened_at, queued_at, rank, sequence,
-    by_hand, reason
+    by_hand, cast(kept_for as text) as kept_for, reason
 """
 _HELD = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -110,6 +110,10 @@ _HELD = text(f"""
 _HELD_OF_AGENTS = text(f"""
     select {_HELD_COLUMNS} from conversations_held
     where account_id = cast(:account as uuid) and assignee_id = any(cast(:ids as uuid[])) and state = 'assigned'
+""")
+_KEPT_FOR = text(f"""
+    select {_HELD_COLUMNS} from conversations_held
+    where account_id = cast(:account as uuid) and kept_for = any(cast(:ids as uuid[])) and state = 'unassigned'
 """)
 _HELD_OF_TEAMS = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -152,7 +156,8 @@ _HEADS = text(f"""
 
 _SAVE_POOL = text("""
     update pools set strategy = :strategy, default_capacity = :default_capacity, busy_as_fallback = :busy_as_fallback,
-        out_of_shift = :out_of_shift, policy_version = :policy_version, turn = :turn, runs = :runs
+        out_of_shift = :out_of_shift, owner_first = :owner_first, owner_absent = :owner_absent,
+        policy_version = :policy_version, turn = :turn, runs = :runs
     where account_id = cast(:account as uuid)
 """)
 
@@ -183,16 +188,16 @@ _SAVE_TEAMS = text("""
 
 _SAVE_HELD = text("""
     insert into conversations_held as h (conversation_id, account_id, inbox_id, channel, state, version, team_id,
-        assignee_id, opened_at, queued_at, rank, sequence, by_hand, reason, decision_id)
+        assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, reason, decision_id)
     select conversation_id, cast(:account as uuid), inbox_id, channel, state, version, team_id, assignee_id, opened_at,
-        queued_at, rank, sequence, by_hand, reason, decision_id
+        queued_at, rank, sequence, by_hand, kept_for, reason, decision_id
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (conversation_id uuid, inbox_id uuid, channel text, state text,
         version bigint, team_id uuid, assignee_id uuid, opened_at timestamptz, queued_at timestamptz, rank smallint,
-        sequence bigint, by_hand boolean, reason jsonb, decision_id uuid)
+        sequence bigint, by_hand boolean, kept_for uuid, reason jsonb, decision_id uuid)
     on conflict (conversation_id) do update set state = excluded.state, version = excluded.version,
         team_id = excluded.team_id, assignee_id = excluded.assignee_id, opened_at = excluded.opened_at,
         queued_at = excluded.queued_at, rank = excluded.rank, sequence = excluded.sequence, by_hand = excluded.by_hand,
-        reason = excluded.reason, decision_id = coalesce(excluded.decision_id, h.decision_id)
+        kept_for = excluded.kept_for, reason = excluded.reason, decision_id = coalesce(excluded.decision_id, h.decision_id)
         where h.account_id = excluded.account_id
 """)
 
@@ -302,7 +307,15 @@ async def policy(tx: Tx, account_id: str) -> Policy:
 
 
 def _policy(row: Any) -> Policy:
-    return Policy(row.strategy, row.default_capacity, row.busy_as_fallback, row.out_of_shift, row.policy_version)
+    return Policy(
+        row.strategy,
+        row.default_capacity,
+        row.busy_as_fallback,
+        row.out_of_shift,
+        row.owner_first,
+        row.owner_absent,
+        row.policy_version,
+    )
 
 
 async def take(tx: Tx, account_id: str, limit: int) -> list[Entry | Unreadable]:
@@ -374,6 +387,11 @@ async def held_of_agents(tx: Tx, account_id: str, ids: Collection[str]) -> list[
     return await _held(tx, _HELD_OF_AGENTS, account_id, ids)
 
 
+async def kept_for(tx: Tx, account_id: str, ids: Collection[str]) -> list[Held]:
+    """The conversations that wait for these agents, whose customers they are of."""
+    return await _held(tx, _KEPT_FOR, account_id, ids)
+
+
 async def held_of_teams(tx: Tx, account_id: str, ids: Collection[str]) -> list[Held]:
     """The open conversations of these teams."""
     return await _held(tx, _HELD_OF_TEAMS, account_id, ids)
@@ -400,6 +418,7 @@ def _held_of(row: Any) -> Held:
         rank=row.rank,
         sequence=row.sequence,
         by_hand=row.by_hand,
+        kept_for=row.kept_for,
         reason=None if row.reason is None else Reason.model_construct(**row.reason),
     )
 
@@ -444,6 +463,8 @@ async def save_pool(tx: Tx, account_id: str, *, policy: Policy, turn: int, runs:
             "default_capacity": policy.default_capacity,
             "busy_as_fallback": policy.busy_as_fallback,
             "out_of_shift": policy.out_of_shift,
+            "owner_first": policy.owner_first,
+            "owner_absent": policy.owner_absent,
             "policy_version": policy.version,
             "turn": turn,
             "runs": runs,
@@ -508,6 +529,7 @@ async def save_held(tx: Tx, account_id: str, changed: Iterable[Held], decision_o
             "rank": one.rank,
             "sequence": one.sequence,
             "by_hand": one.by_hand,
+            "kept_for": one.kept_for,
             "reason": None if one.reason is None else _reason(one.reason),
             "decision_id": decision_of.get(one.id),
         }

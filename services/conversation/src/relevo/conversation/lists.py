@@ -45,6 +45,8 @@ SNAPSHOT: Final = (
     contacts.c.language.label("contact_language"),
     contacts.c.labels.label("contact_labels"),
     contacts.c.blocked,
+    contacts.c.owner_id.label("contact_owner_id"),
+    contacts.c.owner_team_id.label("contact_owner_team_id"),
 )
 
 # A filter may leave ten rows or half of all: the plan must know which.

@@ -27,6 +27,8 @@ contacts = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("created_at", _TIME, nullable=False),
     Column("erased_at", _TIME),
+    Column("owner_id", _ID),
+    Column("owner_team_id", _ID),
 )
 
 contact_activity = Table(

@@ -30,6 +30,10 @@ class Policy:
     busy_as_fallback: bool = False
     out_of_shift: bool = False
     """Whether who is there outside of their shift gets work."""
+    owner_first: bool = True
+    """Whether the contact's owner goes before everybody else."""
+    owner_absent: Literal["anyone", "wait"] = "anyone"
+    """What becomes of a conversation whose owner is not there: it goes to anyone, or lies in the inbox until they are."""
     version: int = 1
 
 
@@ -44,6 +48,9 @@ class Opened:
     sequence: int
     team_id: str | None = None
     rank: int = 1
+    owner_id: str | None = None
+    """The agent whose customer it is; or the team."""
+    owner_team_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class Reopened:
     sequence: int
     team_id: str | None = None
     rank: int = 1
+    owner_id: str | None = None
+    owner_team_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

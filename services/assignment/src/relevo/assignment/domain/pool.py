@@ -75,6 +75,8 @@ class Held:
     sequence: int = 0
     by_hand: bool = False
     """Somebody left it without an agent on purpose: nothing automatic touches it."""
+    kept_for: str | None = None
+    """The owner of its contact, whom it waits for."""
     reason: Reason | None = None
     shown_assignee_id: str | None = field(init=False)
     """Assignee and team as the last decision left them: where the next one starts from."""
@@ -163,7 +165,7 @@ class Pool:
             case Closed():
                 self._closed(entry, entry.given)
             case StatusGiven():
-                self._status(entry.given)
+                self._status(entry, entry.given)
             case AgentEdited():
                 self._agent(entry, entry.given)
             case TeamEdited():
@@ -244,14 +246,37 @@ class Pool:
         if held.team_id and held.team_id in self.teams and self.teams[held.team_id].deleted:
             held.team_id = None
         before = held.assignee_id
+        if self.policy.owner_first and held.team_id is None and self._team_stands(given.owner_team_id):
+            held.team_id = given.owner_team_id
         last = self.roster.agents.get(before) if before else None
         held.assignee_id = None
         self.changed_held.add(held.id)
+        if self._to_owner(entry, held, given.owner_id):
+            return
         if last is not None and last.reaches(held.key) and last.standing(self.policy) in ("free", "free_busy"):
             self._hold(held, last, entry)
             self._decide(entry, held, "assigned", reasons.same_agent(last.name))
             return
         self._route(entry, held, since=given.at)
+
+    def _to_owner(self, entry: Entry, held: Held, owner_id: str | None) -> bool:
+        """To the owner of its contact, or aside until they are there, as the policy says; tells whether that was done."""
+        owner = self.roster.agents.get(owner_id) if owner_id and self.policy.owner_first else None
+        if owner is None or not owner.reaches(held.key):
+            return False
+        standing = owner.standing(self.policy)
+        if standing in ("free", "free_busy"):
+            self._hold(held, owner, entry)
+            self._decide(entry, held, "assigned", reasons.owner(owner.name))
+            return True
+        if standing in ("offline", "away", "off_shift") and self.policy.owner_absent == "wait":
+            held.kept_for = owner.id
+            self._lay_down(entry, held, reasons.owner_absent(owner.name))
+            return True
+        return False
+
+    def _team_stands(self, team_id: str | None) -> bool:
+        return team_id is not None and team_id in self.teams and not self.teams[team_id].deleted
 
     def _closed(self, entry: Entry, given: Closed) -> None:
         held = self.held.get(given.conversation_id)
@@ -261,19 +286,24 @@ class Pool:
         self.changed_held.add(held.id)
         before, holder = held.state, held.assignee_id
         self._release(held)
-        held.state = "closed"
+        held.state, held.kept_for = "closed", None
         held.assignee_id = holder
         if before == "queued":
             held.queued_at = None
             self._decide(entry, held, "unassigned", reasons.resolved())
 
-    def _status(self, given: StatusGiven) -> None:
+    def _status(self, entry: Entry, given: StatusGiven) -> None:
         agent = self.roster.agent(given.agent_id)
         if given.sequence <= agent.presence_sequence:
             return
         agent.presence_sequence = given.sequence
         agent.state, agent.state_since, agent.in_shift = given.state, given.since, given.in_shift
         self._touch(agent)
+        for held in self._where(lambda one: one.kept_for == agent.id and one.state == "unassigned"):
+            if agent.standing(self.policy) not in ("free", "free_busy"):
+                break
+            self._hold(held, agent, entry)
+            self._decide(entry, held, "assigned", reasons.owner(agent.name))
 
     def _agent(self, entry: Entry, given: AgentEdited) -> None:
         agent = self.roster.agent(given.agent_id)
@@ -306,7 +336,9 @@ class Pool:
                 self._leave_team(entry, held, why)
         elif team.auto_assign and not handed_out:
             for held in self._where(
-                lambda one: one.team_id == team.id and one.state == "unassigned" and not one.by_hand
+                lambda one: (
+                    one.team_id == team.id and one.state == "unassigned" and not one.by_hand and one.kept_for is None
+                )
             ):
                 self._wait(entry, held, since=entry.at, why=why)
         elif handed_out and not team.auto_assign:
@@ -351,7 +383,7 @@ class Pool:
             return
         why = self._hand(given, team_id, new)
         self._release(held)
-        held.team_id, held.queued_at = team_id, None
+        held.team_id, held.queued_at, held.kept_for = team_id, None, None
         if state == "closed":
             held.state, held.assignee_id = "closed", new.id if new else None
             self._decide(entry, held, "assigned" if new else "unassigned", why)
@@ -435,6 +467,7 @@ class Pool:
 
     def _hold(self, held: Held, agent: Agent, entry: Entry) -> None:
         held.state, held.assignee_id, held.queued_at, held.by_hand = "assigned", agent.id, None, False
+        held.kept_for = None
         agent.load += 1
         agent.last_assigned_at = entry.at
         self._touch(agent)

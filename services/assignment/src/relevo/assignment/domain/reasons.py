@@ -71,6 +71,22 @@ def same_agent(name: str) -> Reason:
     )
 
 
+def owner(name: str) -> Reason:
+    """Its contact is this agent's customer."""
+    return Reason(
+        code="owner", es=f"{name} es responsable de este contacto.", en=f"{name} is the owner of this contact."
+    )
+
+
+def owner_absent(name: str) -> Reason:
+    """Its contact is the customer of an agent who is not there: it waits for them, or for whoever takes it by hand."""
+    return Reason(
+        code="owner_absent",
+        es=f"Espera en la bandeja a {name}, responsable de este contacto, que no está.",
+        en=f"Stays in the inbox for {name}, the owner of this contact, who is not there.",
+    )
+
+
 def nobody(group: Group) -> Reason:
     """Nobody could take it: it waits."""
     counts = excluded(group)

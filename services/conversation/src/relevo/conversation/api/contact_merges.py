@@ -20,8 +20,10 @@ from relevo.contracts.snapshots import ContactSnapshot
 from relevo.conversation import labels
 from relevo.conversation.api.common import Body
 from relevo.conversation.api.contacts import ContactOut, ContactReader, answered, no_contact, write
+from relevo.conversation.api.owners import tell_conversations
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain.merge import hand_over, merged, restored, unmerged
+from relevo.conversation.domain.profile import Edited
 from relevo.conversation.store import conversations, merges, profiles
 from relevo.conversation.store.rows import Row
 
@@ -119,6 +121,7 @@ async def merge_contacts(
         await profiles.delete(tx, account, other.id)
         await merges.active(tx, account, base.id, record["other_active_at"])
         await write(tx, who, edited)
+        await _tell_owner(tx, who, edited)
         tx.emit(
             ContactMerged(contact_id=other.id, into_id=base.id, merge_id=record["id"]),
             account=account,
@@ -169,6 +172,7 @@ async def undo_contact_merge(*, who: Merger, db: Db, once: Idempotency, response
             # A label of theirs may be gone or another's by now: it is again what it was called.
             other = replace(other, labels=tuple(await labels.keys(tx, account, other.labels, used_by=who.actor)))
             await write(tx, who, edited)
+            await _tell_owner(tx, who, edited)
             await profiles.insert(tx, [other], merge["other_created_at"])
             await merges.active(tx, account, other.id, merge["other_active_at"])
             back = await merges.conversations_to_give_back(tx, account, merge)
@@ -215,6 +219,11 @@ async def _hand_over(tx: Tx, who: Principal, ids: list[str], contact: ContactSna
     await merges.hand_over(tx, who.account_id, ids, contact.id)
     await changes.save(tx)
     return sorted(ids)
+
+
+async def _tell_owner(tx: Tx, who: Principal, edited: Edited) -> None:
+    if {"owner_id", "owner_team_id"} & set(edited.changed):
+        await tell_conversations(tx, who, edited.person.snapshot)
 
 
 def _shown(row: Row) -> ContactMerge:

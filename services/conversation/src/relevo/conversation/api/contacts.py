@@ -120,6 +120,7 @@ async def list_contacts(
     order: Annotated[
         store.Order, Query(description="`active`: who wrote last first; those who never wrote are left out.")
     ] = "newest",
+    owner: Annotated[UUID | None, Query(description="The agent or team whose customers they are.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[ContactOut]:
@@ -131,6 +132,8 @@ async def list_contacts(
         if value
     ]
     faults.check()
+    if owner is not None:
+        conditions.append((_c.owner_id == str(owner)) | (_c.owner_team_id == str(owner)))
     async with db.begin() as tx:
         if label:
             conditions.append(_c.labels.contains(await labels.keys(tx, who.account_id, [clean(label)])))

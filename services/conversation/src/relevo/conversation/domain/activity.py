@@ -27,6 +27,7 @@ from relevo.contracts.conversation import (
     ConversationWoken,
     LabelsChanged,
     MessageChangeRefused,
+    OwnerChanged,
     ParticipantsChanged,
     PriorityChanged,
     ReminderDue,
@@ -53,7 +54,9 @@ class Line:
     def ids(self) -> set[str]:
         """The people and teams it names."""
         found: set[str] = set()
-        for name in ("from", "to", "from_team", "to_team") if self.code in {"assignee", "reminder_due"} else ():
+        for name in (
+            ("from", "to", "from_team", "to_team") if self.code in {"assignee", "owner", "reminder_due"} else ()
+        ):
             found.add(self.values.get(name) or "")
         for name in ("added", "removed") if self.code == "participants" else ():
             found.update(self.values.get(name, ()))
@@ -83,6 +86,16 @@ def line_of(event: ConversationEvent) -> Line | None:
             return Line("woken", {"cause": event.cause})
         case PriorityChanged():
             return Line("priority", {"from": event.from_priority, "to": state.priority})
+        case OwnerChanged():
+            return Line(
+                "owner",
+                {
+                    "from": event.from_owner_id,
+                    "to": state.contact.owner_id,
+                    "from_team": event.from_owner_team_id,
+                    "to_team": state.contact.owner_team_id,
+                },
+            )
         case SubjectChanged():
             return Line("subject", {"from": event.from_subject, "to": state.subject})
         case AttributesChanged():
@@ -254,6 +267,15 @@ def _subject(w: _Words) -> str:
     return w.say(f"cambió el asunto a «{to}»", f"changed the subject to “{to}”")
 
 
+def _owner(w: _Words) -> str:
+    if w.values["to"]:
+        return w.say(f"hizo a {w.name('to')} responsable del contacto", f"made {w.name('to')} the contact's owner")
+    if w.values["to_team"]:
+        team = w.name("to_team")
+        return w.say(f"hizo al equipo {team} responsable del contacto", f"made the team {team} the contact's owner")
+    return w.say("dejó el contacto sin responsable", "left the contact without an owner")
+
+
 def _contact(w: _Words) -> str:
     if w.values["cause"] == "undo":
         return w.say("separó de nuevo el contacto", "told the contact apart again")
@@ -306,6 +328,7 @@ _SENTENCES: Final[Mapping[str, Any]] = {
     "reminder_due": _reminder_due,
     "assignee": _assignee,
     "contact": _contact,
+    "owner": _owner,
     "labels": _labels,
     "participants": _participants,
     "priority": _priority,

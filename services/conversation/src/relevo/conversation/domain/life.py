@@ -53,6 +53,7 @@ def begin(
         stage="new",
         subject=subject,
         language=contact.language,
+        owner_id=contact.owner_id,
         created_at=at,
         opened_at=at,
         last_activity_at=now,

@@ -20,6 +20,8 @@ def merged(base: Person, other: Person) -> Edited:
         for name, empty in EMPTY.items()
         if getattr(base, name) == empty and getattr(other, name) != empty
     }
+    if base.owner_id is None and base.owner_team_id is None:
+        values |= {"owner_id": other.owner_id, "owner_team_id": other.owner_team_id}
     labels = tuple(dict.fromkeys((*base.labels, *other.labels)))[:MAX_LABELS]
     fills: dict[str, AttributeValue | None] = {
         key: value for key, value in other.attributes.items() if key not in base.attributes
@@ -38,6 +40,8 @@ def unmerged(now: Person, before: Person, other: Person) -> Edited:
         for name in EMPTY
         if getattr(now, name) == getattr(after, name) != getattr(before, name)
     }
+    if (now.owner_id, now.owner_team_id) == (after.owner_id, after.owner_team_id):
+        values |= {"owner_id": before.owner_id, "owner_team_id": before.owner_team_id}
     for name in KEYS:
         if (value := getattr(other, name)) is not None and values.get(name, getattr(now, name)) == value:
             values[name] = None
@@ -59,7 +63,7 @@ def restored(other: Person) -> Person:
 def hand_over(conversation: Conversation, contact: ContactSnapshot, now: datetime, *, undo: bool) -> Change:
     """The conversation is another contact's from now on."""
     before = conversation.state
-    conversation = following(conversation, contact=contact)
+    conversation = following(conversation, contact=contact, owner_id=contact.owner_id)
     event = ContactChanged(
         conversation=conversation.state,
         before=before.access,

@@ -37,6 +37,9 @@ class Person:
     city: str = ""
     country: str | None = None
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    owner_id: str | None = None
+    owner_team_id: str | None = None
+    """An agent, or a team, or neither."""
     sequence: int = 1
     created_at: datetime | None = None
 
@@ -51,6 +54,8 @@ class Person:
             language=self.language,
             labels=self.labels,
             blocked=self.blocked,
+            owner_id=self.owner_id,
+            owner_team_id=self.owner_team_id,
         )
 
     @property
@@ -96,6 +101,12 @@ def edit(person: Person, values: Mapping[str, Any], attributes: Mapping[str, Att
         return Edited(person, ())
     after = replace(person, **{name: values[name] for name in values}, attributes=held, sequence=person.sequence + 1)
     return Edited(after, tuple(sorted(changed)))
+
+
+def own(person: Person, *, owner_id: str | None, owner_team_id: str | None) -> Edited:
+    """Give the contact another owner; both None: nobody. Not both."""
+    edited = edit(person, {"owner_id": owner_id, "owner_team_id": owner_team_id}, {})
+    return Edited(edited.person, ("owner",) if edited.changed else ())
 
 
 def label(person: Person, add: Iterable[str], remove: Iterable[str] = ()) -> Edited:

@@ -4,8 +4,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from relevo.contracts.conversation import AttributesChanged, LabelsChanged, PriorityChanged, SubjectChanged
-from relevo.contracts.snapshots import AttributeValue, Priority
+from relevo.contracts.conversation import (
+    AttributesChanged,
+    LabelsChanged,
+    OwnerChanged,
+    PriorityChanged,
+    SubjectChanged,
+)
+from relevo.contracts.snapshots import AttributeValue, ContactSnapshot, Priority
 from relevo.conversation.domain.state import Change, Conversation, Refused, following
 
 MAX_LABELS: Final = 100
@@ -49,6 +55,19 @@ def set_subject(conversation: Conversation, subject: str, now: datetime) -> Chan
         return Change(conversation, now)
     conversation = following(conversation, subject=subject)
     event = SubjectChanged(conversation=conversation.state, before=before.access, from_subject=before.subject)
+    return Change(conversation, now, (event,))
+
+
+def owned_by(conversation: Conversation, contact: ContactSnapshot, now: datetime) -> Change:
+    """The contact, as they are now, has another owner: whoever owns them sees their conversations."""
+    before = conversation.state
+    conversation = following(conversation, contact=contact, owner_id=contact.owner_id)
+    event = OwnerChanged(
+        conversation=conversation.state,
+        before=before.access,
+        from_owner_id=before.contact.owner_id,
+        from_owner_team_id=before.contact.owner_team_id,
+    )
     return Change(conversation, now, (event,))
 
 

@@ -12,7 +12,7 @@ from relevo.contracts.snapshots import ContactSnapshot
 from relevo.conversation.domain.contacts import NewContact, Sighting
 from relevo.conversation.store.rows import LostRace, Row, json_list, plain
 
-CONTACT_COLUMNS: Final = "cast(p.id as text) as contact_id, p.name, p.email, p.phone, p.language as contact_language, p.labels as contact_labels, p.blocked"
+CONTACT_COLUMNS: Final = "cast(p.id as text) as contact_id, p.name, p.email, p.phone, p.language as contact_language, p.labels as contact_labels, p.blocked, cast(p.owner_id as text) as contact_owner_id, cast(p.owner_team_id as text) as contact_owner_team_id"
 
 # The account of a conversation is compared outside of its lateral join: within, a planner without statistics takes the
 # index of the whole inbox for as good as the one of the sender.
@@ -97,6 +97,8 @@ def contact_of(row: Mapping[str, Any]) -> ContactSnapshot:
         language=row["contact_language"],
         labels=row["contact_labels"],
         blocked=row["blocked"],
+        owner_id=row["contact_owner_id"],
+        owner_team_id=row["contact_owner_team_id"],
     )
 
 

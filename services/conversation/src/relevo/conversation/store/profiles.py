@@ -23,7 +23,8 @@ WITH_ACTIVITY: Final = contacts.outerjoin(contact_activity, contact_activity.c.c
 _ROWS = """
     json_to_recordset(cast(:persons as json)) as r(
         id uuid, account_id uuid, name text, email text, phone text, language text, labels text[], blocked boolean,
-        identifier text, company text, city text, country text, attributes jsonb, sequence bigint
+        identifier text, company text, city text, country text, attributes jsonb, owner_id uuid, owner_team_id uuid,
+        sequence bigint
     )
 """
 # In the order in which the bus's door inserts them too: two that meet wait for each other, not both.
@@ -31,10 +32,10 @@ _INSERT = text(
     f"""
     insert into contacts (
         id, account_id, name, email, phone, language, labels, blocked, identifier, company, city, country, attributes,
-        sequence, created_at
+        owner_id, owner_team_id, sequence, created_at
     )
     select r.id, r.account_id, r.name, r.email, r.phone, r.language, r.labels, r.blocked, r.identifier, r.company,
-        r.city, r.country, r.attributes, r.sequence, :now
+        r.city, r.country, r.attributes, r.owner_id, r.owner_team_id, r.sequence, :now
     from {_ROWS}
     order by r.account_id, r.email, r.phone, r.identifier
     """
@@ -44,7 +45,7 @@ _UPDATE = text(
     update contacts c
     set name = r.name, email = r.email, phone = r.phone, language = r.language, labels = r.labels,
         blocked = r.blocked, identifier = r.identifier, company = r.company, city = r.city, country = r.country,
-        attributes = r.attributes, sequence = r.sequence
+        attributes = r.attributes, owner_id = r.owner_id, owner_team_id = r.owner_team_id, sequence = r.sequence
     from {_ROWS}
     where c.id = r.id and c.account_id = r.account_id
     """
@@ -108,6 +109,8 @@ def person_of(row: Mapping[str, Any]) -> Person:
         city=row["city"],
         country=row["country"],
         attributes=row["attributes"],
+        owner_id=row["owner_id"],
+        owner_team_id=row["owner_team_id"],
         sequence=row["sequence"],
         created_at=row["created_at"],
     )

@@ -1,0 +1,95 @@
+"""Whose customer a contact is: said by those who may, seen by the owner, kept through transfers and merges."""
+
+import pytest
+
+from relevo.contracts.base import new_id
+
+from .contact_office import Office, run_module
+from .test_contacts_api import writes
+
+
+@pytest.fixture(scope="module")
+def running_office(servers):
+    """One running service; each test has an account of its own."""
+    yield from run_module(servers)
+
+
+@pytest.fixture
+def at_office(running_office):
+    """Run an async test body with an Office and an administrator."""
+    service, run = running_office
+
+    def runner(body):
+        async def main():
+            office = await Office(service).open()
+            await body(office, await office.who("administrator"))
+
+        run(main())
+
+    return runner
+
+
+async def owner(office, who, contact, **given):
+    return await office.call("PUT", f"/contacts/{contact}/owner", who, json=given)
+
+
+def test_the_owner_sees_the_contact_s_conversations_old_and_new_and_a_line_tells(at_office):
+    async def body(office, boss):
+        people = office.people
+        # An agent who reaches nothing but their own.
+        eva = await people.hire("Eva", "agent", inbox_ids=(), language="es")
+        as_eva = people.as_(eva)
+        await writes(office, id="cliente-1")
+        (found,) = (await office.get("/conversations", boss)).json()["items"]
+        conversation, contact = found["id"], found["contact"]["id"]
+        assert (await office.get(f"/conversations/{conversation}", as_eva)).status_code == 404
+        made = await owner(office, boss, contact, agent_id=eva)
+        assert (made.status_code, made.json()["owner_id"]) == (200, eva)
+        assert (await office.get(f"/conversations/{conversation}", as_eva)).json()["contact"]["owner_id"] == eva
+        lines = (await office.get(f"/conversations/{conversation}/messages", boss)).json()["items"]
+        assert [line["text"] for line in lines if line["kind"] == "activity"][-1].endswith(
+            "hizo a Eva responsable del contacto."
+        )
+        assert [one["id"] for one in (await office.get("/contacts", boss, owner=eva)).json()["items"]] == [contact]
+        again = await owner(office, boss, contact, agent_id=eva)
+        assert again.json()["sequence"] == made.json()["sequence"], "nothing changed"
+        gone = await owner(office, boss, contact)
+        assert (gone.json()["owner_id"], gone.json()["owner_team_id"]) == (None, None)
+        assert (await office.get(f"/conversations/{conversation}", as_eva)).status_code == 404
+
+    at_office(body)
+
+
+def test_who_may_say_so_and_what_cannot_be(at_office):
+    async def body(office, boss):
+        contact = (await office.contact(boss, name="Ana"))["id"]
+        agent = await office.who("agent")
+        assert (await owner(office, agent, contact)).status_code == 403
+        both = await owner(office, boss, contact, agent_id=new_id(), team_id=new_id())
+        assert (both.status_code, both.json()["code"]) == (422, "one_owner")
+        nobody = await owner(office, boss, contact, agent_id=new_id())
+        assert (nobody.json()["code"], nobody.json()["errors"][0]["pointer"]) == ("agent_not_found", "/agent_id")
+        team = await owner(office, boss, contact, team_id=new_id())
+        assert (team.json()["code"], team.json()["errors"][0]["pointer"]) == ("team_not_found", "/team_id")
+        assert (await owner(office, boss, new_id())).status_code == 404
+        other = await Office(office.service).open()
+        stranger = await other.who("administrator")
+        assert (await owner(other, stranger, contact)).status_code == 404
+
+    at_office(body)
+
+
+def test_a_contact_without_an_owner_takes_that_of_whom_it_is_merged_with(at_office):
+    async def body(office, boss):
+        eva = await office.people.hire("Eva", "agent")
+        await office.service.settle()
+        base, other = [await office.contact(boss, name=name) for name in ("Ana", "Ana B")]
+        await owner(office, boss, other["id"], agent_id=eva)
+        merged = (await office.post(f"/contacts/{base['id']}/merge", boss, {"other_id": other["id"]})).json()
+        assert (await office.get(f"/contacts/{base['id']}", boss)).json()["owner_id"] == eva
+        undone = await office.post(f"/contacts/merges/{merged['merge']['id']}/undo", boss)
+        assert undone.status_code == 200, undone.text
+        assert (await office.get(f"/contacts/{base['id']}", boss)).json()["owner_id"] is None
+        assert (await office.get(f"/contacts/{other['id']}", boss)).json()["owner_id"] == eva
+
+    at_office(body)
