@@ -1,4 +1,4 @@
-"""The random tests find what they are there for: each defect of tests/planted/conversation is put into a copy and run."""
+"""The tests find what they are there for: each defect of tests/planted/conversation is put into a copy and run."""
 
 import os
 import shutil
@@ -14,6 +14,7 @@ PLANTED = ROOT / "tests" / "planted" / "conversation"
 LIVES = "test_conversation_domain.py::test_ten_thousand_lives"
 DAYS = "test_shop.py::test_some_days"
 ANSWERS = "test_answers.py::test_every_answer_is_a_documented_one"
+SURVEYS = "test_surveys.py::test_a_customer_is_asked_answers_and_changes_their_mind"
 # By which test each is found, and what of its report tells so (any one).
 DEFECTS: dict[str, tuple[str, set[str]]] = {
     "reopening_keeps_archived": (LIVES, {"assert not s.archived or s.status"}),
@@ -23,6 +24,7 @@ DEFECTS: dict[str, tuple[str, set[str]]] = {
     "a_rules_note_leaves": (DAYS, {"in check_what_leaves", "(row,) = self.shop.rows("}),
     "merge_leaves_resolved_behind": (DAYS, {"assert answer.status_code < 500"}),
     "forged_cursor_breaks": (ANSWERS, {"ServerError"}),
+    "survey_link_shown": (SURVEYS, {"assert token not in shown"}),
 }
 MORE = {"RELEVO_TEST_DAYS": "40", "RELEVO_TEST_ROUNDS": "3", "RELEVO_TEST_EXAMPLES": "6"}
 
