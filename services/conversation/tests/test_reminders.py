@@ -108,9 +108,11 @@ def test_answers_and_the_resolution_make_it_moot(at_desk):
         assert len(await texts(desk, path, hers)) == 4, "a note answers nobody"
         await desk.post(f"{path}/messages", hers, {"text": "Buenos días"})
         assert sorted(await texts(desk, path, hers)) == ["customer_answers", "nothing"]
+        await put(desk, path, hers, unless="anyone_answers", text="solo una nota")
+        await desk.post(f"{path}/messages", hers, {"text": "otra nota", "private": True})
         await hours_pass(desk)
         due = [event["reminder"]["text"] for event in await told(desk, "reminder_due")]
-        assert sorted(due) == ["customer_answers", "nothing"]
+        assert sorted(due) == ["customer_answers", "nothing", "solo una nota"]
 
         await put(desk, path, hers, unless="customer_answers", text="contesta")
         await desk.customer_writes(text="Gracias")
@@ -120,7 +122,7 @@ def test_answers_and_the_resolution_make_it_moot(at_desk):
         await desk.post(f"{path}/reopen", hers)
         assert await texts(desk, path, hers) == []
         await hours_pass(desk)
-        assert len(await told(desk, "reminder_due")) == 2
+        assert len(await told(desk, "reminder_due")) == 3
 
     at_desk(body)
 
