@@ -115,6 +115,7 @@ def test_business_seconds_are_the_open_minutes_of_a_walk(case):
 
 
 @pytest.mark.deep
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(16))
 def test_every_change_of_every_zone_is_measured_right(every_change, part):
     """A random calendar over each change of each zone's clock, against the walk."""
