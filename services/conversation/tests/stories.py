@@ -38,6 +38,9 @@ CHANGES: dict[str, set[str]] = {
     "SurveyAnswered": set(),
     "MessageChangeRefused": set(),
     "ConversationForwarded": set(),
+    "ReminderSet": set(),
+    "ReminderDue": set(),
+    "ReminderCancelled": set(),
 }  # fmt: skip
 """What of a conversation an event may change. Who the contact is now, and assignment's counter, anybody may learn anew."""
 
