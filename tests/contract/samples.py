@@ -57,7 +57,11 @@ def filled(annotation: Any, name: str = "") -> Any:
 
 
 def _special(name: str) -> str:
-    if name == "id" or name.endswith(("_id", "_ids", "_key")) or name in ("added", "removed", "from_team", "retry_of"):
+    if (
+        name == "id"
+        or name.endswith(("_id", "_ids", "_key"))
+        or name in ("added", "removed", "from_team", "retry_of", "merged_into")
+    ):
         return _ID
     plain = {
         "url": "https://files.example/a.pdf",

@@ -138,6 +138,33 @@ class ConversationDeleted(ConversationEvent):
     reason: str
 
 
+class ConversationMerged(ConversationEvent):
+    """A conversation became part of another one of its contact, its `merged_into`; it was resolved and archived first."""
+
+    merge_id: Id
+
+
+class ConversationAbsorbed(ConversationEvent):
+    """Another conversation became part of this one: what was said there is shown at this event's number."""
+
+    other_id: Id
+    merge_id: Id
+
+
+class ConversationUnmerged(ConversationEvent):
+    """A merge was undone: the conversation is by itself again."""
+
+    from_id: Id
+    merge_id: Id
+
+
+class ConversationSplit(ConversationEvent):
+    """A merge was undone: the other conversation is part of this one no more."""
+
+    other_id: Id
+    merge_id: Id
+
+
 class PriorityChanged(ConversationEvent):
     """A conversation became more or less urgent."""
 

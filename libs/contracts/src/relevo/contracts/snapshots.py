@@ -96,7 +96,7 @@ class ConversationSnapshot(Model):
 
     ``sequence`` is that event's number. ``cycle`` counts openings (1, then +1 a reopening); ``opened_at`` is the
     start of the present cycle, ``first_reply_at`` its first public human reply, ``waiting_since`` the first
-    customer message that no human has answered. ``snoozed_until`` is None also when it is snoozed until the customer's
+    customer message that no human has answered. ``merged_into`` is the one that it is part of: it is over. ``snoozed_until`` is None also when it is snoozed until the customer's
     next message. ``assignment_version`` is assignment's own counter.
     """
 
@@ -129,6 +129,7 @@ class ConversationSnapshot(Model):
     waiting_since: Time | None = None
     last_activity_at: Time
     message_count: int = 0
+    merged_into: Id | None = None
     sequence: int
 
     @property

@@ -13,7 +13,7 @@ from relevo.contracts.base import now
 from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.conversation import labels, store
 from relevo.conversation.changes import Changes
-from relevo.conversation.domain import bulk
+from relevo.conversation.domain import bulk, joining
 from relevo.conversation.domain.state import Refused
 from relevo.conversation.store import bulk as jobs
 from relevo.kernel.access import ConversationFacts, Viewer, may
@@ -47,6 +47,8 @@ async def on_bulk(due: Sequence[DueTimer], tx: Tx) -> None:
                 refusals.append({"conversation_id": id_, "code": "conversation_not_found"})
                 continue
             try:
+                if conversation.state.merged_into is not None:
+                    raise joining.over()
                 change = bulk.apply(act, conversation, moment)
             except Refused as refused:
                 refusals.append({"conversation_id": id_, "code": refused.code})

@@ -16,7 +16,7 @@ from relevo.contracts.ingest import MessageReceived, StatusReceived
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
 from relevo.conversation import labels, metrics, store
 from relevo.conversation.changes import Changes
-from relevo.conversation.domain import amending, assignee, life, properties, surveys, writing
+from relevo.conversation.domain import amending, assignee, joining, life, properties, surveys, writing
 from relevo.conversation.domain import contacts as people
 from relevo.conversation.domain.contacts import Sighting
 from relevo.conversation.domain.state import Incoming, Refused, Writing
@@ -176,6 +176,8 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
             continue
         actor = received.envelope.actor
         try:
+            if conversation.state.merged_into is not None:
+                raise joining.over()
             match data:
                 case ChangeLabels():
                     add, remove = ([keys[key[0], name] for name in names] for names in (data.add, data.remove))

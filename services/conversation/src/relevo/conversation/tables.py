@@ -73,6 +73,8 @@ conversations = Table(
     Column("waiting_since", _TIME),
     Column("last_activity_at", _TIME, nullable=False),
     Column("message_count", Integer, nullable=False),
+    Column("merged_into", _ID),
+    Column("absorbed", Integer, nullable=False),
     Column("sequence", BigInteger, nullable=False),
 )
 

@@ -18,6 +18,7 @@ from relevo.contracts.base import now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation.changes import Changes
+from relevo.conversation.domain import joining
 from relevo.conversation.domain.state import Change, Conversation, Refused
 from relevo.conversation.store import conversations
 from relevo.kernel.access import ConversationFacts, may_see
@@ -68,13 +69,15 @@ Acting = Annotated[ActOnce, Depends()]
 
 
 async def locked(tx: Tx, who: Principal, conversation_id: UUID) -> Conversation:
-    """The conversation, locked. Raises Problem 404 when it is not there for this principal."""
+    """The conversation, locked. Raises Problem 404 when it is not there for this principal, 409 when it is part of another one."""
     found = await conversations.lock(tx, [(who.account_id, str(conversation_id))])
     conversation = found.get((who.account_id, str(conversation_id)))
     if conversation is None:
         raise no_conversation()
     if not may_see(who.viewer, ConversationFacts.of(who.account_id, conversation.state.access)):
         raise no_conversation()
+    if conversation.state.merged_into is not None:
+        raise problem_of(joining.over())
     return conversation
 
 

@@ -22,6 +22,7 @@ from relevo.contracts.snapshots import MessageSnapshot
 from relevo.conversation import lists, mentions
 from relevo.conversation.api.common import Body, Reader, after, agent_of, no_conversation
 from relevo.conversation.store import desk as store
+from relevo.conversation.store import joins
 from relevo.conversation.store.messages import message_of
 from relevo.conversation.store.rows import Row
 from relevo.kernel.names import folded_name, name_rank
@@ -110,6 +111,7 @@ async def mark_seen(who: Reader, db: Db, once: Idempotency, conversation_id: UUI
         last = await _last(who, tx, conversation_id)
         through = last if body.through is None else min(body.through, last)
         await store.see(tx, who.account_id, agent_id, str(conversation_id), through)
+        await joins.see_parts(tx, who.account_id, agent_id, str(conversation_id), through)
         return await once.finish(tx, await _unread(tx, who.account_id, agent_id, str(conversation_id)))
 
 

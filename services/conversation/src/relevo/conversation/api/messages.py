@@ -27,7 +27,7 @@ from relevo.conversation.api.shown import MessageShown, reading
 from relevo.conversation.domain import amending, writing
 from relevo.conversation.domain.state import Change, Conversation, Writing
 from relevo.conversation.settings import Settings
-from relevo.conversation.store import desk, waiting
+from relevo.conversation.store import desk, joins, waiting
 from relevo.conversation.store import messages as store
 from relevo.kernel.text import clean
 
@@ -120,14 +120,20 @@ async def list_messages(
     cursor: Cursor = None,
     request: Request,
 ) -> Page[MessageShown]:
-    """The messages, private notes and activity lines of a conversation, by sequence."""
-    place: int | None = paging.decode(cursor, int)[0] if cursor else None
+    """The messages, private notes and activity lines of a conversation, by sequence.
+
+    Those of a conversation that became part of it (another `conversation_id`) stand where this one tells of the merge.
+    """
+    after: tuple[int, int] | None = paging.decode(cursor, int, int) if cursor else None
+    newest = order == "newest"
     async with db.begin() as tx:
-        if await lists.conversation(tx, who.viewer, str(conversation_id)) is None:
+        found = await lists.conversation(tx, who.viewer, str(conversation_id))
+        if found is None:
             raise no_conversation()
-        rows = await store.page(tx, who.account_id, str(conversation_id), limit, place, newest_first=order == "newest")
+        read = joins.page if found["absorbed"] else store.page
+        rows = await read(tx, who.account_id, str(conversation_id), limit, after, newest_first=newest)
         show = await reading(tx, who.account_id, rows, language_of(request))
-    return paging.page(rows, limit, lambda row: (row["sequence"],), show)
+    return paging.page(rows, limit, lambda row: (row.get("place", row["sequence"]), row.get("part", 0)), show)
 
 
 @router.post("/conversations/{conversation_id}/messages", status_code=201)

@@ -162,7 +162,7 @@ async def _notes(db: Database, account_id: str, contact_id: str) -> AsyncIterato
 
 
 async def _messages(db: Database, account_id: str, conversation_id: str) -> AsyncIterator[Any]:
-    place: int | None = None
+    place: tuple[int, int] | None = None
     while True:
         async with db.begin() as tx:
             rows = await messages.page(tx, account_id, conversation_id, _PAGE, place, newest_first=False)
@@ -171,7 +171,7 @@ async def _messages(db: Database, account_id: str, conversation_id: str) -> Asyn
             yield {name: row[name] for name in kept}
         if len(rows) <= _PAGE:
             return
-        place = rows[_PAGE - 1]["sequence"]
+        place = rows[_PAGE - 1]["sequence"], 0
 
 
 async def _surveys(db: Database, account_id: str, conversation_id: str) -> list[Any]:

@@ -21,7 +21,7 @@ from relevo.conversation.api.contacts import write as write_contact
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import removal
 from relevo.conversation.domain.profile import edit
-from relevo.conversation.store import profiles
+from relevo.conversation.store import conversations, joins, profiles
 from relevo.conversation.store import removal as store
 from relevo.kernel.text import clean
 
@@ -70,17 +70,21 @@ async def list_deleted(who: Auditor, db: Db, limit: Limit = 50, cursor: Cursor =
 async def delete_conversation(
     *, who: Deleter, db: Db, once: Idempotency, conversation_id: UUID, body: Deletion
 ) -> Response:
-    """Delete a conversation with all that was said in it, for good. Who did it and why is kept."""
+    """Delete a conversation with all that was said in it and in its parts, for good. Who did it and why is kept."""
     async with db.begin() as tx:
         await once.start(tx)
         conversation = await locked(tx, who, conversation_id)
         at = now()
-        change = removal.delete(conversation, body.reason, at)
-        changes = Changes({(who.account_id, str(conversation_id)): conversation})
-        changes.apply(change, actor=who.actor)
+        parts = (await joins.parts(tx, who.account_id, [str(conversation_id)])).get(str(conversation_id), [])
+        held = await conversations.lock(tx, [(who.account_id, id_) for id_ in parts])
+        changes = Changes({**held, (who.account_id, str(conversation_id)): conversation})
+        gone = [removal.delete(one, body.reason, at) for one in (*held.values(), conversation)]
+        for change in gone:
+            changes.apply(change, actor=who.actor)
         await changes.save(tx)
-        state = change.conversation.state
-        await store.delete(tx, state, actor=who.actor, name=who.name, reason=body.reason, at=at)
+        for change in gone:
+            state = change.conversation.state
+            await store.delete(tx, state, actor=who.actor, name=who.name, reason=body.reason, at=at)
         await once.finish(tx, None)
     return Response(status_code=204)
 

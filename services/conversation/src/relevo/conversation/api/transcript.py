@@ -17,6 +17,7 @@ from relevo.contracts.snapshots import ConversationSnapshot, MessageSnapshot
 from relevo.conversation import lists
 from relevo.conversation.api.common import no_conversation
 from relevo.conversation.domain.transcript import written
+from relevo.conversation.store import joins
 from relevo.conversation.store import messages as store
 from relevo.conversation.store.conversations import snapshot_of
 
@@ -43,8 +44,8 @@ async def get_transcript(who: Forwarder, db: Db, request: Request, conversation_
 
 
 async def messages_of(tx: Tx, state: ConversationSnapshot) -> Sequence[MessageSnapshot]:
-    """All that is in a conversation. Raises Problem 422 when that is too much for one transcript."""
-    rows = await store.page(tx, state.account_id, state.id, _MOST, None, newest_first=False)
+    """All that is in a conversation and its parts. Raises Problem 422 when that is too much for one transcript."""
+    rows = await joins.page(tx, state.account_id, state.id, _MOST, None, newest_first=False)
     if len(rows) > _MOST:
         raise too_long()
     return [store.message_of(row) for row in rows]

@@ -20,7 +20,7 @@ from relevo.conversation.domain.state import Change, Conversation, Incoming, Ref
 
 def destination(current: Conversation | None, policy: ReopenPolicy) -> Literal["append", "reopen", "open"]:
     """Where a customer's message goes, ``current`` being their latest conversation on that inbox, an unresolved one first."""
-    if current is None:
+    if current is None or current.state.merged_into is not None:
         return "open"
     if current.unresolved:
         return "append"

@@ -36,7 +36,7 @@ _FIND_SENDERS = text(
     left join contacts p on p.id = coalesce(ch.contact_id, by_email.id, by_phone.id)
     left join lateral (
         select c.id, c.account_id from conversations c
-        where c.inbox_id = k.inbox_id and c.source_id = k.source_id
+        where c.inbox_id = k.inbox_id and c.source_id = k.source_id and c.merged_into is null
         order by c.status = 'resolved', c.opened_at desc, c.number desc limit 1
     ) v on v.account_id = k.account_id and ch.contact_id is not null
     order by k.n

@@ -17,7 +17,7 @@ CONVERSATION_COLUMNS: Final = f"""
     c.attributes, c.snoozed_until, c.language, c.labels, cast(c.assignee_id as text) as assignee_id, cast(c.team_id as text) as team_id,
     cast(c.participant_ids as text[]) as participant_ids, cast(c.owner_id as text) as owner_id,
     c.assignment_version, c.cycle, c.created_at, c.opened_at, c.resolved_at, c.first_reply_at, c.waiting_since,
-    c.last_activity_at, c.message_count, c.sequence, {CONTACT_COLUMNS}
+    c.last_activity_at, c.message_count, cast(c.merged_into as text) as merged_into, c.sequence, {CONTACT_COLUMNS}
 """
 
 _LOCK = text(
@@ -54,13 +54,13 @@ _SAVE = text(
         id, account_id, number, inbox_id, channel, contact_id, source_id, recipient_key, exclusive, status, stage,
         archived, snoozed_until, priority, subject, language, labels, attributes, assignee_id, team_id, participant_ids, owner_id,
         assignment_version, cycle, created_at, opened_at, resolved_at, first_reply_at, waiting_since, last_activity_at,
-        message_count, sequence
+        message_count, merged_into, sequence
     )
     select
         r.id, r.account_id, r.number, r.inbox_id, r.channel, cast(r.contact ->> 'id' as uuid), r.source_id,
         r.recipient_key, r.exclusive, r.status, r.stage, r.archived, r.snoozed_until, r.priority, r.subject, r.language,
         r.labels, r.attributes, r.assignee_id, r.team_id, r.participant_ids, r.owner_id, r.assignment_version, r.cycle, r.created_at,
-        r.opened_at, r.resolved_at, r.first_reply_at, r.waiting_since, r.last_activity_at, r.message_count, r.sequence
+        r.opened_at, r.resolved_at, r.first_reply_at, r.waiting_since, r.last_activity_at, r.message_count, r.merged_into, r.sequence
     from rows from (
         json_to_recordset(cast(:states as json)) as (
             id uuid, account_id uuid, number bigint, inbox_id uuid, channel text, contact json, source_id text,
@@ -68,14 +68,14 @@ _SAVE = text(
             language text, labels text[], attributes jsonb, assignee_id uuid, team_id uuid, participant_ids uuid[], owner_id uuid, assignment_version bigint,
             cycle integer, created_at timestamptz, opened_at timestamptz, resolved_at timestamptz,
             first_reply_at timestamptz, waiting_since timestamptz, last_activity_at timestamptz, message_count integer,
-            sequence bigint
+            merged_into uuid, sequence bigint
         ),
         unnest(cast(:keys as text[])),
         unnest(cast(:exclusive as boolean[]))
     ) as r(
         id, account_id, number, inbox_id, channel, contact, source_id, status, stage, archived, snoozed_until, priority,
         subject, language, labels, attributes, assignee_id, team_id, participant_ids, owner_id, assignment_version, cycle, created_at,
-        opened_at, resolved_at, first_reply_at, waiting_since, last_activity_at, message_count, sequence,
+        opened_at, resolved_at, first_reply_at, waiting_since, last_activity_at, message_count, merged_into, sequence,
         recipient_key, exclusive
     )
     on conflict (id) do update set
@@ -85,7 +85,7 @@ _SAVE = text(
         owner_id = excluded.owner_id, assignment_version = excluded.assignment_version, cycle = excluded.cycle,
         opened_at = excluded.opened_at, resolved_at = excluded.resolved_at, first_reply_at = excluded.first_reply_at,
         waiting_since = excluded.waiting_since, last_activity_at = excluded.last_activity_at,
-        message_count = excluded.message_count, sequence = excluded.sequence
+        message_count = excluded.message_count, merged_into = excluded.merged_into, sequence = excluded.sequence
     """
 )
 

@@ -8,6 +8,7 @@ from sqlalchemy import Select, select, text
 
 from relevo.chassis.database import Tx
 from relevo.contracts.snapshots import MessageSnapshot
+from relevo.conversation.store import joins
 from relevo.conversation.store.rows import Row, older, plain
 from relevo.conversation.tables import conversations, drafts, mentions, messages
 from relevo.kernel.access import ConversationColumns, Viewer, visible
@@ -97,8 +98,17 @@ async def visible_among(tx: Tx, viewer: Viewer, ids: Iterable[str]) -> set[str]:
 
 
 async def unread(tx: Tx, account_id: str, agent_id: str, ids: Iterable[str]) -> Sequence[Row]:
-    """For each conversation, up to where the agent has seen it and how many customer messages came since."""
-    return list(plain(await tx.execute(UNREAD, {"account": account_id, "agent": agent_id, "ids": list(ids)})))
+    """For each conversation, up to where the agent has seen it and how many customer messages came since, its parts' too."""
+    asked = list(ids)
+    rows = list(plain(await tx.execute(UNREAD, {"account": account_id, "agent": agent_id, "ids": asked})))
+    if parts := await joins.parts(tx, account_id, asked):
+        others = [other for found in parts.values() for other in found]
+        of_parts = plain(await tx.execute(UNREAD, {"account": account_id, "agent": agent_id, "ids": others}))
+        unread_there = {row["id"]: row["unread"] for row in of_parts}
+        for row in rows:
+            more = sum(unread_there[other] for other in parts.get(row["id"], ()))
+            row["unread"] = min(row["unread"] + more, MAX_UNREAD)
+    return rows
 
 
 async def mention(tx: Tx, account_id: str, note: MessageSnapshot, agents: Iterable[str]) -> None:

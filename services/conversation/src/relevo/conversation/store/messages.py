@@ -159,13 +159,15 @@ async def was_retried(tx: Tx, account_id: str, message_id: str) -> bool:
 
 
 async def page(
-    tx: Tx, account_id: str, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
+    tx: Tx, account_id: str, conversation_id: str, limit: int, after: tuple[int, int] | None, *, newest_first: bool
 ) -> Sequence[Row]:
     """One page of a conversation's messages by sequence; whether it may be seen was asked before."""
     m = messages.c
     conditions = [m.account_id == account_id, m.conversation_id == conversation_id]
     if after is not None:
-        conditions.append(m.sequence < after if newest_first else m.sequence > after)
+        # The second number is of what is shown from another conversation: it comes after the own message of that number.
+        place, part = after
+        conditions.append(m.sequence < place + (part > 0) if newest_first else m.sequence > place)
     statement = (
         select(messages).where(*conditions).order_by(m.sequence.desc() if newest_first else m.sequence).limit(limit + 1)
     )

@@ -24,6 +24,7 @@ _STATEMENTS: Final = tuple(
         "delete from drafts where account_id = :account and conversation_id = :id",
         "delete from waiting_messages where account_id = :account and conversation_id = :id",
         "delete from surveys where account_id = :account and conversation_id = :id",
+        "delete from conversation_merges where account_id = :account and (base_id = :id or other_id = :id)",
         "delete from reminders where account_id = :account and conversation_id = :id",
         "delete from conversations where account_id = :account and id = :id",
     )
