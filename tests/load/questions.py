@@ -176,7 +176,8 @@ class Questions:
         return lambda tx, viewer: lists.conversations_page(tx, viewer, filters, 50, sort=sort)
 
     def _deep(self) -> Ask:
-        place = (0, [now() - timedelta(days=self._random.randint(1, 700)), new_id()])
+        moment = now() - timedelta(days=self._random.randint(1, 700))
+        place = (0, [moment.replace(second=0, microsecond=0), moment, new_id()])
         return lambda tx, viewer: lists.conversations_page(tx, viewer, Filters(), 50, after=place)
 
     def _count(self) -> Ask:

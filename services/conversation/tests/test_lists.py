@@ -112,6 +112,23 @@ async def paged(service, viewer, filters, sort, limit=7):
         place = rows[limit - 1][1]
 
 
+def test_no_index_has_what_every_message_changes(filled):
+    """Rows are changed in place then (HOT); an index of one of these would have a new entry for each message, as all others."""
+
+    async def body(service):
+        rows = service.rows("""
+            select a.attname as column, d.objid::regclass::text as index from pg_depend d
+            join pg_index i on i.indexrelid = d.objid and d.classid = 'pg_class'::regclass
+            join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+            where i.indrelid = 'conversations'::regclass
+        """)
+        found = {(row["index"], row["column"]) for row in rows}
+        assert ("conversations_newest", "active_minute") in found
+        assert [one for one in found if one[1] in ("last_activity_at", "message_count", "sequence")] == []
+
+    filled(body)
+
+
 def test_lists_in_every_order_are_what_the_access_rule_lets_one_see(filled, world):
     rank = {"urgent": 4, "high": 3, "medium": 2, "low": 1, None: 0}
     by = {

@@ -16,6 +16,7 @@ Standing = Literal["all", "mine", "unassigned", "mentions", "participating", "un
 UNRESOLVED_STATUSES: Final[tuple[ConversationStatus, ...]] = ("open", "pending", "snoozed")
 
 _FEW_DAYS: Final = timedelta(days=7)
+_MINUTE: Final = timedelta(minutes=1)
 
 _c = conversations.c
 # Literals, not parameters: only so can the planner prove that a partial index serves.
@@ -107,6 +108,11 @@ def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
             found.append(column >= start)
         if end is not None:
             found.append(column < end)
+    start, end = asked.active
+    if start is not None:
+        found.append(_c.active_minute > start - _MINUTE)
+    if end is not None:
+        found.append(_c.active_minute < end)
     if asked.among is not None:
         found.append(_c.id == any_(literal(list(asked.among), ARRAY(_c.id.type))))
     return found

@@ -37,7 +37,7 @@ _c = conversations.c
 FACTS: Final = ConversationColumns.of(dict(_c.items()))
 
 SNAPSHOT: Final = (
-    *(column for column in _c if column.name != "contact_id"),
+    *(column for column in _c if column.name not in ("contact_id", "active_minute")),
     contacts.c.id.label("contact_id"),
     contacts.c.name,
     contacts.c.email,
@@ -68,19 +68,20 @@ _RANK: Final = case(
     (_c.priority == text("'medium'"), text("2")),
     else_=text("1"),
 ).cast(BigInteger)
-_BY_ACTIVITY: Final = (_c.last_activity_at, _c.id)
+BY_ACTIVITY: Final = (_c.active_minute, _c.last_activity_at, _c.id)
+"""An index finds the minute; within it the moment says."""
 ORDERS: Final[Mapping[Sort, tuple[Part, ...]]] = {
-    "activity": (Part(_BY_ACTIVITY),),
+    "activity": (Part(BY_ACTIVITY),),
     # Numbers are given in the order of creation.
     "created": (Part((_c.number,)),),
     # Who waits longest; then those who do not wait.
     "waiting": (
         Part((_c.waiting_since, _c.id), falling=False, only=_c.waiting_since.is_not(None)),
-        Part(_BY_ACTIVITY, only=_c.waiting_since.is_(None)),
+        Part(BY_ACTIVITY, only=_c.waiting_since.is_(None)),
     ),
     "priority": (
-        Part((_RANK, *_BY_ACTIVITY), only=_c.priority.is_not(None)),
-        Part(_BY_ACTIVITY, only=_c.priority.is_(None)),
+        Part((_RANK, *BY_ACTIVITY), only=_c.priority.is_not(None)),
+        Part(BY_ACTIVITY, only=_c.priority.is_(None)),
     ),
 }
 """Each order in parts, one after the other."""

@@ -72,6 +72,7 @@ conversations = Table(
     Column("first_reply_at", _TIME),
     Column("waiting_since", _TIME),
     Column("last_activity_at", _TIME, nullable=False),
+    Column("active_minute", _TIME, nullable=False),
     Column("message_count", Integer, nullable=False),
     Column("merged_into", _ID),
     Column("absorbed", Integer, nullable=False),

@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 
 from relevo.chassis.database import Tx
 from relevo.conversation.filters import Filters, conditions
-from relevo.conversation.lists import FACTS
+from relevo.conversation.lists import BY_ACTIVITY, FACTS
 from relevo.conversation.store.rows import Row, plain
 from relevo.conversation.tables import conversations
 from relevo.kernel.access import Viewer, visible
@@ -60,7 +60,7 @@ async def matching(tx: Tx, viewer: Viewer, filters: Filters, limit: int) -> list
     statement = (
         select(c.id)
         .where(visible(viewer, FACTS), *conditions(viewer.account_id, filters))
-        .order_by(c.last_activity_at.desc(), c.id.desc())
+        .order_by(*(key.desc() for key in BY_ACTIVITY))
         .limit(limit)
     )
     return list((await tx.execute(statement)).scalars())
