@@ -84,6 +84,7 @@ soak: install  ## chaos for as long as told: make soak SOAK_MINUTES=60
 docs: install  ## write the generated documents (AsyncAPI, schemas, OpenAPI, tables)
 	$(BIN)/python -m relevo.stack.documents write .
 	$(BIN)/python tests/functions.py
+	$(BIN)/python tests/judged.py
 
 .PHONY: lock
 lock: $(TOOLS)/.uv  ## resolve the dependencies anew into requirements.lock

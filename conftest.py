@@ -15,7 +15,8 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
-from functions import owed
+import functions
+import judged
 
 from relevo.chassis.testing import recorded, unique
 
@@ -24,21 +25,22 @@ pytest_plugins = ["relevo.stack.testing"]
 # `make test` runs Hypothesis' own profile `ci`; `make test-deep` this one.
 settings.register_profile("deep", max_examples=1000, deadline=None, print_blob=True)
 
-_OWED = owed()
+_OWED = {"docs/functions.yaml": functions.owed(), "docs/judged.yaml": judged.owed()}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that docs/functions.yaml names fails when it is skipped, or does not call what is said there."""
+    """A test that docs/functions.yaml or docs/judged.yaml names fails when it is skipped, or does not call what is said there."""
     report = yield
-    wanted = _OWED.get(item.nodeid.partition("[")[0])
-    if wanted is None:
-        return report
-    missing = wanted - recorded.get(item.nodeid, set())
-    if report.skipped or (report.when == "call" and report.passed and missing):
-        told = "is skipped" if report.skipped else f"does not call {sorted(missing)}"
-        report.outcome = "failed"
-        report.longrepr = f"docs/functions.yaml names this test, but it {told}"
+    for source, owed in _OWED.items():
+        wanted = owed.get(item.nodeid.partition("[")[0])
+        if wanted is None:
+            continue
+        missing = wanted - recorded.get(item.nodeid, set())
+        if report.skipped or (report.when == "call" and report.passed and missing):
+            told = "is skipped" if report.skipped else f"does not call {sorted(missing)}"
+            report.outcome = "failed"
+            report.longrepr = f"{source} names this test, but it {told}"
     return report
 
 

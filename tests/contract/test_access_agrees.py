@@ -209,28 +209,41 @@ class World:
         await self.settle()
         assert await self.told("mention") == {(agent, id_)} & self.sights()
 
-    async def edit_role(self, agent: str) -> None:
-        """Everybody's who has it."""
-        role = self.some_role(self.org.people[agent].role_id)
-        self.org.roles[role.id] = role
-        await self.org.tell(identity.RoleChanged(role=role), role.id)
+    async def edit_role(self) -> None:
+        """Everybody's who has it: so that somebody sees something else, where the draw finds such a change."""
+        before = self.sights()
+        for _ in range(30):
+            id_ = self.org.people[self.chance.choice(self.people)].role_id
+            present, role = self.org.roles[id_], self.some_role(id_)
+            self.org.roles[id_] = role
+            if self.sights() != before:
+                break
+            self.org.roles[id_] = present
+        await self.org.tell(identity.RoleChanged(role=self.org.roles[id_]), id_)
 
-    async def edit_agent(self, agent: str) -> None:
+    async def edit_agent(self) -> None:
         """Other teams, other inboxes, or another role."""
-        given = self.chance.choice(
-            [
-                {"team_ids": self.some_teams()},
-                {"inbox_ids": self.some_inboxes()},
-                {"role_id": self.org.people[self.chance.choice(self.people)].role_id},
-            ]
-        )
-        await self.org.change(self.org.people[agent].model_copy(update=given))
+        before = self.sights()
+        for _ in range(30):
+            agent = self.org.people[self.chance.choice(self.people)]
+            given = self.chance.choice(
+                [
+                    {"team_ids": self.some_teams()},
+                    {"inbox_ids": self.some_inboxes()},
+                    {"role_id": self.org.people[self.chance.choice(self.people)].role_id},
+                ]
+            )
+            self.org.people[agent.id] = agent.model_copy(update=given)
+            if self.sights() != before:
+                break
+            self.org.people[agent.id] = agent
+        await self.org.change(self.org.people[agent.id])
 
-    async def rights_change(self, change: Callable[[str], Awaitable[None]]) -> None:
+    async def rights_change(self, change: Callable[[], Awaitable[None]]) -> None:
         """Whoever has other rights now has a socket that follows at once."""
         before = {agent: (self.viewer(agent), self.browsers[agent].resyncs) for agent in self.people}
         started = time.monotonic()
-        await change(self.chance.choice(self.people))
+        await change()
         other = {agent: resyncs for agent, (rights, resyncs) in before.items() if self.viewer(agent) != rights}
 
         async def told() -> bool:

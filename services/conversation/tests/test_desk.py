@@ -2,9 +2,10 @@
 
 from sqlalchemy import text
 
+from relevo.chassis.auth import new_key
 from relevo.contracts.base import new_id
-from relevo.contracts.identity import TeamState
-from relevo.contracts.permissions import ConversationScope
+from relevo.contracts.identity import KeyState, TeamState
+from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.conversation.handlers import on_ingest
 from relevo.conversation.store.desk import UNREAD
 
@@ -146,3 +147,33 @@ def test_counting_unread_reads_by_the_index_what_came_since_and_not_the_whole_co
         assert any("Index Cond" in line and "sequence >" in line for line in plan.splitlines()), plan
 
     run(body)
+
+
+def test_a_key_has_nothing_of_its_own(at_desk):
+    async def body(desk):
+        _, eva = await desk.agent()
+        path = await desk.begun(eva)
+        plain = new_key("api")
+        state = KeyState(
+            id=plain.id,
+            account_id=desk.world.account_id,
+            kind="api",
+            name="k",
+            sha256=plain.sha256,
+            permissions=frozenset(Permission),
+            scope=ConversationScope.ALL,
+        )
+        await desk.know("key", state)
+        key = {"authorization": f"Bearer {plain.plain}"}
+        counts, hers = (await desk.get("/conversations/counts", key)).json(), (await desk.get("/drafts", eva)).json()
+        assert (counts["open"]["count"], counts["mine"], counts["mentions"], hers["items"]) == (1, None, None, [])
+        for method, where, given in (
+            ("GET", "/drafts", None),
+            ("GET", "/mentions", None),
+            ("GET", "/conversations/unread?id=" + path.rpartition("/")[2], None),
+            ("PUT", f"{path}/draft", {"text": "x"}),
+            ("GET", "/signature", None),
+        ):
+            await desk.refused(await desk.send(method, where, key, given), 403, "not_an_agent")
+
+    at_desk(body)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from relevo.chassis.bus import until
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ChangeLabels
-from relevo.contracts.permissions import Permission
+from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.conversation import handlers, labels
 from relevo.kernel.conditions.replacing import values_of, with_values
 from relevo.kernel.labels import Known, meant
@@ -87,6 +87,22 @@ def test_a_label_is_made_once_edited_and_listed(at_desk):
         assert (counted["conversations"], counted["contacts"]) == (None, {"count": 0, "more": False})
         events = await told(desk, "label_changed")
         assert [event["label"]["name"] for event in events if event["label"]["id"] == vip["id"]] == ["Cliente VIP"] * 2
+
+    at_desk(body)
+
+
+def test_uses_are_counted_for_who_may_read_them(at_desk):
+    async def body(desk):
+        _, boss = await desk.agent("administrator")
+        _, seller = await desk.agent("marketing")
+        only_talks = frozenset({Permission.CONVERSATIONS_READ})
+        _, blind = await desk.agent(permissions=only_talks, scope=ConversationScope.OWN)
+        path = await desk.begun(boss)
+        await desk.post(f"{path}/labels", boss, {"add": ["vip"]})
+        (label,) = (await desk.get("/labels", boss)).json()["items"]
+        uses = [(await desk.get(f"/labels/{label['id']}", who)).json() for who in (boss, seller, blind)]
+        assert [one["conversations"] and one["conversations"]["count"] for one in uses] == [1, None, 0]
+        assert [one["contacts"] and one["contacts"]["count"] for one in uses] == [0, 0, None]
 
     at_desk(body)
 

@@ -6,12 +6,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from relevo.chassis.auth import new_key
 from relevo.chassis.bus import until
 from relevo.contracts import identity
 from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import ContactErased, MessageCreated
 from relevo.contracts.notification import Notify
-from relevo.contracts.permissions import ConversationScope
+from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.contracts.snapshots import MessageSnapshot
 from relevo.notification.store import erasures, lists
 from relevo.notification.store.lists import Seen
@@ -400,6 +401,13 @@ async def test_a_key_has_no_notifications_and_lists_are_ones_own(notification, o
     await org.assign(eva)
     await notification.settle()
     assert await listed(notification, org, ana, state=state) == []
+    plain = new_key("api")
+    given = {"sha256": plain.sha256, "permissions": frozenset(Permission), "scope": ConversationScope.ALL}
+    key = identity.KeyState(id=plain.id, account_id=org.account, kind="api", name="k", **given)
+    await org.tell(identity.KeyChanged(key=key), key.id)
+    await notification.settle()
+    refused = await notification.http.get("/notifications", headers={"Authorization": f"Bearer {plain.plain}"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_an_agent")
 
 
 async def test_of_a_person_who_was_erased_nothing_stays_and_nothing_comes_late(start, mail, org, monkeypatch):

@@ -149,6 +149,9 @@ async def test_what_cannot_be_is_refused_with_the_field(presence, org):
     )
     other = await presence.http.get("/presence/history", params={"agent_id": new_id()}, headers=me)
     assert other.status_code == 403
+    boss = org.as_(await org.hire("Boss", "supervisor"))
+    await presence.settle()
+    assert (await presence.http.get("/presence/history", params={"agent_id": ana}, headers=boss)).status_code == 200
     empty = await presence.http.get(
         "/presence/history", params={"agent_id": ana, "since": "2999-01-01T00:00:00Z"}, headers=me
     )

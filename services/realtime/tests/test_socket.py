@@ -5,13 +5,14 @@ from datetime import timedelta
 
 from websockets.asyncio.client import connect
 
+from relevo.chassis.auth import new_key
 from relevo.chassis.bus import until
 from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import ContactDeleted, ContactErased
 from relevo.contracts.envelope import AGAIN, MESSAGE_ID
-from relevo.contracts.identity import RoleChanged, RoleState, SessionRevoked
+from relevo.contracts.identity import KeyChanged, KeyState, RoleChanged, RoleState, SessionRevoked
 from relevo.contracts.notification import NotificationCreated
-from relevo.contracts.permissions import ConversationScope
+from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.contracts.presence import AgentStatus, BreakDue, RulesChanged, StatusChanged
 from relevo.kernel.access import Viewer
 from relevo.realtime import store
@@ -114,6 +115,25 @@ async def test_a_ticket_opens_one_socket_once(world):
         assert late.close_code == 4401
     refused = await world.run.http.post("/socket/tickets")
     assert refused.status_code == 401
+
+
+async def test_only_people_open_sockets(world):
+    ana = await world.org.hire("Ana")
+    plain = new_key("api")
+    key = KeyState(
+        id=plain.id,
+        account_id=world.org.account,
+        kind="api",
+        name="k",
+        sha256=plain.sha256,
+        permissions=frozenset(Permission),
+        scope=ConversationScope.ALL,
+    )
+    await world.org.tell(KeyChanged(key=key), key.id)
+    await world.run.settle()
+    assert await world.ticket(ana)
+    refused = await world.run.http.post("/socket/tickets", headers={"Authorization": f"Bearer {plain.plain}"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_an_agent")
 
 
 async def test_resuming_brings_what_was_missed(world):

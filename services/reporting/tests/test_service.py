@@ -294,6 +294,8 @@ async def test_reports_reach_as_far_as_the_permission_and_never_another_account(
         assert refused.status_code == 403
         own = await _key(service, Permission.REPORTS_OWN)  # a key is no agent: nothing is its own
         assert (await _summary(service, own))["messages_in"]["count"] == 0
+        everything = await _key(service, Permission.REPORTS_ALL)
+        assert (await _summary(service, everything))["messages_in"]["count"] > 0
         stranger = await _key(service, Permission.REPORTS_ALL, account=new_id())
         assert (await _summary(service, stranger))["messages_in"]["count"] == 0
 

@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from relevo.chassis.migrations import every_row
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -85,5 +87,6 @@ def upgrade() -> None:
             add column shift_until timestamptz,
             add column in_shift boolean
     """)
-    op.execute("update agent_status set chosen_at = since where chosen is not null")
+    with every_row(op, "agent_status"):
+        op.execute("update agent_status set chosen_at = since where chosen is not null")
     op.execute("alter table status_history add column label uuid, add column in_shift boolean")
