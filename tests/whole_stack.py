@@ -159,6 +159,7 @@ class WholeStack:
             "RELEVO_NATS_PORT": str(ports["nats"]),
             "RELEVO_PG_PORT": str(ports["postgres"]),
             "RELEVO_DEMO": "0",
+            "RELEVO_ERASURE_SETTLE_SECONDS": "2",
             "COLUMNS": "200",
         }
         self.edge_url = f"http://127.0.0.1:{self.environment['RELEVO_PORT']}"

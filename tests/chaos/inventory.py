@@ -58,6 +58,18 @@ ELSEWHERE: Mapping[str, str] = {
         ),
         "services/conversation/tests/test_contacts_import.py",
     ),
+    **dict.fromkeys(
+        (
+            "erasing.after_tables",
+            "erasing.after_log",
+            "erasing.after_segment",
+            "erasing.after_manifest",
+            "erasing.after_message",
+            "erasing.after_object",
+            "erasing.before_done",
+        ),
+        "libs/chassis/tests/test_erasing.py",
+    ),
     **dict.fromkeys(("reconcile.before_commit", "reconcile.after_commit"), "libs/chassis/tests/test_healing.py"),
 }
 """Points that no message of the load passes (jobs that run once a day or when told to; the healing of a stream that lost

@@ -15,7 +15,7 @@ from relevo.chassis.topology import apply
 from relevo.contracts import grants, streams
 from relevo.contracts.base import new_id
 from relevo.contracts.catalogue import DURABLES, MESSAGES, SERVICES, published_by, read_by
-from relevo.contracts.grants import Grants, inbox_prefix, service_grants
+from relevo.contracts.grants import Grants, inbox_prefix, kept_by, service_grants
 from relevo.contracts.streams import STREAMS, Stream
 from relevo.stack.testing import Bus, TestServers
 
@@ -131,6 +131,8 @@ async def test_a_service_publishes_its_own_subjects_and_no_others(service: str, 
 async def test_a_service_reads_its_own_streams_and_changes_none(service: str, bus: Bus) -> None:
     reads = {stream.name for stream in read_by(service)}
     looks = reads | {stream.name for stream in published_by(service)}
+    kept = {stream.name for stream in kept_by(service)}
+    looks |= kept
     durables = {d.stream.name for d in DURABLES if d.service == service}
     bus_access = {"OUTBOUND", "METRICS"} if service == "identity" else set()
     foreign = [s.name for s in STREAMS if s.name not in looks]
@@ -138,7 +140,8 @@ async def test_a_service_reads_its_own_streams_and_changes_none(service: str, bu
     forbidden += [f"$JS.API.CONSUMER.CREATE.{s.name}.mine" for s in STREAMS if s.name not in reads | bus_access]
     forbidden += [f"$JS.API.CONSUMER.MSG.NEXT.{s.name}.mine" for s in STREAMS if s.name not in reads | durables]
     for verb in ("CREATE", "UPDATE", "DELETE", "PURGE", "SNAPSHOT", "RESTORE", "MSG.DELETE"):
-        forbidden += [f"$JS.API.STREAM.{verb}.{s.name}" for s in STREAMS]
+        deletes = kept if verb == "MSG.DELETE" else set()
+        forbidden += [f"$JS.API.STREAM.{verb}.{s.name}" for s in STREAMS if s.name not in deletes]
     forbidden += ["$JS.API.STREAM.NAMES", "$JS.API.ACCOUNT.PURGE.x", "$SYS.REQ.SERVER.PING"]
     forbidden += [f"load.{name}" for name in SERVICES if name != service]
     other = SERVICES[SERVICES.index(service) - 1]

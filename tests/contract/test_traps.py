@@ -15,8 +15,8 @@ SOURCES = sorted(
 )
 CONTRACTS = ROOT / "libs" / "contracts"
 SERVICES = ROOT / "services"
-_BOUNDED = {SERVICES / "conversation" / "src" / "relevo" / "conversation" / "store" / "erasures.py"}
-"""Reads the outbox only up to an id that was noted under the locks of everybody who writes of that person: none commits later."""
+_BOUNDED = {ROOT / "libs" / "chassis" / "src" / "relevo" / "chassis" / "eraser.py"}
+"""Goes through the outbox once, and a while later once more through what is as young as any transaction can be."""
 _FAMILY = re.compile(r"^(evt|cmd|inbound|outbound|metrics|dead)\.[^\s/]*[.*>{]")
 
 

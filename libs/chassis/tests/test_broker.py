@@ -33,7 +33,12 @@ async def nothing(batch, tx):
 
 
 def service(settings: ServiceSettings) -> Service:
-    return Service("presence", settings, "none", (Consumer(streams.CMD_PRESENCE, nothing),))
+    return Service(
+        "presence",
+        settings,
+        "none",
+        (Consumer(streams.CMD_PRESENCE, nothing), Consumer(streams.EVT_ASSIGNMENT, nothing)),
+    )
 
 
 def test_a_good_server_has_no_faults():

@@ -46,7 +46,14 @@ async def line(servers) -> AsyncIterator[tuple[Runtime, Admin]]:
         await topology.apply(admin)
         small = topology.stream_config(EVT_PRESENCE) | {"max_bytes": 64 * 1024}
         await admin.request(f"$JS.API.STREAM.UPDATE.{EVT_PRESENCE.name}", small)
-        runtime = Runtime(Service("presence", settings, "none", (Consumer(streams.CMD_PRESENCE, pass_over),)))
+        runtime = Runtime(
+            Service(
+                "presence",
+                settings,
+                "none",
+                (Consumer(streams.CMD_PRESENCE, pass_over), Consumer(streams.EVT_ASSIGNMENT, pass_over)),
+            )
+        )
         await runtime.start()
         try:
             yield runtime, admin

@@ -113,11 +113,12 @@ def package(tmp_path, monkeypatch):
     (versions / "0001_first.py").write_text(
         textwrap.dedent("""
         from alembic import op
-        from relevo.chassis.migrations import create_chassis_tables
+        from relevo.chassis.migrations import create_chassis_tables, create_erasure_tables
         revision = "0001"
         down_revision = None
         def upgrade():
             create_chassis_tables(op)
+            create_erasure_tables(op)
             op.execute("create table mine (id uuid primary key)")
         """)
     )

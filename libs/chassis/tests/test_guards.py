@@ -105,7 +105,14 @@ async def test_a_start_that_fails_says_why(servers):
         nats_credentials=servers.create_bus().admin_creds,
         allow_unsafe_broker=True,
     )
-    app = application(Service("presence", settings, "none", (Consumer(streams.CMD_PRESENCE, nothing),)))
+    app = application(
+        Service(
+            "presence",
+            settings,
+            "none",
+            (Consumer(streams.CMD_PRESENCE, nothing), Consumer(streams.EVT_ASSIGNMENT, nothing)),
+        )
+    )
     with pytest.raises(psycopg.OperationalError):
         async with app.router.lifespan_context(app):
             pass

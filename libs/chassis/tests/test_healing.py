@@ -25,11 +25,13 @@ from sqlalchemy import text
 
 from relevo.chassis import Consumer, Received, Service, Tx, topology
 from relevo.chassis.bus import until
+from relevo.chassis.erasing import Personal
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import ServiceSettings
 from relevo.chassis.testing import Admin, admin_of, chassis_database
 from relevo.contracts import streams
 from relevo.contracts.base import now
+from relevo.contracts.catalogue import HOLDERS
 from relevo.contracts.envelope import AGAIN
 from relevo.contracts.grants import service_grants
 from relevo.contracts.presence import AgentStatus, Heartbeat, StatusChanged
@@ -72,7 +74,7 @@ async def nothing(batch: Sequence[Received], tx: Tx) -> None:
 
 
 CONSUMERS = {
-    "presence": (Consumer(streams.CMD_PRESENCE, answer),),
+    "presence": (Consumer(streams.CMD_PRESENCE, answer), Consumer(streams.EVT_ASSIGNMENT, nothing)),
     "assignment": (
         Consumer(streams.EVT_PRESENCE, keep),
         Consumer(streams.EVT_CONVERSATION, nothing),
@@ -89,7 +91,7 @@ def runtime(name: str, dsn: str, nats_url: str, credentials: str) -> Runtime:
         partition_lease_seconds=1.0,
         allow_unsafe_broker=True,
     )
-    return Runtime(Service(name, settings, "none", CONSUMERS[name]))
+    return Runtime(Service(name, settings, "none", CONSUMERS[name], personal=Personal() if name in HOLDERS else None))
 
 
 class Chain:

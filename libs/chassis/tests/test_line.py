@@ -55,6 +55,10 @@ async def record(batch: Sequence[Received], tx: Tx) -> None:
         )
 
 
+async def nothing(batch, tx):
+    """Of streams that a test has nothing in."""
+
+
 @asynccontextmanager
 async def replica(servers, bus, dsn, lease: float = 1.0, handler=record) -> AsyncIterator[Runtime]:
     grants = service_grants("presence")
@@ -66,7 +70,14 @@ async def replica(servers, bus, dsn, lease: float = 1.0, handler=record) -> Asyn
         partition_lease_seconds=lease,
         allow_unsafe_broker=True,
     )
-    runtime = Runtime(Service("presence", settings, "none", (Consumer(streams.CMD_PRESENCE, handler),)))
+    runtime = Runtime(
+        Service(
+            "presence",
+            settings,
+            "none",
+            (Consumer(streams.CMD_PRESENCE, handler), Consumer(streams.EVT_ASSIGNMENT, nothing)),
+        )
+    )
     await runtime.start()
     try:
         yield runtime

@@ -6,15 +6,17 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from relevo.chassis import eraser
 from relevo.chassis.auth import new_key
 from relevo.chassis.bus import until
 from relevo.contracts import identity
 from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import ContactErased, MessageCreated
+from relevo.contracts.erasure import ErasePerson
 from relevo.contracts.notification import Notify
 from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.contracts.snapshots import MessageSnapshot
-from relevo.notification.store import erasures, lists
+from relevo.notification.store import lists
 from relevo.notification.store.lists import Seen
 
 UNSEEN = {"RELEVO_MAIL_UNSEEN_SECONDS": "3600"}
@@ -411,9 +413,9 @@ async def test_a_key_has_no_notifications_and_lists_are_ones_own(notification, o
 
 
 async def test_of_a_person_who_was_erased_nothing_stays_and_nothing_comes_late(start, mail, org, monkeypatch):
-    monkeypatch.setattr(erasures, "LOG_ROWS", 1)
+    monkeypatch.setattr(eraser, "PAGE", 1)
     _, url = mail
-    async with start(RELEVO_SMTP_URL=url, **UNSEEN) as service:
+    async with start(RELEVO_SMTP_URL=url, RELEVO_ERASURE_SETTLE_SECONDS="0", **UNSEEN) as service:
         theirs = await founded(service, type(org))
         ana = await theirs.hire("Ana")
         await service.settle()
@@ -429,14 +431,28 @@ async def test_of_a_person_who_was_erased_nothing_stays_and_nothing_comes_late(s
         assert [one["conversation_id"] for one in await listed(service, theirs, ana)] == [other.id]
         assert len(await mails(service)) == 1
 
+        # The log keeps its rows, without the words.
+        asked = ErasePerson(
+            erasure_id=new_id(), contact_id=gone.contact.id, conversation_ids=(gone.id,), asked_at=before
+        )
+        await service.admin.publish(asked, account=theirs.account, entity=gone.contact.id)
+
         async def only_the_others():
             async with service.runtime.database.begin() as tx:
-                rows = (await tx.execute(text("select body from outbox order by id"))).scalars()
+                rows = (
+                    await tx.execute(text("select body from outbox where stream = 'EVT_NOTIFICATION' order by id"))
+                ).scalars()
             bodies = [json.loads(bytes(body)) for body in rows]
             told = [one["conversation_id"] for one in bodies if one.get("body") == "marker-4711"]
             return told == [other.id] and len([one for one in bodies if "title" in one]) == 2
 
-        assert await until(only_the_others, 10), "our own log keeps its rows, without the words"
+        assert await until(only_the_others, 10)
+
+        async def none_on_the_bus():
+            stored = await service.admin.stored("EVT_NOTIFICATION")
+            return [json.loads(body)["conversation_id"] for _, _, body in stored] == [other.id]
+
+        assert await until(none_on_the_bus, 10)
         # What was said before and is read after it: of another partition, or after a stop.
         late = gone.model_copy(update={"sequence": theirs.next(gone.id)})
         said = MessageSnapshot(

@@ -24,7 +24,8 @@ from relevo.contracts.base import now
 log = structlog.get_logger("relevo.archive")
 
 BLOCK_BYTES = 4 * 1024 * 1024
-_LOCK = 79
+LOCK = 79
+"""The advisory lock of whoever changes what the log consists of: the archive, the eraser."""
 _PREFIX = "outbox_"
 
 DDL_V2 = (
@@ -101,7 +102,7 @@ class Archive:
             application_name=f"relevo-{self._service}-archive",
             connect_timeout=5,
         ) as connection:
-            if not (await self._one(connection, "select pg_try_advisory_lock(%s, 0)", _LOCK))[0]:
+            if not (await self._one(connection, "select pg_try_advisory_lock(%s, 0)", LOCK))[0]:
                 return None
             return await self._run(connection)
 

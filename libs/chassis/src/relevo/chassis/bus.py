@@ -23,7 +23,7 @@ from nats.aio.client import Client
 from relevo.chassis import telemetry
 from relevo.chassis.wire import Wire, header_lines
 from relevo.contracts.grants import inbox_prefix
-from relevo.contracts.streams import Stream
+from relevo.contracts.streams import INBOUND, Stream
 
 log = structlog.get_logger("relevo.bus")
 
@@ -164,6 +164,40 @@ class Bus:
         """First and last sequence and the like. Raises NoStream."""
         state: dict[str, Any] = (await self.stream_info(stream))["state"]
         return state
+
+    async def begins(self, stream: Stream) -> int:
+        """From which sequence on the stream holds everything that was stored: behind its newest hole.
+
+        Messages of people who were erased are deleted from within a stream; what stood there is in its owner's log, told
+        anew. INBOUND has no owner who could tell it, so its holes are read over. Raises NoStream.
+        """
+        state = await self.stream_state(stream)
+        if stream is INBOUND or not state.get("num_deleted"):
+            return int(state["first_seq"])
+        first, deleted = await self._holes(stream)
+        return max(first, max(deleted, default=0) + 1)
+
+    async def last_before(self, stream: Stream, seq: int) -> StoredMessage | None:
+        """The last message that the stream holds before a sequence, None when it holds none."""
+        first, deleted = await self._holes(stream)
+        place = seq - 1
+        while place in deleted:
+            place -= 1
+        return await self.message_at(stream, place) if place >= first else None
+
+    async def _holes(self, stream: Stream) -> tuple[int, frozenset[int]]:
+        """The stream's first sequence, and those within it that were deleted."""
+        answer = await self.request(f"$JS.API.STREAM.INFO.{stream.name}", {"deleted_details": True})
+        state = answer["state"]
+        return int(state["first_seq"]), frozenset(state.get("deleted") or ())
+
+    async def delete_message(self, stream: Stream, seq: int) -> None:
+        """Have the stream overwrite a message; one that is not there any more is fine. Raises BusError."""
+        try:
+            await self.request(f"$JS.API.STREAM.MSG.DELETE.{stream.name}", {"seq": seq, "no_erase": False})
+        except BusError:
+            if await self.message_at(stream, seq) is not None:
+                raise
 
     async def message_at(self, stream: Stream, seq: int) -> StoredMessage | None:
         """The message with exactly this sequence, None when the stream does not hold it."""

@@ -12,6 +12,7 @@ import json
 import time
 from collections import deque
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import structlog
@@ -179,7 +180,7 @@ class Feed:
         try:
             subject = reader_filter(bus.service, stream, self.p)
             await bus.create_reader(stream, self._consumer, subject, start_seq=start)
-            if (await bus.stream_state(stream))["first_seq"] > start:
+            if await bus.begins(stream) > start:
                 return  # it let go of messages meanwhile: they are in the history
             self._heard = time.monotonic()
             await self._pull()
@@ -204,7 +205,7 @@ class Feed:
         """
         while True:
             first = int((await self._bus.stream_state(self.stream))["first_seq"])
-            start = max(self._floor + 1, first)
+            start = max(self._floor + 1, await self._bus.begins(self.stream))
             if start == self._floor + 1:
                 return start
             filled = 0
@@ -215,13 +216,15 @@ class Feed:
                             await self._restart.wait()
                 if not self.live:
                     return start
+                if batch[-1].seq >= first and (stored := await self._stored_time(batch[-1].seq)) is not None:
+                    batch[-1].time = max(batch[-1].time, stored)
                 for received in batch:
                     self._wait(received)
                 self._floor = batch[-1].seq
                 filled += len(batch)
             if filled:
                 log.warning("feed_filled", stream=self.stream.name, partition=self.p, events=filled, through=start - 1)
-            if int((await self._bus.stream_state(self.stream))["first_seq"]) <= start:
+            if await self._bus.begins(self.stream) <= start:
                 return start
 
     async def _continued(self, position: Position) -> Position | None:
@@ -236,6 +239,10 @@ class Feed:
             return position  # what the stream let go of, or lost and holds again further on
         stored = await bus.message_at(stream, position.seq)
         if stored is not None and _is_same(stored, position):
+            return position
+        if stored is None and await self._was_erased(position, state):
+            return position
+        if stored is not None and _id_of(stored) == position.message_id and await self._was_told(position):
             return position
         since = position.at - MARGIN
         name, subject = f"{bus.service}-{self.p}-{new_id()[-12:]}", reader_filter(bus.service, stream, self.p)
@@ -266,6 +273,29 @@ class Feed:
             )
         return None
 
+    async def _was_erased(self, position: Position, state: dict[str, Any]) -> bool:
+        """Whether the message at the position is missing since it was deleted, and not since the stream went back.
+
+        A stream that went back and grew again past the position holds, before it, what was stored after it.
+        """
+        if position.seq > state["last_seq"]:
+            return False
+        before = await self._bus.last_before(self.stream, position.seq)
+        return before is None or before.time <= position.at + _SAME or await self._was_told(position)
+
+    async def _was_told(self, position: Position) -> bool:
+        """Whether what was handled came from its owner's log, whose times are earlier, and the log has it there still."""
+        async for batch in self._history.missing(self.stream, self.p, after=position.seq - 1, before=position.seq + 1):
+            for told in batch:
+                if told.message_id == position.message_id and abs(told.time - position.at) <= _SAME:
+                    return True
+        return False
+
+    async def _stored_time(self, seq: int) -> datetime | None:
+        """When the stream stored a message, or what it holds last before it; a later look compares with that."""
+        stored = await self._bus.message_at(self.stream, seq) or await self._bus.last_before(self.stream, seq)
+        return stored.time if stored else None
+
     async def _prove(self) -> None:
         """Hand over what came while far behind, once the stream is seen not to have let go of anything before it.
 
@@ -278,7 +308,7 @@ class Feed:
                 batch = self._unproved[:]
                 before = batch[0].previous if batch else self._floor
                 try:
-                    first = (await self._bus.stream_state(self.stream))["first_seq"]
+                    first = await self._bus.begins(self.stream)
                 except (BusError, NatsError, TimeoutError, OSError) as error:
                     log.warning("feed_unproved", stream=self.stream.name, partition=self.p, error=described(error))
                     return self.restart()
@@ -292,7 +322,11 @@ class Feed:
                     del self._unproved[: len(batch)]
                 if not self._unproved:  # nothing came while we asked: what comes now may go before no other
                     break
-            self._behind = self.pending > PULL or not self._outstanding
+            self._behind = self._unasked()
+
+    def _unasked(self) -> bool:
+        """Whether there is anything in the stream that was not asked for yet: until it comes, it may be gone."""
+        return self.pending > self._outstanding or not self._outstanding
 
     def _has_room(self) -> bool:
         return self._outstanding < PULL // 2 and len(self.waiting) + len(self._unproved) < 2 * PULL
@@ -326,7 +360,7 @@ class Feed:
             self._doubt.set()
         else:
             self._wait(received)
-        self._behind = self._behind or pending > PULL or not self._outstanding
+        self._behind = self._behind or self._unasked()
         if self._has_room():
             await self._pull()
 
@@ -339,6 +373,7 @@ class Feed:
     async def more(self) -> None:
         """Pull on when handling has made room."""
         if self._has_room() and self.live:
+            self._behind = self._behind or not self._outstanding
             await self._pull()
 
     async def _status(self, msg: Delivery) -> None:

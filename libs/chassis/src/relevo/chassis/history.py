@@ -141,7 +141,7 @@ class History:
         BusError.
         """
         while after < through:
-            first = int((await self._bus.stream_state(stream))["first_seq"])
+            first = await self._bus.begins(stream)
             if after + 1 < first:
                 bound = min(first, through + 1)
                 async for batch in self.missing(stream, p, after=after, before=bound):
@@ -220,7 +220,7 @@ class History:
         subscription = await bus.nats.subscribe(inbox)
         try:
             await bus.create_reader(stream, name, reader_filter(bus.service, stream, p), start_seq=after + 1)
-            if int((await bus.stream_state(stream))["first_seq"]) > after + 1:
+            if await bus.begins(stream) > after + 1:
                 raise _LetGo
             expected = 1
             while after < through:

@@ -40,6 +40,14 @@ def create_handled_table(op: Any) -> None:
         op.execute(statement)
 
 
+def create_erasure_tables(op: Any) -> None:
+    """Create what a service remembers of people that it was told to forget."""
+    from relevo.chassis import erasing  # noqa: PLC0415
+
+    for statement in erasing.DDL_V4:
+        op.execute(statement)
+
+
 @contextmanager
 def every_row(op: Any, *tables: str) -> Iterator[None]:
     """Let a migration change rows of every account: within the block, and within its transaction, the wall is open."""

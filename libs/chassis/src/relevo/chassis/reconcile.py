@@ -19,7 +19,7 @@ from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database
 from relevo.contracts.base import now
 from relevo.contracts.catalogue import lane_filter
-from relevo.contracts.envelope import AGAIN, MESSAGE_ID
+from relevo.contracts.envelope import AGAIN, ERASED, MESSAGE_ID
 from relevo.contracts.streams import Stream
 
 log = structlog.get_logger("relevo.reconcile")
@@ -51,6 +51,17 @@ _REOPEN = text(
     update outbox set stream_seq = null,
         headers = case when headers like '%"{AGAIN}"%' then headers else '{{"{AGAIN}":"1",' || substr(headers, 2) end
     where stream = :stream and p = :p and (stream_seq > :after or stream_seq is null) and created_at >= :since
+    """
+)
+# What was deleted from the stream since somebody was erased: the lane's last message, and nothing else behind its end.
+_ONLY_ERASED = text(
+    f"""
+    select exists (
+        select 1 from outbox where event_id = cast(:event_id as uuid) and stream = :stream and headers like '%"{ERASED}"%'
+    ) and not exists (
+        select 1 from outbox where stream = :stream and p = :p and stream_seq > :after and stream_seq <= :through
+            and headers not like '%"{ERASED}"%'
+    )
     """
 )
 _UNMARK = text("update relay_mark set seq = 0 where stream = :stream and p = :p")
@@ -120,6 +131,8 @@ class Reconciler:
         recorded = mark.seq if mark else 0
         try:
             last = await self._bus.last_message(stream, subject)
+            if (last is None or last.seq < recorded) and recorded and await self._only_erased(stream, p, mark, last):
+                return last.seq if last else 0
             if last is None and recorded:
                 await self._refill(stream, p, subject, mark)
         except NoStream:
@@ -134,6 +147,21 @@ class Reconciler:
         elif last.seq < recorded or last.headers.get(MESSAGE_ID) != mark.event_id:
             await self._reopen_tail(stream, p, subject, recorded, last)
         return last.seq
+
+    async def _only_erased(self, stream: Stream, p: int, mark: Any, last: StoredMessage | None) -> bool:
+        """Whether a lane ends before its mark since its owner deleted what was there, and the stream did not go back."""
+        info = await self._bus.stream_info(stream)
+        state = info["state"]
+        if state["last_seq"] < mark.seq or parse_time(info["created"]) > mark.at:
+            return False
+        given = {
+            "event_id": mark.event_id,
+            "stream": stream.name,
+            "p": p,
+            "after": max(last.seq if last else 0, state["first_seq"] - 1),
+            "through": mark.seq,
+        }
+        return bool((await self._database.single(_ONLY_ERASED, given)).scalar_one())
 
     async def _refill(self, stream: Stream, p: int, subject: str, mark: Any) -> None:
         """The stream holds nothing of a lane in which something was stored: have it published again, if that may be.

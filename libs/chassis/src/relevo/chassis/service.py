@@ -16,11 +16,13 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from relevo.chassis import broker, directory, health, http, idempotency, outbox
+from relevo.chassis import broker, directory, erasing, health, http, idempotency, outbox
 from relevo.chassis.archive import Archive
 from relevo.chassis.bus import Bus, UnsafeBroker, until
 from relevo.chassis.capacity import Capacity
 from relevo.chassis.database import Database, Pool, described
+from relevo.chassis.eraser import Eraser
+from relevo.chassis.erasing import Personal
 from relevo.chassis.history import History, HistoryServer
 from relevo.chassis.lease import Leases
 from relevo.chassis.log import Log
@@ -32,7 +34,7 @@ from relevo.chassis.settings import ServiceSettings
 from relevo.chassis.timers import Handler as TimerHandler
 from relevo.chassis.timers import run as run_timers
 from relevo.contracts import catalogue
-from relevo.contracts.streams import Stream
+from relevo.contracts.streams import CMD_ERASURE, Stream
 
 _MEASURE = 2.0
 _HOUR = 3600.0
@@ -49,7 +51,8 @@ class Service:
 
     ``consumers`` handle the ordered streams, ``subscribers`` registers FastStream subscribers for unordered work on
     durables that the topology has, ``workers`` are loops that live as long as the process, ``setup`` runs once when
-    database and bus are up, before anything is read. ``projections`` are what can be rebuilt, besides the directory.
+    database and bus are up, before anything is read. ``projections`` are what can be rebuilt, besides the directory;
+    ``personal`` says what is held of people, where anything is.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Service:
     setup: Callable[["Runtime"], Awaitable[None]] | None = None
     subscribers: Callable[[NatsBroker, "Runtime"], None] | None = None
     projections: Sequence[Projection] = ()
+    personal: Personal | None = None
 
 
 class Runtime:
@@ -128,6 +132,8 @@ class Runtime:
                 found[stream] = [directory.project]
         for consumer in self.service.consumers:
             found.setdefault(consumer.stream, []).append(consumer.handler)
+        if self.service.personal is not None:
+            found.setdefault(CMD_ERASURE, [erasing.hear])
         if missing := set(catalogue.read_by(self.name)) - set(found):
             raise LookupError(
                 f"{self.name} handles nothing of {sorted(s.name for s in missing)}, the catalogue says it does"
@@ -188,6 +194,8 @@ class Runtime:
         self._spawn(self._maintain(), "maintenance")
         self._spawn(self._keep_log(), "maintenance of the log")
         self._spawn(idempotency.run(self), "maintenance of idempotency keys")
+        if self.service.personal is not None:
+            self._spawn(self._eraser(self.service.personal).run(self.stopping), "maintenance of erasures")
         if self.service.timers:
             self._spawn(run_timers(self, self.service.timers), "timers")
         for worker in self.service.workers:
@@ -195,6 +203,16 @@ class Runtime:
         await self.leases.settled.wait()
         self.started = True
         self.log.info("started", partitions=len(self.leases.held))
+
+    def _eraser(self, personal: Personal) -> Eraser:
+        return Eraser(
+            bus=self.bus,
+            database=self.database,
+            database_url=self.settings.database_url,
+            store=self.archive,
+            personal=personal,
+            settle=timedelta(seconds=self.settings.erasure_settle_seconds),
+        )
 
     async def stop(self) -> None:
         """Drain: finish what is under way, hand the partitions over, publish what was committed, close."""

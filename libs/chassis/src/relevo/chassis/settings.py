@@ -92,6 +92,9 @@ class ServiceSettings(BaseSettings):
     """How long ago an outbox day must have ended to be archived. Keep it at the streams' age or above."""
     archive_every_seconds: float = Field(3600.0, gt=0)
 
+    erasure_settle_seconds: float = Field(60.0, ge=0)
+    """How long after a person was erased what was under way then may still come to be written."""
+
     def archive(self) -> ObjectStore | None:
         """The object store of the archive; None: outbox days stay where they are."""
         if self.archive_url is not None:

@@ -55,6 +55,8 @@ CHASSIS_DOORS: Final = (
     Door("timers", "timers", writes=True),
     # Of a key only its id is known.
     Door("key", "directory", f"kind = 'key' and id = {SOUGHT}"),
+    # Whom to forget next is known once the queue is read.
+    Door("erasures", "erasures"),
     Door("retention", "idempotency", writes=True),
     Door("retention", "directory", "kind = 'session'", writes=True),
 )

@@ -26,7 +26,13 @@ from relevo.chassis import outbox, tenancy, topology
 from relevo.chassis.auth import access_token
 from relevo.chassis.bus import BusError, until
 from relevo.chassis.http import create_app
-from relevo.chassis.migrations import create_chassis_tables, create_handled_table, create_log_tables, migrate
+from relevo.chassis.migrations import (
+    create_chassis_tables,
+    create_erasure_tables,
+    create_handled_table,
+    create_log_tables,
+    migrate,
+)
 from relevo.chassis.service import Runtime, Service, application
 from relevo.contracts import identity
 from relevo.contracts.base import Model, new_id, now
@@ -265,6 +271,7 @@ def chassis_database(servers: TestServers, *statements: LiteralString) -> str:
         create_chassis_tables(connection)
         create_log_tables(connection)
         create_handled_table(connection)
+        create_erasure_tables(connection)
         for statement in statements:
             connection.execute(statement)
     tenancy.guard(dsn)

@@ -15,6 +15,7 @@ from relevo.contracts import (
     automation,
     conversation,
     dead,
+    erasure,
     identity,
     inbound,
     ingest,
@@ -24,7 +25,7 @@ from relevo.contracts import (
     streams,
 )
 from relevo.contracts.base import Model
-from relevo.contracts.streams import Stream
+from relevo.contracts.streams import STREAMS, Stream
 
 CORE = ("identity", "ingest", "conversation", "presence", "assignment", "automation", "reporting")
 EDGE = ("channels", "realtime", "notification")
@@ -83,6 +84,24 @@ def _inbound(model: type[Model], token: str) -> Message:
     return Message(f"relevo.inbound.{token}.v1", model, streams.INBOUND, token, ("adapter", "channels"), ("ingest",))
 
 
+HOLDERS: tuple[str, ...] = (
+    "ingest",
+    "conversation",
+    "assignment",
+    "automation",
+    "reporting",
+    "channels",
+    "realtime",
+    "notification",
+)
+"""The services that are told anything personal of contacts, and so forget whom they are told to (contracts.personal)."""
+
+
+def _erasure(model: type[Model], token: str, senders: tuple[str, ...], consumers: tuple[str, ...]) -> Message:
+    return Message(f"relevo.erasure.{token}.v1", model, streams.CMD_ERASURE, token, senders, consumers)
+
+
+_OTHERS = tuple(service for service in HOLDERS if service != "conversation")
 _STORY = ("assignment", "automation", "reporting", "realtime", "notification")
 _TOLD = ("automation", "reporting", "realtime")
 
@@ -160,6 +179,8 @@ MESSAGES: tuple[Message, ...] = (
     _command("assignment", assignment.Assign, "automation"),
     _command("presence", presence.Heartbeat, "realtime"),
     _command("notification", notification.Notify, "identity", "automation", "conversation"),
+    _erasure(erasure.ErasePerson, "erase_person", ("conversation",), _OTHERS),
+    _erasure(erasure.PersonErased, "person_erased", _OTHERS, ("conversation",)),
     Message(
         "relevo.outbound.message.v1",
         conversation.OutboundMessage,
@@ -255,14 +276,18 @@ DURABLES: tuple[Durable, ...] = (
 
 
 def published_by(service: str) -> dict[Stream, str]:
-    """The streams a service writes, each with the pattern of subjects it may publish there."""
+    """The streams a service writes, each with the pattern of subjects it may publish there, as narrow as it can be."""
     found: dict[Stream, str] = {}
-    for message in MESSAGES:
-        if service in message.publishers:
-            fixed = {"sender": service} if message.stream.name.startswith("CMD_") else {}
-            if message.stream is streams.DEAD:
-                fixed = {"service": service}
-            found[message.stream] = message.stream.published(**fixed)
+    for stream in STREAMS:
+        sent = [message for message in MESSAGES if message.stream is stream and service in message.publishers]
+        if not sent:
+            continue
+        fixed = {"sender": service} if stream.name.startswith("CMD_") else {}
+        if stream is streams.DEAD:
+            fixed = {"service": service}
+        elif fixed and len(sent) == 1:  # whoever may say one thing, may not say the others of that stream
+            fixed["command"] = sent[0].token
+        found[stream] = stream.published(**fixed)
     return found
 
 

@@ -9,6 +9,9 @@ MESSAGE_ID = "Nats-Msg-Id"
 AGAIN = "relevo-again"
 """On a message that is published once more, since the stream lost it: it may have been handled before."""
 
+ERASED = "relevo-erased"
+"""On an event that a person was taken out of: the stream holds it no more, its owner's log tells it without them."""
+
 
 class MalformedEnvelope(ValueError):
     """A message whose headers do not carry what the envelope requires."""

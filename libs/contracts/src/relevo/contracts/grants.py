@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from relevo.contracts import streams
-from relevo.contracts.catalogue import DURABLES, SERVICES, published_by, read_by
+from relevo.contracts.catalogue import DURABLES, HOLDERS, SERVICES, published_by, read_by
 from relevo.contracts.live import LIVE
 from relevo.contracts.streams import Stream
 
@@ -71,6 +71,32 @@ def _history(service: str) -> tuple[list[str], list[str]]:
     return publish, subscribe
 
 
+KEEPERS: dict[str, str] = {
+    "INBOUND": "ingest",
+    "OUTBOUND": "conversation",
+    "DEAD": "ingest",
+} | {
+    f"{kind}_{service.upper()}": service
+    for kind in ("EVT", "CMD")
+    for service in SERVICES
+    if f"{kind}_{service.upper()}" in streams.BY_NAME
+}
+"""By stream, the one service that may delete messages of it, to erase a person: whoever writes it alone, or alone reads
+it, and so could withhold or pass over its messages anyhow. METRICS and CMD_ERASURE have none: no message of theirs tells
+of a person."""
+
+
+def kept_by(service: str) -> tuple[Stream, ...]:
+    """The streams of which a service may delete messages. Identity and presence hold nothing of contacts: none."""
+    kept = (name for name, keeper in KEEPERS.items() if keeper == service)
+    return tuple(streams.BY_NAME[name] for name in kept) if service in HOLDERS else ()
+
+
+def swept_by(service: str) -> tuple[Stream, ...]:
+    """Of those, the streams that other services fill: they are swept once the logs of all are done with a person."""
+    return tuple(stream for stream in kept_by(service) if stream.name.startswith(("CMD_", "DEAD")))
+
+
 def _lookup(stream: Stream) -> list[str]:
     return [f"$JS.API.STREAM.INFO.{stream.name}", f"$JS.API.STREAM.MSG.GET.{stream.name}"]
 
@@ -96,6 +122,9 @@ def service_grants(service: str) -> Grants:
                 f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream.name}.{durable.name}",
                 f"$JS.ACK.{durable.stream.name}.{durable.name}.>",
             ]
+    for stream in kept_by(service):
+        looked_up[stream.name] = stream
+        publish.append(f"$JS.API.STREAM.MSG.DELETE.{stream.name}")
     for stream in looked_up.values():
         publish += _lookup(stream)
     if service == "identity":

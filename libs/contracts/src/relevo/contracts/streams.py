@@ -124,7 +124,7 @@ METRICS = Stream(
     "metrics.{account}.{family}.{metric}",
     "Facts, roll-up deltas and live gauges for consumers.",
     max_age=timedelta(days=90),
-    share=34,
+    share=33,
 )
 DEAD = Stream(
     "DEAD",
@@ -169,6 +169,13 @@ CMD_ASSIGNMENT = _commands("assignment", PARTITIONS)
 CMD_PRESENCE = _commands("presence", QUIET_PARTITIONS)
 # Links that are good once travel here and nowhere else.
 CMD_NOTIFICATION = _commands("notification", QUIET_PARTITIONS, max_age=timedelta(hours=1))
+CMD_ERASURE = Stream(
+    "CMD_ERASURE",
+    "cmd.erasure.{sender}.{account}.{entity}.{command}",
+    "Whom everybody forgets, and who has; holds ids only.",
+    QUIET_PARTITIONS,
+    partition_by=("account", "entity"),
+)
 
 STREAMS: tuple[Stream, ...] = (
     INBOUND,
@@ -184,6 +191,7 @@ STREAMS: tuple[Stream, ...] = (
     CMD_ASSIGNMENT,
     CMD_PRESENCE,
     CMD_NOTIFICATION,
+    CMD_ERASURE,
     METRICS,
     DEAD,
 )

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from relevo.assignment import api, candidates, matcher
 from relevo.assignment.handlers import Handlers, project_facts
+from relevo.assignment.personal import PERSONAL
 from relevo.assignment.settings import Settings
 from relevo.chassis import Consumer, Projection, Service
 from relevo.chassis.service import Runtime
@@ -38,4 +39,5 @@ def build() -> Service:
         projections=(
             Projection("conversation_facts", ("conversation_facts",), {streams.EVT_CONVERSATION: project_facts}),
         ),
+        personal=PERSONAL,
     )

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from relevo.automation import api, out_of_hours, out_of_hours_api
 from relevo.automation.handlers import Automaton
+from relevo.automation.personal import PERSONAL
 from relevo.automation.settings import Settings
 from relevo.chassis import Consumer, Projection, Service, labels
 from relevo.contracts import streams
@@ -26,4 +27,5 @@ def build() -> Service:
         ),
         router=router,
         projections=(Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),),
+        personal=PERSONAL,
     )

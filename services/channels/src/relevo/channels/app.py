@@ -5,6 +5,7 @@ import asyncio
 from relevo.channels import outbound, reports
 from relevo.channels.api import router
 from relevo.channels.inboxes import Inboxes
+from relevo.channels.personal import PERSONAL
 from relevo.channels.settings import Settings
 from relevo.channels.webchat import Visitors
 from relevo.channels.webhook import Deliverer
@@ -39,4 +40,5 @@ def build() -> Service:
         setup=setup,
         subscribers=outbound.subscribe,
         workers=(deliver, reports.run),
+        personal=PERSONAL,
     )

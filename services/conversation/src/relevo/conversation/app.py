@@ -1,8 +1,12 @@
 """Wiring: what runs in this service."""
 
+from dataclasses import replace
+from functools import partial
+
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
-from relevo.conversation import api, contacts_erasure, contacts_import, due, handlers, retention, surveys
+from relevo.conversation import api, contacts_import, due, erasing, handlers, retention, surveys
+from relevo.conversation.personal import PERSONAL
 from relevo.conversation.resolutions import SURVEY
 from relevo.conversation.settings import Settings
 
@@ -10,6 +14,7 @@ from relevo.conversation.settings import Settings
 def build() -> Service:
     """The conversation service, configured by its environment."""
     settings = Settings()
+    files = partial(retention.forget_files, objects=settings.attachments())
     return Service(
         name="conversation",
         settings=settings,
@@ -18,8 +23,10 @@ def build() -> Service:
             Consumer(streams.EVT_INGEST, handlers.on_ingest),
             Consumer(streams.EVT_ASSIGNMENT, handlers.on_assignment),
             Consumer(streams.CMD_CONVERSATION, handlers.on_commands),
+            Consumer(streams.CMD_ERASURE, erasing.on_erasure),
         ),
         router=api.router,
         timers={**due.TIMERS, SURVEY: surveys.asker(settings.public_url)},
-        workers=(retention.run, contacts_import.run, contacts_erasure.run),
+        workers=(retention.run, contacts_import.run),
+        personal=replace(PERSONAL, also=erasing.also, outside=files, finish=erasing.finish),
     )

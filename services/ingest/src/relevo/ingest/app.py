@@ -4,6 +4,7 @@ from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
 from relevo.ingest import api, handlers
 from relevo.ingest.fairness import Fairness
+from relevo.ingest.personal import PERSONAL
 from relevo.ingest.settings import Settings
 
 
@@ -20,4 +21,5 @@ def build() -> Service:
         subscribers=handlers.subscribe,
         workers=(fairness.run,),
         setup=fairness.prepare,
+        personal=PERSONAL,
     )

@@ -1,7 +1,9 @@
 """The bus: inbound events from adapters, and the dead letters of all services."""
 
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from faststream.nats import JStream, NatsBroker, PullSub
@@ -9,7 +11,7 @@ from faststream.nats.message import NatsMessage
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from relevo.chassis import Runtime, Tx
+from relevo.chassis import Runtime, Tx, erasing
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import described
 from relevo.contracts import streams
@@ -18,11 +20,13 @@ from relevo.contracts.dead import DeadLettered
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.grants import inbox_prefix
 from relevo.contracts.ingest import EventQuarantined
+from relevo.contracts.personal import redacted
 from relevo.ingest.accept import accept
 from relevo.ingest.domain import delivery
 from relevo.ingest.domain.ledger import Arrival, arrival
 from relevo.ingest.domain.parsing import Event, Limits
 from relevo.ingest.domain.refusal import Refused
+from relevo.ingest.personal import concerned
 from relevo.ingest.settings import Settings
 from relevo.ingest.store import dead_letters, inboxes, quarantine
 from relevo.ingest.store.dead_letters import Letter
@@ -134,6 +138,8 @@ def subscribe(broker: NatsBroker, runtime: Runtime) -> None:
             return
         try:
             async with runtime.database.begin(letter.account_id) as tx:
+                if concerned(await erasing.lately_erased(tx, letter.account_id), *_told(letter.data)):
+                    letter = replace(letter, data=redacted(letter.data))
                 await dead_letters.record(tx, [letter], now())
         except Exception as error:  # noqa: BLE001 — whatever it is, the broker keeps the letter until it works
             runtime.log.warning("dead_letter_again", error=described(error))
@@ -152,6 +158,10 @@ def subscribe(broker: NatsBroker, runtime: Runtime) -> None:
         inbox_prefix=f"{inbox_prefix('ingest')}.".encode(),
         decoder=_as_it_came,
     )(on_dead_letter)
+
+
+def _told(letter: DeadLettered) -> tuple[str, str, bytes]:
+    return letter.subject, json.dumps(letter.headers), letter.body.encode()
 
 
 async def _as_it_came(message: NatsMessage) -> Msg:

@@ -4,6 +4,7 @@ from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
 from relevo.notification import api, housekeeping, mailer, pusher
 from relevo.notification.handlers import Handlers
+from relevo.notification.personal import PERSONAL
 from relevo.notification.settings import Settings
 
 
@@ -21,5 +22,6 @@ def build() -> Service:
         ),
         router=api.router,
         workers=(mailer.run, pusher.run, housekeeping.forget_old),
-        timers={housekeeping.WAKE: housekeeping.on_wake, housekeeping.ERASE: housekeeping.on_erase},
+        timers={housekeeping.WAKE: housekeeping.on_wake},
+        personal=PERSONAL,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from relevo.chassis import conversation_facts, directory, timers
+from relevo.chassis import conversation_facts, directory
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.contracts.base import now
@@ -31,7 +31,6 @@ from relevo.notification.domain.deciding import (
     of_message,
     of_reminder,
 )
-from relevo.notification.housekeeping import ERASE
 from relevo.notification.settings import Settings
 from relevo.notification.store import access, choices, erasures, pushes
 from relevo.notification.store.access import Person
@@ -117,8 +116,6 @@ class Handlers:
         for received in erasing:
             account, gone = received.envelope.account, list(received.data.conversation_ids)
             await erasures.erase(tx, account, gone, received.envelope.time)
-            payload = {"conversations": gone}
-            await timers.schedule(tx, ERASE, received.data.contact_id, now(), payload, account_id=account)
 
     async def _notices(
         self, tx: Tx, events: Sequence[tuple[Received, ConversationEvent]]

@@ -8,19 +8,16 @@ from typing import Final
 
 import psycopg
 
-from relevo.chassis import Runtime, conversation_facts, timers
+from relevo.chassis import Runtime, conversation_facts
 from relevo.chassis.database import Tx, described
 from relevo.chassis.timers import DueTimer
 from relevo.contracts.base import now
 from relevo.notification.settings import Settings
-from relevo.notification.store import access, erasures, lists, mails, pushes
+from relevo.notification.store import access, lists, mails, pushes
 from relevo.notification.telling import emit_created
 
 WAKE: Final = "wake"
 """The timers of snoozed notifications; their key is the notification."""
-ERASE: Final = "erase"
-"""The timers that take erased people out of our own log; their key is the contact, their payload says of what."""
-_ONCE_MORE: Final = timedelta(minutes=2)
 _EVERY: Final = 3600.0
 _FOLDED_KEPT: Final = timedelta(days=7)
 
@@ -36,17 +33,6 @@ async def on_wake(due: Sequence[DueTimer], tx: Tx) -> None:
         if person is None or not (row.conversation_id is None or person.sees(facts.get(row.conversation_id))):
             continue
         emit_created(tx, row)
-
-
-async def on_erase(due: Sequence[DueTimer], tx: Tx) -> None:
-    """Empty the next rows of our log, as long as there are; a while later look once more, for what committed meanwhile."""
-    for timer in due:
-        conversations = list(timer.payload["conversations"])
-        more = await erasures.redact(tx, conversations)
-        if more or not timer.payload.get("again"):
-            payload = {"conversations": conversations, "again": not more}
-            at = now() if more else now() + _ONCE_MORE
-            await timers.schedule(tx, ERASE, timer.key, at, payload, account_id=timer.account_id)
 
 
 async def forget_old(runtime: Runtime) -> None:

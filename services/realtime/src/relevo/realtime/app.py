@@ -5,6 +5,7 @@ from relevo.contracts import streams
 from relevo.realtime import api, handlers, heart
 from relevo.realtime.hub import Hub
 from relevo.realtime.lookers import Lookers
+from relevo.realtime.personal import PERSONAL
 from relevo.realtime.settings import Settings
 
 
@@ -46,4 +47,5 @@ def build() -> Service:
                 {streams.EVT_CONVERSATION: handlers.on_conversation},
             ),
         ),
+        personal=PERSONAL,
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import text
 
 from relevo.chassis.database import Tx
+from relevo.contracts.personal import nameless
 from relevo.contracts.snapshots import ConversationSnapshot
 
 _PROJECT = text("""
@@ -30,8 +31,9 @@ _CONVERSATION = text("""
 
 
 async def project(tx: Tx, snapshots: Iterable[ConversationSnapshot]) -> None:
-    """Keep whose conversations these are, where they are a webchat's; that never changes."""
-    rows = sorted((one for one in snapshots if one.channel == "webchat"), key=lambda one: one.id)
+    """Keep whose conversations these are, where they are a webchat's; that never changes. Of who was erased nothing."""
+    webchats = [one for one in snapshots if one.channel == "webchat"]
+    rows = sorted((o for o in webchats if o.source_id not in ("", nameless(o.id))), key=lambda one: one.id)
     if rows:
         await tx.execute(
             _PROJECT,

@@ -8,6 +8,7 @@ from relevo.chassis import Consumer, Projection, Service, labels
 from relevo.contracts import streams
 from relevo.reporting import api, download, groups
 from relevo.reporting.handlers import Recorder
+from relevo.reporting.personal import PERSONAL
 from relevo.reporting.settings import Settings
 from relevo.reporting.tables import TABLES
 
@@ -35,4 +36,5 @@ def build() -> Service:
             Projection("reports", TABLES, dict.fromkeys(_STREAMS, Recorder().project)),
             Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),
         ),
+        personal=PERSONAL,
     )

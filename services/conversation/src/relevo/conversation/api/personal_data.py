@@ -2,20 +2,24 @@
 
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from relevo.chassis import erasing
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Database, Tx
+from relevo.chassis.erasing import Person
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.problems import Problem
-from relevo.contracts.base import Time, now
+from relevo.contracts.base import Time, new_id, now
+from relevo.contracts.catalogue import HOLDERS
 from relevo.contracts.conversation import ContactErased
+from relevo.contracts.erasure import ErasePerson, SenderRef
 from relevo.contracts.permissions import Permission
 from relevo.conversation.api.contacts import contact_out, no_contact
 from relevo.conversation.changes import Changes
@@ -32,8 +36,18 @@ Eraser = Annotated[Principal, Depends(require(Permission.CONTACTS_ERASE))]
 _PAGE = 500
 
 
+class ErasurePart(BaseModel):
+    """What one service does: `data`, its tables, log and streams; `streams`, those that several services fill, after it."""
+
+    service: str
+    task: Literal["data", "streams"]
+    done_at: Time | None
+
+
 class Erasure(BaseModel):
-    """An erasure. The tables hold nothing of the person at once; `done_at` is when the log held nothing either."""
+    """An erasure. Lists, search and conversations show nothing of the person at once; `done_at` is when no log, stream,
+    or other service held anything either.
+    """
 
     contact_id: str
     author: str
@@ -41,6 +55,7 @@ class Erasure(BaseModel):
     progress: float
     asked_at: Time
     done_at: Time | None
+    services: list[ErasurePart]
 
 
 @router.get(
@@ -101,10 +116,26 @@ async def erase_contact(*, who: Eraser, db: Db, once: Idempotency, contact_id: U
             nobody = erased(person)
             also = await erasures.also(tx, account, id_)
             ids = sorted(await merges.conversations_of(tx, account, id_))
+            deleted = await erasures.deleted(tx, account, [id_, *also])
+            told = ErasePerson(
+                erasure_id=new_id(),
+                contact_id=id_,
+                merged_ids=tuple(also),
+                conversation_ids=(*ids, *deleted),
+                senders=tuple(
+                    SenderRef(inbox_id=inbox, sender_key=key)
+                    for inbox, key in await erasures.senders(tx, account, [id_, *also], ids)
+                ),
+                asked_at=now(),
+            )
+            whom = Person.named(account, told)
             await profiles.update(tx, [nobody])
-            await erasures.erase(tx, person, also, ids)
+            known = [value for value in (person.email, person.phone, person.identifier) if value]
+            await erasures.erase(tx, whom, known)
             await _close(tx, who, ids, nobody)
-            await erasures.add(tx, person, [id_, *also, *ids], actor=who.actor, actor_name=who.name)
+            await erasures.add(tx, account, told, actor=who.actor, actor_name=who.name)
+            await erasing.forget_answers(tx, whom)
+            await erasing.add(tx, account, told)
             tx.emit(
                 ContactErased(contact_id=id_, conversation_ids=tuple(ids), merged_ids=tuple(also)),
                 account=account,
@@ -112,6 +143,7 @@ async def erase_contact(*, who: Eraser, db: Db, once: Idempotency, contact_id: U
                 actor=who.actor,
                 sequence=nobody.sequence,
             )
+            tx.emit(told, account=account, entity=id_, actor=who.actor)
         return await once.finish(tx, await _erasure(tx, account, id_))
 
 
@@ -139,13 +171,19 @@ async def _erasure(tx: Tx, account_id: str, contact_id: str) -> Erasure:
     row = await erasures.read(tx, account_id, contact_id)
     if row is None:
         raise Problem(404, "erasure_not_found", es="Ese contacto no se ha borrado.", en="That contact was not erased.")
+    parts = await erasures.parts(tx, account_id, contact_id)
+    done = sum(part["done_at"] is not None for part in parts)
     return Erasure(
         contact_id=contact_id,
         author=row["actor"],
         author_name=row["actor_name"],
-        progress=1.0 if row["done_at"] else round(row["next_id"] / max(row["last_id"], 1), 4),
+        progress=1.0 if row["done_at"] else round(done / (len(HOLDERS) + len(erasures.SWEEPERS)), 4),
         asked_at=row["asked_at"],
         done_at=row["done_at"],
+        services=[
+            ErasurePart(service=part["service"], task="streams" if part["sweep"] else "data", done_at=part["done_at"])
+            for part in parts
+        ],
     )
 
 

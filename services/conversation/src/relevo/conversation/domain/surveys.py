@@ -12,8 +12,8 @@ from uuid import UUID
 
 from relevo.contracts.conversation import OutboundMessage, SurveyAnswered, SurveySent
 from relevo.contracts.ingest import SurveySettings, SurveyWay
+from relevo.contracts.personal import nameless
 from relevo.conversation.domain import writing
-from relevo.conversation.domain.erasure import nameless
 from relevo.conversation.domain.life import received
 from relevo.conversation.domain.state import Change, Conversation, Incoming, Writing, following
 

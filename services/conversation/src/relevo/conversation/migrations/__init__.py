@@ -7,7 +7,6 @@ from relevo.chassis.tenancy import Door
 DOORS: Final = (
     # Whose file is next is known once it is taken.
     Door("imports", "contact_imports", writes=True),
-    Door("erasures", "contact_erasures", writes=True),
     Door("retention", "handled_commands", writes=True),
     Door("retention", "files", writes=True),
     Door("retention", "contact_merges", writes=True),

@@ -1,16 +1,20 @@
-"""Erasing a person from every table of this service, and from its log."""
+"""Erasing a person from every table of this service, and who of the others has done so."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import text
 
 from relevo.chassis.database import Tx
-from relevo.conversation.domain.profile import Person
+from relevo.chassis.erasing import Person
+from relevo.contracts.base import new_id
+from relevo.contracts.catalogue import HOLDERS
+from relevo.contracts.erasure import ErasePerson
+from relevo.contracts.grants import swept_by
 from relevo.conversation.store.rows import Row, plain
 
-LOG_ROWS: Final = 5_000
-"""Rows of the outbox that are looked through in one transaction."""
+SWEEPERS: Final = tuple(service for service in HOLDERS if swept_by(service))
+"""The services that keep streams which others fill."""
 
 _ALSO = text(
     """
@@ -25,11 +29,11 @@ _ALSO = text(
     """
 )
 _IDS: Final = "account_id = cast(:account as uuid) and conversation_id = any(cast(:conversations as uuid[]))"
-_CONTACTS: Final = "account_id = cast(:account as uuid) and contact_id = cast(:contact as uuid)"
+_CONTACTS: Final = "account_id = cast(:account as uuid) and contact_id = any(cast(:contacts as uuid[]))"
 _MESSAGES: Final = f"""(
     select id from messages where {_IDS}
     union all
-    select id from messages where account_id = cast(:account as uuid) and withheld_from = cast(:contact as uuid)
+    select id from messages where account_id = cast(:account as uuid) and withheld_from = any(cast(:contacts as uuid[]))
 )"""
 # In this order: what hangs on messages first.
 _STATEMENTS: Final = tuple(
@@ -42,6 +46,7 @@ _STATEMENTS: Final = tuple(
         """,
         f"""
         update messages set text = '', attachments = '[]', external_id = null, error = null,
+            reply_to = case when kind = 'incoming' then null else reply_to end,
             author_name = case when kind = 'incoming' then '' else author_name end,
             activity = case activity ->> 'code'
                 when 'subject' then activity || '{{"from": "", "to": ""}}'
@@ -65,8 +70,8 @@ _STATEMENTS: Final = tuple(
         f"delete from contact_import_previews where {_CONTACTS}",
         """
         update contact_merges set base = '{}', other = '{}', channels = '[]', merged_at = 'epoch'
-        where account_id = cast(:account as uuid)
-            and (base_id = any(cast(:all as uuid[])) or other_id = any(cast(:all as uuid[])))
+        where base <> '{}' and account_id = cast(:account as uuid)
+            and (base_id = any(cast(:contacts as uuid[])) or other_id = any(cast(:contacts as uuid[])))
         """,
         """
         delete from contact_import_failures
@@ -75,53 +80,71 @@ _STATEMENTS: Final = tuple(
         )
         """,
         """
-        delete from idempotency where account_id = cast(:account as text) and exists (
-            select 1 from unnest(cast(:all as text[]) || cast(:conversations as text[])) k
-            where strpos(cast(response as text), k) > 0
-        )
+        update deleted_conversations set reason = ''
+        where account_id = cast(:account as uuid) and id = any(cast(:conversations as uuid[])) and reason <> ''
         """,
-        "update contacts set erased_at = now() where account_id = cast(:account as uuid) and id = cast(:contact as uuid)",
+        "update contacts set erased_at = coalesce(erased_at, now()) where account_id = cast(:account as uuid) and id = cast(:contact as uuid)",
     )
+)
+_SENDERS = text(
+    """
+    select cast(inbox_id as text) as inbox_id, recipient_key from contact_channels
+    where account_id = cast(:account as uuid) and contact_id = any(cast(:contacts as uuid[]))
+    union
+    select cast(inbox_id as text), recipient_key from conversations
+    where account_id = cast(:account as uuid) and id = any(cast(:conversations as uuid[]))
+    """
+)
+_DELETED = text(
+    """
+    select cast(id as text) from deleted_conversations
+    where account_id = cast(:account as uuid) and contact_id = any(cast(:contacts as uuid[]))
+    """
 )
 _ADD = text(
     """
-    insert into contact_erasures (contact_id, account_id, actor, actor_name, entities, last_id, asked_at)
-    select cast(:contact as uuid), cast(:account as uuid), :actor, :actor_name, cast(:entities as text[]),
-        coalesce(max(id), 0), now()
-    from outbox
+    insert into contact_erasures (contact_id, account_id, erasure_id, actor, actor_name, asked_at)
+    values (cast(:contact as uuid), cast(:account as uuid), cast(:erasure as uuid), :actor, :actor_name, :asked_at)
+    """
+)
+_PARTS = text(
+    """
+    insert into contact_erasure_parts (contact_id, account_id, service, sweep)
+    select cast(:contact as uuid), cast(:account as uuid), * from unnest(
+        cast(:services as text[]), cast(:sweeps as boolean[]))
+    on conflict do nothing
     """
 )
 _READ = text(
     """
-    select cast(contact_id as text) as contact_id, actor, actor_name, next_id, last_id, redacted, asked_at, done_at
+    select cast(contact_id as text) as contact_id, actor, actor_name, asked_at, done_at
     from contact_erasures where account_id = cast(:account as uuid) and contact_id = cast(:contact as uuid)
     """
 )
-_TAKE = text(
+_READ_PARTS = text(
     """
-    select cast(contact_id as text) as contact_id, cast(account_id as text) as account_id, entities, next_id, last_id
-    from contact_erasures where done_at is null order by asked_at limit 1 for update skip locked
-    """
-)
-# Not a cursor that could pass by what commits late: whoever wrote of the person held their row or their conversation's
-# until the commit, and the erasure held all of these when it noted the last id.
-_LOG = text(
-    """
-    select id, created_at, headers, body from outbox where id between :after + 1 and :last order by id limit :limit
+    select service, sweep, done_at from contact_erasure_parts
+    where account_id = cast(:account as uuid) and contact_id = cast(:contact as uuid) order by sweep, service
     """
 )
-_REWRITE = text(
+_PART = text(
     """
-    update outbox o set body = k.body
-    from unnest(cast(:ids as bigint[]), cast(:times as timestamptz[]), cast(:bodies as bytea[])) as k(id, created_at, body)
-    where o.id = k.id and o.created_at = k.created_at
+    update contact_erasure_parts set done_at = now()
+    where account_id = cast(:account as uuid) and contact_id = cast(:contact as uuid) and service = :service
+        and sweep = :sweep and done_at is null
     """
 )
-_PROGRESS = text(
+# Locked, so that of two who are the last one sees the other.
+_LOCK = text(
     """
-    update contact_erasures
-    set entities = cast(:entities as text[]), next_id = :next, redacted = redacted + :redacted, done_at = case when :done then now() end
-    where contact_id = cast(:contact as uuid) and account_id = cast(:account as uuid)
+    select cast(erasure_id as text) as erasure_id from contact_erasures
+    where account_id = cast(:account as uuid) and contact_id = cast(:contact as uuid) and done_at is null for update
+    """
+)
+_DONE = text(
+    """
+    update contact_erasures set done_at = now()
+    where account_id = cast(:account as uuid) and contact_id = cast(:contact as uuid)
     """
 )
 
@@ -131,53 +154,67 @@ async def also(tx: Tx, account_id: str, contact_id: str) -> list[str]:
     return list((await tx.execute(_ALSO, {"account": account_id, "contact": contact_id})).scalars())
 
 
-async def erase(tx: Tx, person: Person, also_: Sequence[str], conversations: Sequence[str]) -> None:
-    """Take what is personal out of every row of a contact that is locked, and of their conversations, locked too."""
-    known = [value.lower() for value in (person.email, person.phone, person.identifier) if value]
-    asked: dict[str, Any] = {
-        "account": person.account_id,
-        "contact": person.id,
-        "all": [person.id, *also_],
-        "conversations": list(conversations),
-        "known": [*known, *(value.removeprefix("+") for value in known if value.startswith("+"))],
+async def senders(
+    tx: Tx, account_id: str, contacts: Sequence[str], conversations: Sequence[str]
+) -> list[tuple[str, str]]:
+    """As whom channels know these contacts: inbox and sender key."""
+    given = {"account": account_id, "contacts": list(contacts), "conversations": list(conversations)}
+    return sorted((row.inbox_id, row.recipient_key) for row in await tx.execute(_SENDERS, given))
+
+
+async def deleted(tx: Tx, account_id: str, contacts: Sequence[str]) -> list[str]:
+    """The conversations of these contacts that were deleted before."""
+    return list((await tx.execute(_DELETED, {"account": account_id, "contacts": list(contacts)})).scalars())
+
+
+async def erase(tx: Tx, person: Person, known: Sequence[str] = ()) -> None:
+    """Take what is personal out of every row of contacts and of their conversations; twice changes nothing.
+
+    ``known`` are addresses, numbers and identifiers by which rows are found that no id names.
+    """
+    lower = [value.lower() for value in known]
+    asked = person.parameters() | {
+        "known": [*lower, *(value.removeprefix("+") for value in lower if value.startswith("+"))]
     }
     for statement in _STATEMENTS:
         await tx.execute(statement, asked)
 
 
-async def add(tx: Tx, person: Person, entities: Sequence[str], *, actor: str, actor_name: str) -> None:
-    """Have the log gone through, up to what it holds by now."""
-    asked = {"contact": person.id, "account": person.account_id, "entities": list(entities)}
-    await tx.execute(_ADD, asked | {"actor": actor, "actor_name": actor_name})
+async def add(tx: Tx, account_id: str, told: ErasePerson, *, actor: str, actor_name: str) -> None:
+    """Note who asked, and which services must say that they have done it."""
+    key = {"account": account_id, "contact": told.contact_id}
+    given = {"erasure": told.erasure_id, "actor": actor, "actor_name": actor_name, "asked_at": told.asked_at}
+    await tx.execute(_ADD, key | given)
+    await _expect(tx, key, HOLDERS, sweep=False)
+
+
+async def _expect(tx: Tx, key: dict[str, str], services: Sequence[str], *, sweep: bool) -> None:
+    given = {"services": list(services), "sweeps": [sweep] * len(services)}
+    await tx.execute(_PARTS, key | given)
 
 
 async def read(tx: Tx, account_id: str, contact_id: str) -> Row | None:
-    """How far an erasure is."""
+    """Who asked for an erasure, and when it was done."""
     return next(plain(await tx.execute(_READ, {"account": account_id, "contact": contact_id})), None)
 
 
-async def take(tx: Tx) -> Row | None:
-    """An erasure whose log is not gone through, and that nobody works on at this moment, locked."""
-    return next(plain(await tx.execute(_TAKE)), None)
+async def parts(tx: Tx, account_id: str, contact_id: str) -> Sequence[Row]:
+    """Which services have done their part, and when."""
+    return list(plain(await tx.execute(_READ_PARTS, {"account": account_id, "contact": contact_id})))
 
 
-async def log(tx: Tx, after: int, last: int) -> Sequence[Row]:
-    """The next rows of the outbox."""
-    return list(plain(await tx.execute(_LOG, {"after": after, "last": last, "limit": LOG_ROWS})))
-
-
-async def rewrite(tx: Tx, rows: Sequence[tuple[Row, bytes]]) -> None:
-    """Rows of the outbox have other bodies from now on."""
-    if rows:
-        asked = {
-            "ids": [row["id"] for row, _ in rows],
-            "times": [row["created_at"] for row, _ in rows],
-            "bodies": [body for _, body in rows],
-        }
-        await tx.execute(_REWRITE, asked)
-
-
-async def progress(tx: Tx, job: Row, *, entities: Sequence[str], next_id: int, redacted: int, done: bool) -> None:
-    """The log is gone through up to here."""
-    asked = {"contact": job["contact_id"], "account": job["account_id"], "next": next_id, "redacted": redacted}
-    await tx.execute(_PROGRESS, asked | {"entities": list(entities), "done": done})
+async def part_done(tx: Tx, account_id: str, contact_id: str, service: str, *, sweep: bool) -> tuple[str, str] | None:
+    """A service has done its part. Once all have, answers the erasure's id and that of the sweep that follows it."""
+    key = {"account": account_id, "contact": contact_id}
+    job = (await tx.execute(_LOCK, key)).first()
+    if job is None:
+        return None
+    await tx.execute(_PART, key | {"service": service, "sweep": sweep})
+    there = await parts(tx, account_id, contact_id)
+    if any(row["done_at"] is None for row in there):
+        return None
+    if any(row["sweep"] for row in there):
+        await tx.execute(_DONE, key)
+        return None
+    await _expect(tx, key, SWEEPERS, sweep=True)
+    return job.erasure_id, new_id()

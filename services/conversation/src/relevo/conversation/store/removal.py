@@ -32,8 +32,8 @@ _STATEMENTS: Final = tuple(
 
 _REMEMBER = text(
     """
-    insert into deleted_conversations (id, account_id, number, actor, actor_name, reason, deleted_at)
-    values (:id, :account, :number, :actor, :name, :reason, :at)
+    insert into deleted_conversations (id, account_id, contact_id, number, actor, actor_name, reason, deleted_at)
+    values (:id, :account, :contact, :number, :actor, :name, :reason, :at)
     """
 )
 
@@ -51,7 +51,15 @@ async def delete(tx: Tx, state: ConversationSnapshot, *, actor: str, name: str, 
     key = {"account": state.account_id, "id": state.id}
     for statement in _STATEMENTS:
         await tx.execute(statement, key)
-    given = {**key, "number": state.number, "actor": actor, "name": name, "reason": reason, "at": at}
+    given = {
+        **key,
+        "contact": state.contact.id,
+        "number": state.number,
+        "actor": actor,
+        "name": name,
+        "reason": reason,
+        "at": at,
+    }
     await tx.execute(_REMEMBER, given)
 
 

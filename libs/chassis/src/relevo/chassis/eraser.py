@@ -1,0 +1,510 @@
+"""The eraser: takes a person out of a service's tables, its log, its segments, and the streams that it keeps.
+
+Steps, each of which commits how far it is and can be done twice, so that a process that dies is followed by one that
+goes on:
+
+tables    what the service declared, in one transaction
+log       rows of the outbox are redacted: the event stays, with its ids, numbers and times
+segments  the same in the archive: a segment is written anew under another name, then the manifest names that one
+wait      for a while, and until what was in the streams when it was told is handled: then nothing of it comes late
+late      tables and what is new in the log, once more
+messages  the redacted events are deleted, and overwritten, in the streams of our own; readers that are behind are told
+          by our log what stood there (`Bus.begins`), and the relay knows why its lanes end earlier (`Reconciler`)
+inbound   what they wrote, where this service keeps that stream
+objects   the segments that are no longer named, and files
+sweep     in streams that others fill: a request of its own, once all logs are done with the person
+
+The archive's lock is held meanwhile: no day leaves the outbox for a segment between two looks.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import psycopg
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import text
+
+from relevo.chassis.archive import LOCK
+from relevo.chassis.bus import Bus, StoredMessage
+from relevo.chassis.crash import crash_point
+from relevo.chassis.database import Database, Tx, described
+from relevo.chassis.erasing import LATELY, Person, Personal, clean
+from relevo.chassis.objects import ObjectStore
+from relevo.chassis.segments import Block, LogRow, Segment, block_of, pack, read_block
+from relevo.contracts import streams
+from relevo.contracts.base import now
+from relevo.contracts.catalogue import UnknownType, read_by, reader_filter
+from relevo.contracts.envelope import ERASED, MESSAGE_ID
+from relevo.contracts.erasure import PersonErased
+from relevo.contracts.grants import kept_by, swept_by
+from relevo.contracts.personal import redact
+from relevo.contracts.streams import BY_NAME, Stream
+
+log = structlog.get_logger("relevo.eraser")
+
+PAGE: Final = 2_000
+"""Rows of the outbox that are gone through in one transaction."""
+_IDLE: Final = 2.0
+_AGAIN: Final = timedelta(seconds=1)
+_LATE: Final = timedelta(minutes=10)
+"""How long a transaction that began before an erasure may have taken to commit."""
+_CLOCKS: Final = timedelta(seconds=5)
+
+_DUE = text(
+    "select * from erasures where done_at is null and again_at <= now() order by again_at, asked_at, id limit 1"
+)
+_STEP = text(
+    """
+    update erasures set step = :step, place = :place, redacted = redacted + :redacted, deleted = deleted + :deleted,
+        barrier = coalesce(cast(:barrier as jsonb), barrier), again_at = now()
+    where id = cast(:id as uuid) and done_at is null
+    """
+)
+_LATER = text("update erasures set again_at = now() + cast(:wait as interval) where id = cast(:id as uuid)")
+_DONE = text(
+    """
+    update erasures set done_at = now(), barrier = '{}', deleted = deleted + :deleted
+    where id = cast(:id as uuid) and done_at is null returning redacted, deleted
+    """
+)
+_FORGOTTEN = text(
+    f"""
+    update erasures set senders = '[]'
+    where account_id = cast(:account as uuid) and done_at < now() - interval '{LATELY}' and senders <> '[]'
+    """
+)
+_ROWS = text(
+    """
+    select id, created_at, stream, cast(event_id as text) as event_id, subject, headers, body, stream_seq
+    from outbox where id > :after and created_at >= :since order by id limit :limit
+    """
+)
+_REWRITE = text(
+    """
+    update outbox o set body = k.body, headers = k.headers
+    from unnest(cast(:ids as bigint[]), cast(:times as timestamptz[]), cast(:bodies as bytea[]), cast(:headers as text[]))
+        as k(id, created_at, body, headers)
+    where o.id = k.id and o.created_at = k.created_at
+    """
+)
+_TO_DELETE = text(
+    """
+    insert into erasing_messages (erasure_id, account_id, stream, event_id, seq)
+    select cast(:id as uuid), cast(:account as uuid), * from unnest(
+        cast(:streams as text[]), cast(:events as uuid[]), cast(:seqs as bigint[]))
+    on conflict (erasure_id, stream, event_id) do update set seq = excluded.seq
+    """
+)
+_DELETING = text(
+    """
+    select m.stream, cast(m.event_id as text) as event_id, coalesce(o.stream_seq, m.seq) as seq,
+           o.event_id is not null and o.stream_seq is null as waiting
+    from erasing_messages m left join outbox o on o.event_id = m.event_id and o.stream = m.stream
+    where m.erasure_id = cast(:id as uuid) order by m.stream, m.event_id limit 500
+    """
+)
+_DELETED = text(
+    "delete from erasing_messages where erasure_id = cast(:id as uuid) and stream = :stream and event_id = cast(:event as uuid)"
+)
+# What was stored before a message, and not recorded yet, would be behind a hole that nobody could fill.
+_UNRECORDED = text("select min(created_at) as at from outbox where stream = :stream and stream_seq is null")
+_SEGMENTS = text("select stream, p, day, previous_seq, name, blocks from segments order by day, stream, p")
+_REPLACE = text(
+    """
+    update segments set name = :name, bytes = :bytes, blocks = cast(:blocks as jsonb)
+    where stream = :stream and p = :p and day = :day and name = :old
+    """
+)
+_OBJECT = text(
+    """
+    insert into erasing_objects (erasure_id, account_id, name)
+    values (cast(:id as uuid), cast(:account as uuid), :name) on conflict do nothing
+    """
+)
+_OBJECTS = text("select name from erasing_objects where erasure_id = cast(:id as uuid)")
+_NO_OBJECT = text("delete from erasing_objects where erasure_id = cast(:id as uuid) and name = :name")
+_POSITIONS = text("select p, seq from position where stream = :stream")
+_LONG_AGO: Final = "2000-01-01T00:00:00+00:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An erasure that is due, and how far it is."""
+
+    person: Person
+    step: str
+    place: int
+    barrier: dict[str, int]
+    sweep: bool
+
+
+class _NotYet(Exception):
+    """Something must happen before this step can end; it is looked at again a little later."""
+
+
+class Eraser:
+    """Erases people from one service. Any number of replicas may run one; one of them works at a time."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        database: Database,
+        database_url: str,
+        store: ObjectStore | None,
+        personal: Personal,
+        settle: timedelta,
+    ) -> None:
+        """``settle``: how long to wait for what was under way when a person was erased."""
+        self._bus = bus
+        self._service = bus.service
+        self._database = database
+        self._url = database_url
+        self._store = store
+        self._personal = personal
+        self._settle = settle
+        self._kept = {stream.name for stream in kept_by(bus.service)}
+        self._steps = {
+            "tables": self._tables,
+            "log": self._log,
+            "segments": self._segments,
+            "wait": self._wait,
+            "late": self._late,
+            "messages": self._messages,
+            "inbound": self._inbound,
+            "objects": self._objects,
+            "sweep": self._sweep,
+        }
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Erase whom there is to erase, until stopped."""
+        while not stopping.is_set():
+            try:
+                worked = await self.work()
+            except Exception as error:  # noqa: BLE001  (database, broker or object store may be away: it goes on where it was)
+                log.warning("erasure_again", error=described(error))
+                worked = False
+            if not worked:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_IDLE):
+                        await stopping.wait()
+
+    async def work(self) -> bool:
+        """Do what is due now; tells whether there was anything. Raises what database, broker and object store raise."""
+        if await self._due() is None:
+            return False
+        async with self._alone() as mine:
+            worked = False
+            while mine and (work := await self._due()) is not None:
+                try:
+                    await self._steps[work.step](work)
+                except _NotYet:
+                    await self._later(work.person)
+                worked = True
+            return worked
+
+    async def _due(self) -> Work | None:
+        row = (await self._database.single(_DUE, door="erasures")).first()
+        return None if row is None else Work(Person.of(row), row.step, row.place, row.barrier, row.sweep)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[bool]:
+        """Whether nobody else erases or archives at this moment; nobody begins to meanwhile."""
+        async with await psycopg.AsyncConnection.connect(
+            self._url, autocommit=True, application_name=f"relevo-{self._service}-eraser", connect_timeout=5
+        ) as connection:
+            row = await (await connection.execute("select pg_try_advisory_lock(%s, 0)", (LOCK,))).fetchone()
+            yield bool(row and row[0])
+
+    async def _go(
+        self,
+        tx: Tx,
+        person: Person,
+        step: str,
+        *,
+        place: int = 0,
+        redacted: int = 0,
+        deleted: int = 0,
+        barrier: dict[str, int] | None = None,
+    ) -> None:
+        told = None if barrier is None else json.dumps(barrier)
+        given = {"id": person.erasure_id, "step": step, "place": place, "redacted": redacted, "deleted": deleted}
+        await tx.execute(_STEP, given | {"barrier": told})
+
+    async def _later(self, person: Person) -> None:
+        await self._database.single(_LATER, {"id": person.erasure_id, "wait": _AGAIN}, accounts=(person.account_id,))
+
+    # -- tables ---------------------------------------------------------------------------------------------------
+
+    async def _tables(self, work: Work) -> None:
+        barrier = await self._ends()
+        async with self._database.begin(work.person.account_id) as tx:
+            await clean(tx, self._personal, work.person)
+            await self._go(tx, work.person, "log", barrier=barrier)
+        crash_point("erasing.after_tables")
+
+    async def _ends(self) -> dict[str, int]:
+        return {
+            stream.name: int((await self._bus.stream_state(stream))["last_seq"]) for stream in read_by(self._service)
+        }
+
+    # -- log ------------------------------------------------------------------------------------------------------
+
+    async def _log(self, work: Work) -> None:
+        await self._go_through(work, since=datetime.fromisoformat(_LONG_AGO), following="segments")
+
+    async def _late(self, work: Work) -> None:
+        """Once more, what handlers and requests wrote that had begun before it was told."""
+        if not work.place:
+            barrier = await self._ends()
+            async with self._database.begin(work.person.account_id) as tx:
+                await clean(tx, self._personal, work.person)
+                await self._go(tx, work.person, "late", barrier=barrier)
+        await self._go_through(work, since=work.person.asked_at - _LATE, following="messages")
+
+    async def _go_through(self, work: Work, *, since: datetime, following: str) -> None:
+        """The next rows of the outbox."""
+        person = work.person
+        async with self._database.begin(person.account_id) as tx:
+            rows = (await tx.execute(_ROWS, {"after": work.place, "since": since, "limit": PAGE})).all()
+            changed = []
+            for row in rows:
+                bare = _without(person, row.subject, row.headers, bytes(row.body))
+                if bare is not None:
+                    changed.append((row, *bare))
+            if changed:
+                await tx.execute(
+                    _REWRITE,
+                    {
+                        "ids": [row.id for row, _, _ in changed],
+                        "times": [row.created_at for row, _, _ in changed],
+                        "bodies": [body for _, _, body in changed],
+                        "headers": [headers for _, headers, _ in changed],
+                    },
+                )
+                await self._to_delete(tx, person, [(row.stream, row.event_id, row.stream_seq) for row, _, _ in changed])
+            ended = len(rows) < PAGE
+            place = 0 if ended else rows[-1].id
+            await self._go(tx, person, following if ended else work.step, place=place, redacted=len(changed))
+        crash_point("erasing.after_log")
+
+    async def _to_delete(self, tx: Tx, person: Person, found: Sequence[tuple[str, str, int | None]]) -> None:
+        ours = [
+            one for one in found if one[0] in self._kept and one[0] not in {s.name for s in swept_by(self._service)}
+        ]
+        if ours:
+            given = {
+                "streams": [stream for stream, _, _ in ours],
+                "events": [event for _, event, _ in ours],
+                "seqs": [seq for _, _, seq in ours],
+            }
+            await tx.execute(_TO_DELETE, {"id": person.erasure_id, "account": person.account_id, **given})
+
+    # -- segments -------------------------------------------------------------------------------------------------
+
+    async def _segments(self, work: Work) -> None:
+        redacted = 0
+        for row in (await self._database.single(_SEGMENTS)).all():
+            blocks = tuple(Block(**block) for block in row.blocks)
+            redacted += await self._segment(
+                work.person, Segment(row.stream, row.p, row.day, row.previous_seq, row.name, blocks)
+            )
+        async with self._database.begin(work.person.account_id) as tx:
+            await self._go(tx, work.person, "wait", redacted=redacted)
+
+    async def _segment(self, person: Person, segment: Segment) -> int:
+        """Write a segment anew without the person, if they are in it; answers how many of its rows were changed."""
+        if self._store is None:
+            raise OSError("there are segments, but no object store is configured; set RELEVO_ARCHIVE_URL")
+        changed = [
+            row.event_id
+            for block in segment.blocks
+            for row in await read_block(self._store, segment, block)
+            if _without(person, row.subject, row.headers, row.body) is not None
+        ]
+        if not changed:
+            return 0
+        base = segment.name.removesuffix(".gz").partition("~")[0]
+        name = f"{base}~{person.erasure_id}.gz"
+        blocks: list[Block] = []
+        found: list[tuple[str, str, int | None]] = []
+
+        async def chunks() -> AsyncIterator[bytes]:
+            offset = 0
+            assert self._store is not None
+            for block in segment.blocks:
+                rows = [_bare(person, row) for row in await read_block(self._store, segment, block)]
+                found.extend((segment.stream, row.event_id, row.seq) for row in rows if row.event_id in set(changed))
+                packed = pack(rows)
+                blocks.append(block_of(rows, packed, offset))
+                offset += len(packed)
+                yield packed
+
+        await self._store.put(name, chunks())
+        crash_point("erasing.after_segment")
+        anew = replace(segment, name=name, blocks=tuple(blocks))
+        for block in blocks:
+            await read_block(self._store, anew, block)
+        async with self._database.begin(person.account_id) as tx:
+            given = {"stream": anew.stream, "p": anew.p, "day": anew.day, "old": segment.name, "name": name}
+            told = json.dumps([asdict(block) for block in blocks])
+            await tx.execute(_REPLACE, {**given, "bytes": anew.size, "blocks": told})
+            await tx.execute(_OBJECT, {"id": person.erasure_id, "account": person.account_id, "name": segment.name})
+            await self._to_delete(tx, person, found)
+        crash_point("erasing.after_manifest")
+        return len(changed)
+
+    async def _objects(self, work: Work) -> None:
+        """Who read the manifest before it changed has read what it named by now."""
+        person = work.person
+        for row in (
+            await self._database.single(_OBJECTS, {"id": person.erasure_id}, accounts=(person.account_id,))
+        ).all():
+            assert self._store is not None
+            await self._store.delete(row.name)
+            crash_point("erasing.after_object")
+            given = {"id": person.erasure_id, "name": row.name}
+            await self._database.single(_NO_OBJECT, given, accounts=(person.account_id,))
+        if self._personal.outside is not None:
+            await self._personal.outside(self._database)
+        await self._finish(work)
+
+    # -- the bus --------------------------------------------------------------------------------------------------
+
+    async def _wait(self, work: Work) -> None:
+        if now() < work.person.asked_at + self._settle or not await self._past(work.barrier):
+            raise _NotYet
+        async with self._database.begin(work.person.account_id) as tx:
+            await self._go(tx, work.person, "late")
+
+    async def _past(self, barrier: dict[str, int]) -> bool:
+        """Whether everything is handled that the streams held then."""
+        for name, end in barrier.items():
+            stream = BY_NAME[name]
+            for row in await self._database.single(_POSITIONS, {"stream": name}):
+                if row.seq >= end:
+                    continue
+                subject = reader_filter(self._service, stream, row.p)
+                waiting = await self._bus.next_message(stream, row.seq + 1, subject)
+                if waiting is not None and waiting.seq <= end:
+                    return False
+        return True
+
+    async def _messages(self, work: Work) -> None:
+        person = work.person
+        while found := (
+            await self._database.single(_DELETING, {"id": person.erasure_id}, accounts=(person.account_id,))
+        ).all():
+            deleted = 0
+            for row in found:
+                if row.waiting:
+                    continue
+                if row.seq is not None and not await self._delete(BY_NAME[row.stream], row.seq, row.event_id):
+                    continue
+                crash_point("erasing.after_message")
+                given = {"id": person.erasure_id, "stream": row.stream, "event": row.event_id}
+                await self._database.single(_DELETED, given, accounts=(person.account_id,))
+                deleted += 1
+            async with self._database.begin(person.account_id) as tx:
+                await self._go(tx, person, "messages", deleted=deleted)
+            if deleted < len(found):
+                raise _NotYet  # the relay has not recorded them yet
+        async with self._database.begin(person.account_id) as tx:
+            await self._go(tx, person, "inbound")
+
+    async def _delete(self, stream: Stream, seq: int, event_id: str) -> bool:
+        """Delete an event of ours from its stream; False when it cannot be now."""
+        message = await self._bus.message_at(stream, seq)
+        if message is None:
+            return True
+        if message.headers.get(MESSAGE_ID) != event_id:
+            return False  # the stream went back: the relay is about to give it another number
+        unrecorded = (await self._database.single(_UNRECORDED, {"stream": stream.name})).one().at
+        if unrecorded is not None and unrecorded <= message.time + _CLOCKS:
+            return False
+        await self._bus.delete_message(stream, seq)
+        return True
+
+    async def _inbound(self, work: Work) -> None:
+        """What they wrote, as adapters brought it; all of it is handled."""
+        if not await self._past(work.barrier):
+            raise _NotYet
+        deleted = 0
+        if streams.INBOUND.name in self._kept:
+            for inbox, key in work.person.senders:
+                subject = streams.INBOUND.stored(account=work.person.account_id, inbox=inbox, sender=key)
+                end = work.barrier[streams.INBOUND.name]
+                async for message in self._stored(streams.INBOUND, subject, end):
+                    if message.time <= work.person.asked_at:
+                        await self._bus.delete_message(streams.INBOUND, message.seq)
+                        deleted += 1
+        async with self._database.begin(work.person.account_id) as tx:
+            await self._go(tx, work.person, "objects", deleted=deleted)
+
+    async def _sweep(self, work: Work) -> None:
+        """What others told of the person in streams that we keep; their logs do not say it any more."""
+        deleted = 0
+        barrier = work.barrier or await self._ends()
+        if not work.barrier:
+            async with self._database.begin(work.person.account_id) as tx:
+                await self._go(tx, work.person, "sweep", barrier=barrier)
+        if not await self._past(barrier):
+            raise _NotYet
+        for stream in swept_by(self._service):
+            subject = stream.stored(account=work.person.account_id)
+            end = barrier.get(stream.name) or int((await self._bus.stream_state(stream))["last_seq"])
+            async for message in self._stored(stream, subject, end):
+                if _without(work.person, message.subject, json.dumps(message.headers), message.body) is not None:
+                    await self._bus.delete_message(stream, message.seq)
+                    deleted += 1
+        await self._finish(work, deleted=deleted)
+
+    async def _stored(self, stream: Stream, subject: str, end: int) -> AsyncIterator[StoredMessage]:
+        seq = 1
+        while (message := await self._bus.next_message(stream, seq, subject)) is not None and message.seq <= end:
+            yield message
+            seq = message.seq + 1
+
+    async def _finish(self, work: Work, *, deleted: int = 0) -> None:
+        person = work.person
+        async with self._database.begin(person.account_id) as tx:
+            row = (await tx.execute(_DONE, {"id": person.erasure_id, "deleted": deleted})).first()
+            await tx.execute(_FORGOTTEN, {"account": person.account_id})
+            if row is not None and self._personal.finish is not None:
+                await self._personal.finish(tx, person, work.sweep)
+            elif row is not None:
+                told = PersonErased(
+                    erasure_id=person.erasure_id,
+                    contact_id=person.contact_id,
+                    sweep=work.sweep,
+                    redacted=row.redacted,
+                    deleted=row.deleted,
+                )
+                tx.emit(told, account=person.account_id, entity=person.contact_id)
+            crash_point("erasing.before_done")
+        log.info("person_erased", account=person.account_id, contact=person.contact_id, sweep=work.sweep)
+
+
+def _without(person: Person, subject: str, headers: str, body: bytes) -> tuple[str, bytes] | None:
+    """Headers and body of an event without a person; None when it tells nothing of them (any more)."""
+    if not person.concerned(subject.encode(), headers.encode(), body):
+        return None
+    try:
+        bare = redact(json.loads(headers).get("ce-type", ""), body)
+    except (UnknownType, ValidationError):
+        bare = b"{}"
+    if bare == body:
+        return None
+    return headers if f'"{ERASED}"' in headers else f'{{"{ERASED}":"1",' + headers[1:], bare
+
+
+def _bare(person: Person, row: LogRow) -> LogRow:
+    bare = _without(person, row.subject, row.headers, row.body)
+    return row if bare is None else replace(row, headers=bare[0], body=bare[1])

@@ -1,0 +1,17 @@
+"""What this service holds of people: nothing. It is told of conversations, and keeps of them who holds them and why."""
+
+from typing import Final
+
+from relevo.chassis.erasing import Personal
+
+PERSONAL: Final = Personal(
+    plain={
+        # The team's own people, words and settings; ids, codes and times of conversations.
+        "pools": ("strategy", "owner_absent"),
+        "agents": ("name", "state"),
+        "teams": ("name",),
+        "conversations_held": ("channel", "state", "reason"),
+        "decisions": ("actor", "excluded", "kind", "mode", "reason"),
+        "journal": ("cause", "error", "kind", "payload"),
+    }
+)

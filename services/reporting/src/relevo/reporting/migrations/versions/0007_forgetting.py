@@ -1,0 +1,14 @@
+"""Whom this service was told to forget."""
+
+from alembic import op
+
+from relevo.chassis.migrations import create_erasure_tables
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    create_erasure_tables(op)
