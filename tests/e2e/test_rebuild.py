@@ -224,7 +224,7 @@ async def test_projections_read_again_from_the_archive_are_the_same_byte_for_byt
 def test_a_projection_that_does_not_exist_is_refused_by_name(stack: WholeStack) -> None:
     done = stack.relevo("rebuild", "reporting", "nonsense")
     assert done.returncode == 2
-    assert done.stderr.strip() == "rebuild: reporting has no projection nonsense; there are: directory, reports"
+    assert done.stderr.strip() == "rebuild: reporting has no projection nonsense; there are: directory, reports, labels"
     listed = stack.relevo("rebuild", "reporting")
     assert listed.returncode == 0
     assert "reports: facts, rollup_minute, rollup_hour, rollup_day (from EVT_ASSIGNMENT" in listed.stdout

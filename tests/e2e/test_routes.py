@@ -17,13 +17,14 @@ _NOWHERE = "0197a3a0-0000-7000-8000-000000000000"
 INSTALLED = [name for name in SERVICES if importlib.util.find_spec(f"relevo.{name}.__main__") is not None]
 
 
-def operations(service: str) -> list[tuple[str, str, bool]]:
-    """Method, path, whether it asks for a token."""
+def operations(service: str) -> list[tuple[str, str, bool, bool]]:
+    """Method, path, whether it asks for a token, and whether it answers pages for people."""
     found = []
     for path, methods in openapi(service)["paths"].items():
         for method, operation in methods.items():
             if isinstance(operation, dict):
-                found.append((method.upper(), path, operation.get("x-permission") is not None))
+                page = any("text/html" in answer.get("content", {}) for answer in operation["responses"].values())
+                found.append((method.upper(), path, operation.get("x-permission") is not None, page))
     return found
 
 
@@ -36,9 +37,14 @@ def test_every_route_is_answered_by_its_service(
     found = operations(service)
     assert found
     with httpx.Client(base_url=stack.edge_url, trust_env=False, timeout=10) as client:
-        for method, path, guarded in found:
+        for method, path, guarded, page in found:
             assert owner(path) == service, path
             answer = client.request(method, re.sub(r"\{\w+\}", _NOWHERE, path), json={})
+            if page:
+                assert not guarded
+                assert answer.headers["content-type"] == "text/html; charset=utf-8", (method, path)
+                assert answer.status_code in (404, 410), (method, path, answer.text)
+                continue
             if not guarded and answer.is_success:  # public, and there is nothing to be wrong about
                 assert isinstance(answer.json(), dict), (method, path)
                 continue

@@ -14,7 +14,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from relevo.chassis.testing import running
 from relevo.contracts.base import now
 from relevo.contracts.conversation import ChangeLabels, ResolveConversation, SendMessage
-from relevo.conversation import contacts_erasure
 from relevo.conversation.app import build
 
 from .conftest import Desk, World
@@ -383,7 +382,6 @@ class AnyDay(RuleBasedStateMachine):
         contact = wanted.contact_id
         answer = self.do("erase", self.shop.ask("POST", f"/contacts/{contact}/erase"))
         self.may(answer, allowed=True)
-        self.run(contacts_erasure.step(self.replicas[0].runtime.database))
         for id_, one in self.shop.expected.items():
             if one.contact_id == contact:
                 one.erased, one.status = True, "resolved"
