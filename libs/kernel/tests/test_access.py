@@ -129,6 +129,7 @@ def test_the_predefined_roles_say_what_the_product_promises():
     assert ROLES["marketing"].scope is ConversationScope.NONE
     assert not any(permission.startswith("conversations.") for permission in ROLES["marketing"].permissions)
     for name in ("agent", "auditor", "marketing"):
-        assert ROLES[name].switches == {Permission.CONTACT_OWNER_SET}
+        surveys = {Permission.SURVEYS_READ} if name == "agent" else set()
+        assert ROLES[name].switches == {Permission.CONTACT_OWNER_SET, *surveys}
         assert not ROLES[name].switches & ROLES[name].permissions
     assert ROLES["agent"].permissions < ROLES["supervisor"].permissions

@@ -116,7 +116,8 @@ _OF_KEYS: Final = """(
 )"""
 _CONTACTS: Final = f"""
     select cast(id as text) as id, cast(account_id as text) as account_id, name, email, phone, language, labels, blocked,
-        identifier, company, city, country, attributes, sequence, created_at
+        identifier, company, city, country, attributes, cast(owner_id as text) as owner_id,
+        cast(owner_team_id as text) as owner_team_id, sequence, created_at
     from contacts where account_id = cast(:account as uuid) and {_OF_KEYS}
 """
 _MATCHES = text(f"{_CONTACTS} order by id for no key update")
