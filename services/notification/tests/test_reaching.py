@@ -284,6 +284,7 @@ async def test_an_email_is_left_out_when_it_was_read_meanwhile_and_a_burst_is_on
         await wants_mail(service, theirs, ana, "message")
         seen, burst = theirs.conversation(assignee_id=ana), theirs.conversation(assignee_id=ana, number=2)
         await theirs.wrote(seen, "seen")
+        await service.settle()  # conversations are in no order among each other
         for number in range(4):
             await theirs.wrote(burst, f"line {number}")
             await service.settle()
