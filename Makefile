@@ -41,8 +41,8 @@ run: install  ## start everything on this machine, until Ctrl-C (RELEVO_HOME, RE
 
 .PHONY: test
 test: install  ## the whole suite on embedded servers, its two halves at once, in a quarter of an hour
-	@$(SUITE) libs services > .test-services.log 2>&1 & parts=$$!; \
-	$(SUITE) tests; whole=$$?; wait $$parts; parts=$$?; \
+	@$(SUITE) services > .test-services.log 2>&1 & parts=$$!; \
+	$(SUITE) libs tests; whole=$$?; wait $$parts; parts=$$?; \
 	cat .test-services.log; exit $$((whole | parts))
 
 .PHONY: test-deep

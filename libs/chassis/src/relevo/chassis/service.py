@@ -37,6 +37,8 @@ from relevo.contracts import catalogue
 from relevo.contracts.streams import CMD_ERASURE, Stream
 
 _MEASURE = 2.0
+_LAST_WORD = 3.0
+"""Seconds that a worker has to end in once it was cancelled."""
 _HOUR = 3600.0
 _MINUTE = 60.0
 _COLLECT_AFTER = 20_000
@@ -219,9 +221,12 @@ class Runtime:
         self.stopping.set()
         self.reader.stop()
         workers = [task for task in self._tasks if task.get_name().startswith(("worker ", "timers", "maintenance"))]
-        for task in workers:
-            task.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        # Cancelled more than once if need be: in Python 3.11 a wait that ends at the same moment swallows it.
+        left = set(workers)
+        while left:
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=_LAST_WORD)
         self.relay.stop()
         rest = [task for task in self._tasks if task not in workers]
         # None of them runs yet where the start failed: the database or the bus was away.
