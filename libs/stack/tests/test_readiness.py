@@ -32,7 +32,7 @@ def test_partitions_of_one_stream_are_counted_and_other_things_are_said_one_by_o
 
 
 def test_what_everybody_lacks_is_said_once_and_servers_come_first():
-    servers = [{"name": "postgres", "ready": False}, {"name": "nats", "ready": True}]
+    servers = [{"name": "postgres", "ready": False, "missing": ""}, {"name": "nats", "ready": True, "missing": ""}]
     services = [
         {"name": "identity", "missing": "database: not reachable (OperationalError)"},
         {"name": "ingest", "missing": ""},
@@ -45,6 +45,18 @@ def test_what_everybody_lacks_is_said_once_and_servers_come_first():
         "realtime is not ready: EVT_INGEST is full",
     ]
     assert readiness.unready(servers[1:], services[1:2]) == []
+
+
+def test_a_server_that_hangs_is_told_from_one_that_fell():
+    (line,) = readiness.unready([{"name": "nats", "pid": 7, "ready": False, "missing": "ReadTimeout"}], [])
+    assert line.startswith("nats runs (process 7) and does not answer (ReadTimeout): what needs it waits")
+
+
+def test_a_status_that_was_written_long_ago_says_so():
+    assert readiness.outdated(NOW.isoformat(), NOW + timedelta(seconds=14)) is None
+    told = readiness.outdated(NOW.isoformat(), NOW + timedelta(seconds=40))
+    assert told is not None
+    assert told.startswith("this is how it was 40 s ago")
 
 
 def test_a_filling_stream_is_told_with_when_it_is_full_and_what_to_do():

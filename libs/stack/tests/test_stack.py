@@ -41,7 +41,7 @@ class Machine:
             "RELEVO_NATS_PORT": str(free_port()),
             "RELEVO_PG_PORT": str(free_port()),
             "RELEVO_SERVICES": "fake",
-            "PYTHONPATH": str(FAKES),
+            "PYTHONPATH": os.pathsep.join([str(FAKES), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "COLUMNS": "200",
         }
         self.supervisors: list[subprocess.Popen[str]] = []
@@ -140,6 +140,22 @@ def test_it_starts_is_watched_restarts_what_falls_and_drains(machine: Machine) -
     assert machine.journal() == ["migrated", "drained", "drained"]
     assert machine.relevo("status").returncode == 3
     assert machine.relevo("down").returncode == 3
+
+
+def test_a_server_that_hangs_is_said_within_seconds(machine: Machine) -> None:
+    machine.up()
+    (postgres,) = (one["pid"] for one in machine.status()["servers"] if one["name"] == "postgres")
+    backends = Path(f"/proc/{postgres}/task/{postgres}/children").read_text().split()
+    frozen = [postgres, *map(int, backends)]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        shown = until(lambda: (answer := machine.relevo("status")).returncode == 4 and answer, 12)
+        assert f"postgres runs (process {postgres}) and does not answer" in shown.stdout
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    until(lambda: machine.relevo("status").returncode == 0)
 
 
 def test_a_second_start_keeps_state_and_does_not_migrate_again(machine: Machine) -> None:

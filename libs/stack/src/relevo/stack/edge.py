@@ -111,6 +111,11 @@ class Edge:
                 raise StackError(f"the edge (Caddy) did not start:\n{tail(self.log)}", code=Exit.FAILED)
             time.sleep(0.05)
 
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.child is not None and self.child.alive()
+
     def stop(self) -> None:
         if self.child is not None:
             self.child.stop(_STOP_SECONDS)

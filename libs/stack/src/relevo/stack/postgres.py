@@ -106,6 +106,11 @@ class PostgresServer:
         )
         self._wait_ready()
 
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.child is not None and self.child.alive()
+
     def stop(self) -> None:
         if self.child is not None:
             self.child.stop(_STOP_SECONDS)

@@ -10,6 +10,8 @@ from typing import Any, Final
 from relevo.stack import room
 
 FILLING: Final = 0.8
+STALE_SECONDS: Final = 15.0
+"""A status is written every two seconds; while nothing answers, every five."""
 _WINDOW_SECONDS: Final = 3600.0
 _APART_SECONDS: Final = 30.0
 _LONGEST: Final = timedelta(days=365)
@@ -30,11 +32,7 @@ def told(missing: Mapping[str, str]) -> str:
 
 def unready(servers: Sequence[Mapping[str, Any]], services: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each thing that is missing: servers first, as services mostly want what they lack; who wants the same shares one."""
-    lines = [
-        f"{one['name']} is not ready: it is started again by itself; see `relevo logs {one['name']}`"
-        for one in servers
-        if not one["ready"]
-    ]
+    lines = [_server(one) for one in servers if not one["ready"]]
     wanting: dict[str, list[str]] = {}
     for one in services:
         if one["missing"]:
@@ -45,6 +43,24 @@ def unready(servers: Sequence[Mapping[str, Any]], services: Sequence[Mapping[str
         who = f"{', '.join(others)} and {last} are" if others else f"{last} is"
         lines.append(f"{who} not ready: {missing}")
     return lines
+
+
+def _server(one: Mapping[str, Any]) -> str:
+    name = one["name"]
+    if not one["missing"]:
+        return f"{name} is not ready: it is started again by itself; see `relevo logs {name}`"
+    return (
+        f"{name} runs (process {one['pid']}) and does not answer ({one['missing']}): what needs it waits, and goes on by itself; "
+        f"if it stays so, end that process, and it is started again; see `relevo logs {name}`"
+    )
+
+
+def outdated(written: str, now: datetime) -> str | None:
+    """What the operator is told of a status that was written too long ago; None while it is fresh."""
+    age = (now - datetime.fromisoformat(written)).total_seconds()
+    if age < STALE_SECONDS:
+        return None
+    return f"this is how it was {age:.0f} s ago: `relevo up` itself is held up, by a server that it starts or by the machine"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,8 @@ from relevo.stack.keys import write_secret
 from relevo.stack.migrations import Migration, migrate
 from relevo.stack.nats import NatsServer
 from relevo.stack.postgres import PostgresServer
+from relevo.stack.probes import Probes
+from relevo.stack.probes import postgres as postgres_answers
 from relevo.stack.process import Child, end_leftover, spawn, tail
 
 SERVICES_GRACE_SECONDS = 20.0
@@ -101,6 +104,8 @@ class Stack:
     stopping: bool = False
     growth: readiness.Growth = field(default_factory=readiness.Growth)
     streams: list[readiness.StreamFill] = field(default_factory=list)
+    silent: dict[str, str] = field(default_factory=dict)
+    """Servers that run and do not answer, with the reason."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def run(self) -> None:
@@ -253,9 +258,9 @@ class Stack:
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
-        with httpx.Client(timeout=2, trust_env=False) as client:
+        with Probes() as probes:
             while True:
-                self._look_after(client)
+                self._look_after(probes, everybody=False)
                 waiting = [instance for instance in self.instances if not instance.ready]
                 if not waiting:
                     return
@@ -269,10 +274,10 @@ class Stack:
                 time.sleep(_TICK_SECONDS)
 
     def _watch(self) -> None:
-        with httpx.Client(timeout=2, trust_env=False) as client:
+        with Probes() as probes:
             passes = 0
             while True:
-                self._look_after(client, probe=passes % 10 == 0)
+                self._look_after(probes, everybody=passes % 10 == 0)
                 if passes % 50 == 0:
                     self._watch_streams()
                 if passes % 10 == 0:
@@ -283,9 +288,10 @@ class Stack:
                 passes += 1
                 time.sleep(_TICK_SECONDS)
 
-    def _look_after(self, client: httpx.Client, *, probe: bool = True) -> None:
-        """Restart what fell, ask the others whether they are ready."""
+    def _look_after(self, probes: Probes, *, everybody: bool) -> None:
+        """Restart services that fell, ask the others whether they are ready (or those only that were not); servers with them."""
         now = time.monotonic()
+        asked: list[Instance] = []
         for instance in self.instances:
             if instance.start_again_at is not None:
                 if now >= instance.start_again_at:
@@ -300,13 +306,32 @@ class Stack:
                 instance.ready, instance.missing = False, f"ended with {code}"
                 instance.start_again_at = now + pause
                 self.report(f"{instance.name} ended with {code}; starting again in {pause:.1f} s")
-            elif probe or not instance.ready:
-                instance.ready, instance.missing = _ask_ready(client, instance.port)
+            elif everybody or not instance.ready:
+                asked.append(instance)
+        servers = self._questions_to_servers(probes) if everybody else {}
+        services = [partial(probes.service, instance.port) for instance in asked]
+        answers = probes.ask([*services, *servers.values()])
+        for instance, missing in zip(asked, answers, strict=False):
+            instance.ready, instance.missing = not missing, missing
+        if everybody:
+            told = zip(servers, answers[len(asked) :], strict=True)
+            self.silent = {name: reason for name, reason in told if reason}
+
+    def _questions_to_servers(self, probes: Probes) -> dict[str, Callable[[], str]]:
+        """How to ask those that run."""
+        found: dict[str, Callable[[], str]] = {}
+        if self.postgres is not None and self.postgres.running:
+            found["postgres"] = partial(postgres_answers, self.postgres.dsn())
+        if self.nats is not None and self.nats.running:
+            found["nats"] = partial(probes.page, f"{self.nats.monitoring_url}/healthz")
+        if self.edge is not None and self.edge.running:
+            found["edge"] = partial(probes.page, f"{self.edge.url}/")
+        return found
 
     def _watch_servers(self) -> None:
         """A server that fell is started again; the services wait for it and go on by themselves."""
         for server, name in ((self.postgres, "PostgreSQL"), (self.nats, "NATS"), (self.edge, "the edge")):
-            if server is not None and server.child is not None and not server.child.alive():
+            if server is not None and server.child is not None and not server.running:
                 self.report(f"{name} ended with {server.child.process.returncode}; starting it again")
                 server.start()
 
@@ -369,9 +394,10 @@ class Stack:
         servers = [
             {
                 "name": name,
-                "pid": server.child.pid if server.child is not None and server.child.alive() else None,
+                "pid": server.child.pid if server.child is not None and server.running else None,
                 "port": server.port,
-                "ready": server.child is not None and server.child.alive(),
+                "ready": server.running and name not in self.silent,
+                "missing": self.silent.get(name, ""),
             }
             for name, server in (("postgres", self.postgres), ("nats", self.nats), ("edge", self.edge))
             if server is not None
@@ -381,6 +407,7 @@ class Stack:
             "pid": os.getpid(),
             "version": version("relevo-stack"),
             "started": self.started_at.isoformat(),
+            "written": datetime.now(UTC).isoformat(),
             "url": self.edge.url if self.edge is not None else None,
             "servers": servers,
             "services": [instance.describe() for instance in self.instances],
@@ -400,16 +427,3 @@ def rotate_logs(folder: Path) -> None:
                 older.replace(log.with_name(f"{log.name}.{number}"))
         shutil.copy2(log, log.with_name(f"{log.name}.1"))
         os.truncate(log, 0)
-
-
-def _ask_ready(client: httpx.Client, port: int) -> tuple[bool, str]:
-    try:
-        answer = client.get(f"http://127.0.0.1:{port}/readyz")
-    except httpx.TransportError as error:
-        return False, f"does not answer ({type(error).__name__})"
-    if answer.status_code == 200:
-        return True, ""
-    try:
-        return False, readiness.told(answer.json()["missing"])
-    except (ValueError, KeyError, TypeError, AttributeError):  # whatever took that port, it is none of ours
-        return False, f"answered {answer.status_code}, which is no readiness of a service"

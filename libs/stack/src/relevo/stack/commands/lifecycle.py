@@ -24,7 +24,7 @@ from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
 from relevo.stack.postgres import programs_folder
 from relevo.stack.process import wait_for
-from relevo.stack.readiness import StreamFill, unready
+from relevo.stack.readiness import StreamFill, outdated, unready
 from relevo.stack.seed import connection as read_connection
 from relevo.stack.seed import connection_file
 from relevo.stack.supervisor import Stack
@@ -112,7 +112,11 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="For machines
         _print_status(document)
     if document is None:
         raise typer.Exit(Exit.NOT_RUNNING)
-    if document["phase"] != "ready" or not all(item["ready"] for item in (*document["servers"], *document["services"])):
+    if (
+        document["phase"] != "ready"
+        or document["outdated"]
+        or not all(item["ready"] for item in (*document["servers"], *document["services"]))
+    ):
         raise typer.Exit(Exit.NOT_READY)
 
 
@@ -286,7 +290,9 @@ def _read_status(home: Home) -> dict[str, Any] | None:
         document: dict[str, Any] = json.loads(home.status_file.read_text())
     except (OSError, ValueError):
         return None
-    return document if document["pid"] == pid else None
+    if document["pid"] != pid:
+        return None
+    return document | {"outdated": outdated(document["written"], datetime.now(UTC))}
 
 
 def _add_figures(document: dict[str, Any]) -> None:
@@ -321,6 +327,8 @@ def _print_status(document: dict[str, Any]) -> None:
         )
     console.print(table)
     # Below the table, as long as they are: these lines tell what to do.
+    if document["outdated"]:
+        console.print(document["outdated"], markup=False)
     for line in unready(document["servers"], document["services"]):
         console.print(line, markup=False)
     for item in document["streams"]:
