@@ -45,13 +45,13 @@ METRICS: Final[Mapping[Metric, Definition]] = {
     ),
     "conversations_reopened": Definition(
         "count",
-        "Una conversación resuelta volvió a abrirse; empieza un ciclo nuevo.",
-        "A resolved conversation was opened again; a new cycle begins.",
+        "Una conversación resuelta volvió a abrirse; empieza un ciclo nuevo. También al separar de nuevo una que estaba abierta al combinarla.",
+        "A resolved conversation was opened again; a new cycle begins. Also when one that was open as it was merged is told apart again.",
     ),
     "conversations_resolved": Definition(
         "count",
-        "Una conversación se resolvió. Es de quien la tenía asignada; si nadie, de quien la resolvió.",
-        "A conversation was resolved. It counts for its assignee; without one, for who resolved it.",
+        "Una conversación se resolvió, también al combinarla abierta con otra. Es de quien la tenía asignada; si nadie, de quien la resolvió.",
+        "A conversation was resolved, also by merging it into another while it was open. It counts for its assignee; without one, for who resolved it.",
     ),
     "conversations_archived": Definition("count", "Una conversación se archivó.", "A conversation was archived."),
     "messages_in": Definition("count", "Llegó un mensaje de un cliente.", "A message of a customer came in."),
