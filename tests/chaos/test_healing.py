@@ -37,7 +37,7 @@ async def request(stack: WholeStack, subject: str) -> dict[str, Any]:
         inbox_prefix="_INBOX_topology",
     )
     try:
-        answer: dict[str, Any] = json.loads((await client.request(subject, b"", timeout=5)).data)
+        answer: dict[str, Any] = json.loads((await client.request(subject, b"", timeout=30)).data)
     finally:
         await client.close()
     assert "error" not in answer, answer

@@ -123,7 +123,7 @@ async def test_a_service_publishes_its_own_subjects_and_no_others(service: str, 
             if service in message.publishers and message.stream in published_by(service):
                 fixed = {"sender": service, "service": service, message.stream.fields()[-1]: message.token}
                 subject = example(message.stream, **fixed)
-                answer = json.loads((await me.client.request(subject, b"{}", timeout=5)).data)
+                answer = json.loads((await me.client.request(subject, b"{}", timeout=30)).data)
                 assert answer["stream"] == message.stream.name
 
 
@@ -199,9 +199,9 @@ async def test_a_metrics_consumer_has_one_account(bus: Bus) -> None:
         assert [s for s, may in (await me.may_publish(forbidden)).items() if may] == []
         config = {"name": "credential-1", "ack_policy": "none", "filter_subject": f"metrics.{MINE}.>"}
         request = json.dumps({"stream_name": "METRICS", "config": config}).encode()
-        answer = json.loads((await me.client.request(f"{create}.metrics.{MINE}.>", request, timeout=5)).data)
+        answer = json.loads((await me.client.request(f"{create}.metrics.{MINE}.>", request, timeout=30)).data)
         assert answer["config"]["filter_subject"] == f"metrics.{MINE}.>"
         # The broker compares the subject with the body: another's filter does not slip in below an allowed subject.
         request = json.dumps({"stream_name": "METRICS", "config": config | {"filter_subject": "metrics.>"}}).encode()
-        answer = json.loads((await me.client.request(f"{create}.metrics.{MINE}.>", request, timeout=5)).data)
+        answer = json.loads((await me.client.request(f"{create}.metrics.{MINE}.>", request, timeout=30)).data)
         assert "error" in answer

@@ -118,7 +118,7 @@ async def test_faulty_events_from_the_bus_are_kept_aside_with_their_reason(stack
         await adapter.publish(message("before", "good"))
         events = faulty(account)
         for _, where, body in events:
-            ack = json.loads((await client.request(where, body, timeout=5)).data)
+            ack = json.loads((await client.request(where, body, timeout=30)).data)
             assert "error" not in ack
         await adapter.publish(message("after", "good"))
         await adapter.publish(message("fine", "bad"))
@@ -193,7 +193,7 @@ async def test_an_adapter_reaches_its_inbox_and_no_other(stack: WholeStack) -> N
                 await client.request(where, body, timeout=0.3)
         assert [text for text in refusals if "permissions violation" not in text.lower()] == []
         assert len(refusals) == len(forbidden)
-        assert "error" not in json.loads((await client.request(subject(mine, "s"), body, timeout=5)).data)
+        assert "error" not in json.loads((await client.request(subject(mine, "s"), body, timeout=30)).data)
         await client.close()
 
         async with mine.http_door() as door:
@@ -237,7 +237,7 @@ async def test_an_account_sees_its_own_metrics_and_conversations_only(stack: Who
         # The allowed subject with another's filter in the body.
         request = {"stream_name": "METRICS", "config": {"name": name, "filter_subject": filters[0]}}
         allowed = f"$JS.API.CONSUMER.CREATE.METRICS.{name}.metrics.{theirs.id}.>"
-        answer = json.loads((await client.request(allowed, json.dumps(request).encode(), timeout=5)).data)
+        answer = json.loads((await client.request(allowed, json.dumps(request).encode(), timeout=30)).data)
         assert "error" in answer
         await client.close()
 

@@ -156,7 +156,7 @@ class Story:
             "kind": "message",
         }
         faulty = json.dumps({"kind": "message", "content": m("faulty")}).encode()
-        await client.request(INBOUND.subject(**where), faulty, timeout=5)
+        await client.request(INBOUND.subject(**where), faulty, timeout=30)
         await client.close()
 
         async def all_there() -> list[str]:

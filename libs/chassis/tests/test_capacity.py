@@ -135,7 +135,7 @@ async def test_a_full_stream_is_said_once_its_rows_wait_and_flow_when_it_has_roo
                 errors = capacity_module.telemetry.RELAY_ERRORS.labels("presence", EVT_PRESENCE.name)
                 return errors._value.get() >= 3
 
-            assert await until(tried_thrice, 20)
+            assert await until(tried_thrice, 30)
             # What goes into another stream goes on meanwhile.
             async with runtime.database.begin() as tx:
                 tx.emit(dead_letter(), account=ACCOUNT, entity="x", sequence=1)
@@ -143,7 +143,7 @@ async def test_a_full_stream_is_said_once_its_rows_wait_and_flow_when_it_has_roo
             async def passed() -> bool:
                 return bool(await admin.stored("DEAD"))
 
-            assert await until(passed, 10)
+            assert await until(passed, 30)
         assert [entry["event"] for entry in lines].count("stream_full") == 1
         assert not [entry for entry in lines if entry["event"] in ("relay_again", "relay_failed")]
         held = await waiting(runtime)

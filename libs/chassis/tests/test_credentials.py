@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import time
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import nats
 import nats.errors
@@ -56,11 +58,29 @@ class Connection:
         return self
 
     async def error(self) -> str:
-        return await asyncio.wait_for(self.errors.get(), 5)
+        return await asyncio.wait_for(self.errors.get(), 30)
+
+
+opened: list[Client] = []
 
 
 async def connected(bus: Bus, creds_text: str) -> Connection:
-    return await Connection().open(bus, creds_text)
+    connection = await Connection().open(bus, creds_text)
+    opened.append(connection.client)
+    return connection
+
+
+def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """The scenario; its connections are closed however it ends, or the next tests would be blamed for them."""
+
+    async def whole() -> None:
+        try:
+            await scenario()
+        finally:
+            while opened:
+                await opened.pop().close()
+
+    asyncio.run(whole())
 
 
 async def refused(bus: Bus, creds_text: str) -> None:
@@ -87,14 +107,12 @@ def test_a_user_may_do_what_its_jwt_says_and_nothing_else(servers: TestServers) 
         await adapter.client.publish("inbound.other.x", b"forged")
         await adapter.client.publish("inbound.acme.x", b"mine")
         await adapter.client.flush()
-        assert (await heard.next_msg(timeout=5)).data == b"mine"
+        assert (await heard.next_msg(timeout=30)).data == b"mine"
         assert 'publish to "inbound.other.x"' in (await adapter.error()).lower()
         await adapter.client.subscribe("outbound.other.x")
         assert 'subscription to "outbound.other.x"' in (await adapter.error()).lower()
-        await adapter.client.close()
-        await observer.client.close()
 
-    asyncio.run(scenario())
+    play(scenario)
 
 
 def test_empty_permissions_mean_nothing(servers: TestServers) -> None:
@@ -107,9 +125,8 @@ def test_empty_permissions_mean_nothing(servers: TestServers) -> None:
         assert "publish" in (await connection.error()).lower()
         await connection.client.subscribe("anything")
         assert "subscription" in (await connection.error()).lower()
-        await connection.client.close()
 
-    asyncio.run(scenario())
+    play(scenario)
 
 
 def test_a_payload_above_the_limit_is_refused(servers: TestServers) -> None:
@@ -121,9 +138,9 @@ def test_a_payload_above_the_limit_is_refused(servers: TestServers) -> None:
         await connection.client.publish("x", b"x" * 100)
         await connection.client.flush()
         await connection.client.publish("x", b"x" * 101)
-        await asyncio.wait_for(connection.closed.wait(), 5)
+        await asyncio.wait_for(connection.closed.wait(), 30)
 
-    asyncio.run(scenario())
+    play(scenario)
 
 
 def test_an_expired_user_and_one_of_an_unknown_account_are_refused(servers: TestServers) -> None:
@@ -155,10 +172,10 @@ def test_a_signing_key_signs_for_its_account_until_it_is_withdrawn(servers: Test
     async def scenario() -> None:
         connection = await connected(bus, creds)
         await asyncio.to_thread(publish_account, [], now + timedelta(seconds=1))
-        await asyncio.wait_for(connection.closed.wait(), 5)
+        await asyncio.wait_for(connection.closed.wait(), 30)
         await refused(bus, creds)
 
-    asyncio.run(scenario())
+    play(scenario)
 
 
 def test_a_revoked_user_is_cut_at_once_and_stays_out_while_others_stay(servers: TestServers) -> None:
@@ -178,15 +195,14 @@ def test_a_revoked_user_is_cut_at_once_and_stays_out_while_others_stay(servers: 
         bad, good = await connected(bus, revoked), await connected(bus, other)
         began = time.monotonic()
         await asyncio.to_thread(servers.push_account, account_jwt)
-        await asyncio.wait_for(bad.closed.wait(), 5)
-        assert time.monotonic() - began < 2
+        await asyncio.wait_for(bad.closed.wait(), 30)
+        assert time.monotonic() - began < 10
         await refused(bus, revoked)
         subscription = await good.client.subscribe("still.here")
         await good.client.publish("still.here", b"")
-        await subscription.next_msg(timeout=5)
-        await good.client.close()
+        await subscription.next_msg(timeout=30)
 
-    asyncio.run(scenario())
+    play(scenario)
 
 
 def test_a_jwt_parses_back_and_a_changed_one_does_not() -> None:

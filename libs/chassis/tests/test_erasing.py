@@ -130,7 +130,7 @@ class World:
         async def there() -> bool:
             return self.rows(self.owner, "select count(*) from outbox where stream_seq is null") == [(0,)]
 
-        assert await until(there, 20)
+        assert await until(there, 30)
 
     def rows(self, dsn: str, query: str) -> list[tuple]:
         with psycopg.connect(dsn) as connection:
@@ -142,7 +142,7 @@ class World:
         async def there() -> bool:
             return self.rows(self.reader, "select count(*) from heard")[0][0] >= len(self.told)
 
-        assert await until(there, 20), self.rows(self.reader, "select count(*) from heard")
+        assert await until(there, 30), self.rows(self.reader, "select count(*) from heard")
         for agent in AGENTS:
             found = [
                 id_ for (id_,) in self.rows(self.reader, f"select id from heard where agent = '{agent}' order by n")
@@ -170,7 +170,7 @@ class World:
             await self.eraser(owner).work()
             return self.rows(self.owner, "select count(*) from erasures where done_at is null") == [(0,)]
 
-        assert await until(done, 20), self.rows(self.owner, "select step, place from erasures")
+        assert await until(done, 30), self.rows(self.owner, "select step, place from erasures")
 
     async def places(self) -> set[str]:
         """Where the mark is."""
@@ -269,7 +269,7 @@ async def test_a_loss_beside_a_hole_still_is_one(world):
                 waiting = "select count(*) from outbox where stream_seq is null and stream = 'EVT_NOTIFICATION'"
                 return world.rows(world.owner, waiting) == [(2,)]
 
-            assert await until(again, 20)
+            assert await until(again, 30)
     assert [line["again"] for line in logs if line["event"] == "stream_lost_messages"] == [2]
 
 

@@ -203,7 +203,7 @@ async def test_a_stream_lost_under_load_is_refused_until_healed_and_then_nothing
         async def told() -> bool:
             return bool(refused(presence))
 
-        assert await until(told, 20)
+        assert await until(told, 30)
         reason = next(iter(refused(presence).values()))
         assert "relevo topology heal" in reason
         assert await chain.reached("presence", chain.sent)
@@ -217,7 +217,7 @@ async def test_a_stream_lost_under_load_is_refused_until_healed_and_then_nothing
         async def well() -> bool:
             return not refused(presence) and not refused(assignment)
 
-        assert await until(well, 20)
+        assert await until(well, 30)
 
 
 @pytest.mark.parametrize("disaster", DISASTERS)
@@ -250,7 +250,7 @@ async def test_an_operators_word_is_used_up(servers):
         async def told() -> bool:
             return bool(refused(presence))
 
-        assert await until(told, 20)
+        assert await until(told, 30)
         await topology.heal(chain.admin, ["EVT_PRESENCE"])
         await chain.judge()
 

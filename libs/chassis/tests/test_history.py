@@ -155,13 +155,13 @@ class World:
         async def there() -> bool:
             return rows(self.owner, "select count(*) from outbox where stream_seq is not null") == [(count,)]
 
-        assert await until(there, 20), rows(self.owner, "select count(*), count(stream_seq) from outbox")
+        assert await until(there, 30), rows(self.owner, "select count(*), count(stream_seq) from outbox")
 
     async def heard(self, each: int) -> None:
         async def there() -> bool:
             return rows(self.reader, "select count(*) from heard")[0][0] >= AGENTS * each
 
-        assert await until(there, 20), rows(self.reader, "select agent, max(sequence) from heard group by 1")
+        assert await until(there, 30), rows(self.reader, "select agent, max(sequence) from heard group by 1")
         self.assert_whole(each)
 
     def assert_whole(self, each: int) -> None:
@@ -271,7 +271,7 @@ async def test_what_comes_while_the_stream_is_asked_is_not_overtaken(world, monk
                 async def there() -> bool:
                     return follower._floor > before
 
-                assert await until(there, 10)
+                assert await until(there, 30)
                 came.set()
             return await ask(stream)
 
@@ -282,7 +282,7 @@ async def test_what_comes_while_the_stream_is_asked_is_not_overtaken(world, monk
             async def waits() -> bool:
                 return bool(follower.waiting) and follower.waiting[-1].envelope.sequence == 4
 
-            assert await until(waits, 10)
+            assert await until(waits, 30)
             follower._behind = True
             follower._doubt.set()
             await came.wait()
@@ -303,7 +303,7 @@ async def test_without_the_owner_nothing_beyond_is_handled(world):
         async def refused() -> bool:
             return any("presence does not tell its log" in reason for reason in runtime.missing().values())
 
-        assert await until(refused, 10)
+        assert await until(refused, 30)
         assert "it is not running" in " ".join(runtime.missing().values())
         assert rows(world.reader, "select count(*) from heard") == [(0,)]
         async with presence(world, world.owner):
@@ -312,7 +312,7 @@ async def test_without_the_owner_nothing_beyond_is_handled(world):
             async def ready() -> bool:
                 return not runtime.missing()
 
-            assert await until(ready, 10)
+            assert await until(ready, 30)
 
 
 async def test_a_damaged_segment_stops_its_partition_with_its_name(world):
@@ -327,7 +327,7 @@ async def test_a_damaged_segment_stops_its_partition_with_its_name(world):
             async def refused() -> bool:
                 return any("EVT_PRESENCE" in reason and "is damaged" in reason for reason in runtime.missing().values())
 
-            assert await until(refused, 10)
+            assert await until(refused, 30)
             assert rows(world.reader, "select count(*) from heard") == [(0,)]
 
 

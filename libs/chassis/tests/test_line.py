@@ -113,7 +113,7 @@ async def published(admin: Admin, dsn: str) -> list[tuple]:
     async def drained() -> bool:
         return not rows(dsn, "select 1 from outbox where stream_seq is null")
 
-    assert await until(drained, 15)
+    assert await until(drained, 30)
     return await admin.stored("EVT_PRESENCE")
 
 
@@ -174,7 +174,7 @@ async def test_replicas_share_partitions_and_a_stopped_one_hands_over(servers, d
             async def shared() -> bool:
                 return len(one.leases.held) == len(two.leases.held) == 8
 
-            assert await until(shared, 10)
+            assert await until(shared, 30)
             assert not one.leases.held & two.leases.held
             for n in range(20):
                 await asyncio.gather(*(beat(admin, f"a{agent}", n) for agent in range(20)))
@@ -183,7 +183,7 @@ async def test_replicas_share_partitions_and_a_stopped_one_hands_over(servers, d
         async def alone() -> bool:
             return len(one.leases.held) == 16
 
-        assert await until(alone, 10)
+        assert await until(alone, 30)
         for n in range(20, 30):
             await asyncio.gather(*(beat(admin, f"a{agent}", n) for agent in range(20)))
         assert await handled(dsn, 600)
@@ -214,7 +214,7 @@ async def test_a_position_moved_by_another_replica_stops_the_batch(servers, dsn)
         async def lost() -> bool:
             return positions.move == own_move
 
-        assert await until(lost, 10)
+        assert await until(lost, 30)
         await beat(admin, "a", 1)
         assert await handled(dsn, 1)
     assert rows(dsn, "select agent, device from beat") == [("a", "1")]
@@ -275,7 +275,7 @@ async def test_an_emptied_stream_is_refused_with_one_clear_line(servers, dsn):
             async def refused() -> bool:
                 return bool(runtime.relay.refused)
 
-            assert await until(refused, 10)
+            assert await until(refused, 30)
             assert "was emptied or replaced" in next(iter(runtime.missing().values()))
 
 
@@ -343,7 +343,7 @@ async def test_a_foreign_message_in_our_lane_is_refused(servers, dsn):
         async def refused() -> bool:
             return bool(runtime.relay.refused)
 
-        assert await until(refused, 10)
+        assert await until(refused, 30)
         assert "never wrote" in next(iter(runtime.relay.refused.values()))
 
 
@@ -371,11 +371,11 @@ async def test_a_service_tells_how_long_events_wait_while_they_do(servers, dsn):
         await beat(admin, "a", 0)
         assert await until(lambda: _in_hand(dsn), 10)
         await beat(admin, "a", 1)
-        assert await until(long, 10)
+        assert await until(long, 30)
         assert told == sorted(told)
         free.set()
         assert await handled(dsn, 2)
-        assert await until(silent, 10)
+        assert await until(silent, 30)
 
 
 async def _in_hand(dsn: str) -> bool:

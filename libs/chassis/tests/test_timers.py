@@ -137,7 +137,7 @@ async def test_several_workers_handle_each_once_and_stop_when_asked(dsn):
             await timers.schedule(tx, "a", "soon", now() + timedelta(milliseconds=300))
         await asyncio.wait_for(finished.wait(), 20)
         runtime.stopping.set()
-        await asyncio.wait_for(asyncio.gather(*workers), 5)
+        await asyncio.wait_for(asyncio.gather(*workers), 30)
         assert await done(db) == [*(f"{n:04}" for n in range(700)), "soon"]
 
 

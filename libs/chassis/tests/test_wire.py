@@ -45,7 +45,7 @@ async def test_what_is_published_arrives_with_its_parts_and_a_broken_taker_stops
     subscription = await wire.subscribe("here.>", take)
     messages = [(f"here.{n}", lines_of('{"ce-id": "é"}', {"n": str(n)}), str(n).encode()) for n in range(3)]
     await wire.publish(messages)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         got = [await taken.get() for _ in messages]
     assert [(one.subject, one.data, one.headers) for one in got] == [
         (f"here.{n}", str(n).encode(), {"ce-id": "é", "n": str(n)}) for n in range(3)

@@ -332,7 +332,7 @@ def test_the_wire_carries_messages_with_and_without_headers_to_a_stream(servers:
         async def ask(subject: str, name: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
             arrived.clear()
             assert wire.send(frame_of(subject, f"{wire.inbox}.{name}", payload, headers))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await arrived.wait()
 
         config = {"name": "THINGS", "subjects": ["things.>"], "storage": "memory"}

@@ -82,7 +82,7 @@ async def decided(service: Running) -> None:
             left = await tx.execute(text("select 1 from journal where done_at is null and waiting_for is null limit 1"))
             return left.first() is None
 
-    assert await until(nothing_waits, 20)
+    assert await until(nothing_waits, 30)
     await service.settle()
 
 

@@ -135,7 +135,7 @@ class World:
         async def there() -> bool:
             return len(await self.inbound()) >= count
 
-        assert await until(there, 10), await self.inbound()
+        assert await until(there, 30), await self.inbound()
         found = await self.inbound()
         assert len(found) == count
         return found

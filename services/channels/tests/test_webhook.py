@@ -15,7 +15,7 @@ async def got(receiver, count):
     async def there():
         return len(receiver.got) >= count
 
-    assert await until(there, 10), receiver.got
+    assert await until(there, 30), receiver.got
     return receiver.got
 
 
@@ -139,7 +139,7 @@ async def test_a_message_that_comes_twice_is_delivered_once_and_others_inboxes_a
         info = await world.admin.request("$JS.API.CONSUMER.INFO.OUTBOUND.channels", {})
         return not info["num_pending"] and not info["num_ack_pending"]
 
-    assert await until(taken, 10)
+    assert await until(taken, 30)
     await world.inbound_reaches(2)
     assert sorted(json.loads(body)["data"]["text"] for _, body in receiver.got) == ["x", "y"]
 

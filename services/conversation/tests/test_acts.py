@@ -21,7 +21,7 @@ def test_a_snoozed_conversation_wakes_on_time_by_itself(at_desk):
         async def open_again():
             return (await desk.get(path, who)).json()["status"] == "open"
 
-        assert await until(open_again, 10)
+        assert await until(open_again, 30)
         await desk.service.settle()
         stored = await desk.service.admin.stored("EVT_CONVERSATION")
         (woken,) = [headers for _, headers, _ in stored if headers["ce-type"].endswith("conversation_woken.v1")]
@@ -52,7 +52,7 @@ def test_one_that_came_due_while_nobody_ran_wakes_late(at_desk):
         async def open_again():
             return (await desk.get(path, who)).json()["status"] == "open"
 
-        assert await until(open_again, 10)
+        assert await until(open_again, 30)
 
     at_desk(body)
 
@@ -73,7 +73,7 @@ def test_a_customer_wakes_what_was_snoozed_and_the_old_timer_then_does_nothing(a
             async with desk.service.runtime.database.begin(desk.world.account_id) as tx:
                 return (await (await tx.conn.execute("select count(*) from timers")).fetchone())[0] == 0
 
-        assert await until(rung, 10)
+        assert await until(rung, 30)
         assert (await desk.get(path, who)).json()["status"] == "snoozed"
         woken = await desk.post(f"{path}/wake", who)
         assert woken.json()["status"] == "open"

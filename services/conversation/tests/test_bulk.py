@@ -14,7 +14,7 @@ async def finished(desk, who, job):
     async def over():
         return (await desk.get(f"/conversations/bulk/{job['id']}", who)).json()["state"] != "running"
 
-    assert await until(over, 20)
+    assert await until(over, 30)
     return (await desk.get(f"/conversations/bulk/{job['id']}", who)).json()
 
 

@@ -44,7 +44,7 @@ async def part(office, who, contact, *, task="data", service="conversation"):
         told = (await office.get(f"/contacts/{contact}/erasure", who)).json()
         return any(one["done_at"] for one in told["services"] if (one["service"], one["task"]) == (service, task))
 
-    assert await until(done, 20)
+    assert await until(done, 30)
 
 
 async def answer(office, contact, service, *, sweep=False):

@@ -144,7 +144,7 @@ def test_the_loser_of_the_race_takes_the_winner_s_contact(run, world):
             second = asyncio.create_task(
                 service.handle(on_ingest, world.message("r", inbox=right, email="ana@example.com"))
             )
-            assert await until(waits_for_a_lock, 10)
+            assert await until(waits_for_a_lock, 30)
         await second
         contact = one(service, "select id from contacts")
         assert {row["contact_id"] for row in service.rows("select contact_id from conversations")} == {contact["id"]}

@@ -38,7 +38,7 @@ async def over(desk, who, label, state=None):
         answer = await desk.get(f"/labels/{label['id']}", who)
         return answer.status_code == 404 if state is None else answer.json()["state"] == state
 
-    assert await until(done, 20)
+    assert await until(done, 30)
 
 
 def test_a_label_is_made_once_edited_and_listed(at_desk):
@@ -168,7 +168,7 @@ def test_what_is_used_before_it_is_made_is_in_the_catalogue(at_desk):
         async def there():
             return "a muchas" in await named(desk, boss)
 
-        assert await until(there, 20)
+        assert await until(there, 30)
         assert await named(desk, boss) == ["a muchas", "de contacto", "por API", "por regla"]
         events = {event["label"]["name"]: event for event in await told(desk, "label_changed")}
         assert set(events) == {"a muchas", "de contacto", "por API", "por regla"}

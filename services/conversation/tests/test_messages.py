@@ -124,7 +124,7 @@ def test_a_message_is_sent_at_its_time_once_or_undone(at_desk):
         async def sent():
             return len(await said(desk, path, eva)) == 2
 
-        assert await until(sent, 10)
+        assert await until(sent, 30)
         message = (await said(desk, path, eva))[1]
         assert (message["id"], message["text"]) == (soon.json()["id"], "Luego")
         assert message["author"] == f"agent:{eva_id}"
@@ -153,7 +153,7 @@ def test_what_cannot_be_sent_when_its_time_comes_stays_with_the_reason(at_desk):
             (one,) = (await desk.get(f"{path}/waiting", eva)).json()["items"]
             return one["refused"] == "conversation_archived"
 
-        assert await until(refused, 10)
+        assert await until(refused, 30)
         assert await outbound(desk) == []
         (one,) = (await desk.get(f"{path}/waiting", eva)).json()["items"]
         assert (await desk.send("DELETE", f"{path}/waiting/{one['id']}", eva)).status_code == 204

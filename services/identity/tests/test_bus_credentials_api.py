@@ -77,12 +77,12 @@ async def refused(client, subject):
     """Whether the broker refuses a publication on the subject."""
     before = len(client.errors)
     await client.publish(subject, b"{}")
-    await client.flush(timeout=2)
+    await client.flush(timeout=30)
 
     async def told():
         return any(subject.lower() in error.lower() for error in client.errors[before:])
 
-    return await until(told, 1.0)
+    return await until(told, 30)
 
 
 async def test_an_adapter_publishes_for_its_inbox_and_takes_what_goes_out_there_only(account, servers):
@@ -101,7 +101,7 @@ async def test_an_adapter_publishes_for_its_inbox_and_takes_what_goes_out_there_
             streams.OUTBOUND.subject(account=account.id, inbox=inbox, contact="c", kind="message"), b"yours"
         )
         pull = await js.pull_subscribe_bind(durable=issued["id"], stream="OUTBOUND")
-        got = await pull.fetch(2, timeout=5)
+        got = await pull.fetch(2, timeout=30)
         assert [message.data for message in got] == [b"waits", b"yours"]
         for message in got:
             await message.ack_sync()
@@ -120,12 +120,12 @@ async def test_an_adapter_publishes_for_its_inbox_and_takes_what_goes_out_there_
         for subject in ("outbound.>", "inbound.>", ">", "_INBOX.>", "_INBOX_identity.>"):
             before = len(client.errors)
             await client.subscribe(subject)
-            await client.flush(timeout=2)
+            await client.flush(timeout=30)
 
             async def told(count=before):
                 return len(client.errors) > count
 
-            assert await until(told, 1.0), subject
+            assert await until(told, 30), subject
 
 
 async def test_a_second_adapter_of_an_inbox_takes_what_comes_from_now_on(account):
@@ -149,9 +149,9 @@ async def test_a_revoked_adapter_is_cut_off_at_once_and_its_durable_is_gone(acco
     assert issued["key"].startswith(f"ak_{issued['id']}_")
     async with connected(servers, issued) as client, connected(servers, stays) as other:
         await account.call("DELETE", f"/adapter-credentials/{issued['id']}", expect=204)
-        await asyncio.wait_for(client.gone.wait(), 5)
+        await asyncio.wait_for(client.gone.wait(), 30)
         assert not other.gone.is_set()
-        await other.flush(timeout=2)
+        await other.flush(timeout=30)
     with pytest.raises((nats.errors.Error, OSError, TimeoutError)):
         async with connected(servers, issued):
             pass
@@ -188,7 +188,7 @@ async def test_a_metrics_consumer_reads_its_accounts_metrics_and_nothing_else(ac
         config = ConsumerConfig(name=name, durable_name=name, filter_subject=mine)
         await client.jetstream().add_consumer("METRICS", config)
         pull = await client.jetstream().pull_subscribe_bind(durable=name, stream="METRICS")
-        assert [message.data for message in await pull.fetch(1, timeout=5)] == [account.id.encode()]
+        assert [message.data for message in await pull.fetch(1, timeout=30)] == [account.id.encode()]
         for subject in (
             f"$JS.API.CONSUMER.CREATE.METRICS.{name}.metrics.{other}.>",
             f"$JS.API.CONSUMER.CREATE.METRICS.{name}",
@@ -199,7 +199,7 @@ async def test_a_metrics_consumer_reads_its_accounts_metrics_and_nothing_else(ac
         ):
             assert await refused(client, subject), subject
         await account.call("DELETE", f"/metrics-credentials/{name}", expect=204)
-        await asyncio.wait_for(client.gone.wait(), 5)
+        await asyncio.wait_for(client.gone.wait(), 30)
     with pytest.raises(nats.js.errors.NotFoundError):
         await js.consumer_info("METRICS", name)
 
@@ -223,7 +223,7 @@ async def test_a_removed_agents_credentials_are_cut_off(account, servers):
     issued = (await account.call("POST", "/adapter-credentials", body, token=token, expect=201)).json()
     async with connected(servers, issued) as client:
         await account.call("DELETE", f"/agents/{agent['id']}", expect=204)
-        await asyncio.wait_for(client.gone.wait(), 5)
+        await asyncio.wait_for(client.gone.wait(), 30)
 
 
 async def test_a_removed_inboxs_credentials_are_cut_off(account, servers):
@@ -234,7 +234,7 @@ async def test_a_removed_inboxs_credentials_are_cut_off(account, servers):
         await account.service.settle()
         # The worker comes round every few seconds; here it is told.
         await bus_credentials.settle(account.service.runtime.database, account.service.runtime.extra["bus_access"])
-        await asyncio.wait_for(client.gone.wait(), 5)
+        await asyncio.wait_for(client.gone.wait(), 30)
     assert (await account.call("GET", "/adapter-credentials")).json()["items"] == []
 
 
@@ -308,7 +308,7 @@ async def test_a_credential_whose_maker_died_is_given_up_with_its_durable(accoun
             return True
         return False
 
-    assert await until(gone, 15)
+    assert await until(gone, 30)
 
 
 async def test_revocations_that_the_broker_does_not_apply_are_no_success(account):
@@ -330,4 +330,4 @@ async def test_a_broker_that_forgot_its_revocations_is_told_again(account, serve
     async with connected(servers, issued) as client:
         runtime = account.service.runtime
         await bus_credentials.settle(runtime.database, runtime.extra["bus_access"], again=True)
-        await asyncio.wait_for(client.gone.wait(), 5)
+        await asyncio.wait_for(client.gone.wait(), 30)

@@ -39,7 +39,7 @@ async def reset_token(account, email, *, sent=1):
     async def came():
         return len(await account.mails(email, "password_reset")) >= sent
 
-    assert await until(came, 10)
+    assert await until(came, 30)
     return await account.link_token(email, "password_reset")
 
 
@@ -56,7 +56,7 @@ async def asked_and_answered(account):
         with psycopg.connect(account.service.dsn) as connection:
             return connection.execute("select count(*) from reset_requests").fetchone() == (0,)
 
-    assert await until(none_left, 10)
+    assert await until(none_left, 30)
 
 
 async def actions(account, agent):

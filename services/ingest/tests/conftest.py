@@ -65,7 +65,7 @@ class World:
             sender=sender or sender_key(event["sender"]["id"]),
             kind=kind or event["kind"],
         )
-        await self.run.admin.nats.jetstream().publish(subject, body, timeout=5)
+        await self.run.admin.nats.jetstream().publish(subject, body, timeout=30)
 
     async def events(self, model: type[Model]) -> list[tuple[dict[str, str], Any]]:
         """Headers and bodies of what ingest published, of one type."""

@@ -186,7 +186,7 @@ def test_the_http_door_asks_who_floods_to_come_later(world: World, message: Mess
 
             assert (await post(one.quiet, 0, 1)).status_code == 202
             async with one.pressure():
-                assert await until(refused, 10)
+                assert await until(refused, 30)
                 assert (await post(one.quiet, 1, 3)).status_code == 202
             assert len(await one.received(one.quiet)) == 4
             assert len(await one.received(one.loud)) == taken
@@ -225,7 +225,7 @@ def test_two_replicas_keep_the_order(world: World, message: Message) -> None:
                     async def shared() -> bool:
                         return len(second.run.runtime.leases.held) == PARTITIONS // 2
 
-                    assert await until(shared, 10)
+                    assert await until(shared, 30)
                     await one.bring(one.loud, 20)
                     await one.bring(one.quiet, 5)
                     assert await one.through(one.quiet, 6, seconds=10)

@@ -260,7 +260,7 @@ def test_dead_letters_are_seen_once(world: World) -> None:
             async def seen() -> bool:
                 return bool((await w.ask("GET", "/dead-letters?service=conversation", reader)).json()["items"])
 
-            assert await until(seen, 10)
+            assert await until(seen, 30)
             (item,) = (await w.ask("GET", "/dead-letters", reader)).json()["items"]
             assert (item["id"], item["reason"], item["state"]) == (letter.dead_letter_id, "handler", "open")
             whole = (await w.ask("GET", f"/dead-letters/{item['id']}", reader)).json()
@@ -272,6 +272,6 @@ def test_dead_letters_are_seen_once(world: World) -> None:
                 info = await jetstream.consumer_info("DEAD", "ingest")
                 return info.num_pending == 0 and info.num_ack_pending <= 1
 
-            assert await until(acknowledged, 10)
+            assert await until(acknowledged, 30)
 
     asyncio.run(scenario())

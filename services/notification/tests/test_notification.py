@@ -188,7 +188,7 @@ async def test_mail_in_two_parts_and_the_readers_language(start, mail, org):
         async def arrived():
             return len(server.got) == 1
 
-        assert await until(arrived, 10)
+        assert await until(arrived, 30)
         (message,) = server.got
         assert message["Subject"] == "Se te ha asignado la conversación #9"
         assert message["To"] == "Ana@example.org"
@@ -218,7 +218,7 @@ async def test_a_transcript_arrives_whole_at_an_address_of_nobody_of_the_team(st
         async def arrived():
             return len(server.got) == 1
 
-        assert await until(arrived, 10)
+        assert await until(arrived, 30)
         (message,) = server.got
         assert (message["Subject"], message["To"]) == ("Conversación #7 con Tienda Sol", "luz@example.com")
         plain, rich = message.get_body(("plain",)).get_content(), message.get_body(("html",)).get_content()
@@ -241,7 +241,7 @@ async def test_mail_is_tried_again_and_given_up_when_refused_for_good(start, mai
         async def sent():
             return await state() == ["sent"]
 
-        assert await until(sent, 15)
+        assert await until(sent, 30)
         assert (server.tried, (await mails(service))[0]["attempts"]) == (3, 3)
         server.answers = ["550 no such person"]
         await theirs.assign(ana)
@@ -249,7 +249,7 @@ async def test_mail_is_tried_again_and_given_up_when_refused_for_good(start, mai
         async def failed():
             return await state() == ["sent", "failed"]
 
-        assert await until(failed, 15)
+        assert await until(failed, 30)
         assert "550" in (await mails(service))[1]["error"]
 
 
@@ -271,7 +271,7 @@ async def test_an_address_gets_its_mail_once(start, mail, org):
         async def sent():
             return [one["state"] for one in await mails(service)] == ["sent"]
 
-        assert await until(sent, 10)
+        assert await until(sent, 30)
         assert server.tried == 1
         assert "t" * 400 in server.got[0].get_body(("plain",)).get_content()
 

@@ -205,7 +205,7 @@ async def test_a_device_reads_what_its_owner_is_told(start, org, service_of_push
         async def arrived():
             return len(service_of_pushes.got) == 2
 
-        assert await until(arrived, 15)
+        assert await until(arrived, 30)
         for device in (phone, laptop):
             (told,) = device.read(service_of_pushes.got)
             assert (told["title"], told["body"]) == ("Ana wrote in conversation #5", "¿Dónde está mi pedido? 📦")
@@ -226,7 +226,7 @@ async def test_a_device_reads_what_its_owner_is_told(start, org, service_of_push
         async def noted():
             return await states(service) == ["sent", "sent"]
 
-        assert await until(noted, 15)
+        assert await until(noted, 30)
 
         # Without the wish, or without the device, nothing comes.
         quiet = {"items": [{"kind": "message", "in_app": True, "email": False, "push": False}]}
@@ -244,7 +244,7 @@ async def test_a_device_reads_what_its_owner_is_told(start, org, service_of_push
         async def once_more():
             return len(service_of_pushes.got) == 3
 
-        assert await until(once_more, 15)
+        assert await until(once_more, 30)
         assert [one["body"] for one in laptop.read(service_of_pushes.got)][1:] == ["loud"]
 
 
@@ -263,13 +263,13 @@ async def test_pushes_are_tried_again_left_out_or_given_up(start, org, service_o
             async def so_often():
                 return service_of_pushes.tried == times
 
-            assert await until(so_often, 15)
+            assert await until(so_often, 30)
 
         async def came_to(*wanted):
             async def there():
                 return await states(service) == list(wanted)
 
-            assert await until(there, 15), await states(service)
+            assert await until(there, 30), await states(service)
 
         talk = await theirs.assign(ana)
         await tried(1)
@@ -283,7 +283,7 @@ async def test_pushes_are_tried_again_left_out_or_given_up(start, org, service_o
             async def there():
                 return error in ((await noted())[0] or "")
 
-            assert await until(there, 15)
+            assert await until(there, 30)
 
         await said("503")
         await hurry(service)
@@ -313,7 +313,7 @@ async def test_pushes_are_tried_again_left_out_or_given_up(start, org, service_o
         async def forgotten():
             return (await service.http.get("/notifications/push/devices", headers=me)).json()["items"] == []
 
-        assert await until(forgotten, 15)
+        assert await until(forgotten, 30)
         assert await states(service) == []
         assert talk
 

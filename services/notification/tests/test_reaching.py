@@ -47,7 +47,7 @@ async def read(service, count):
     async def there():
         return len(await events(service, "notifications_read")) >= count
 
-    assert await until(there, 10)
+    assert await until(there, 30)
     return await events(service, "notifications_read")
 
 
@@ -69,7 +69,7 @@ async def settled(service, *states):
     async def there():
         return [one["state"] for one in await mails(service)] == list(states)
 
-    assert await until(there, 10), await mails(service)
+    assert await until(there, 30), await mails(service)
 
 
 async def wants_mail(service, org, agent, *kinds):
@@ -201,7 +201,7 @@ async def test_opening_a_conversation_or_acting_in_it_reads_what_was_told_of_it(
     async def told_again():
         return [one["notification_id"] for one in (await told(notification))[before:]] == [mine["id"]]
 
-    assert await until(told_again, 10)
+    assert await until(told_again, 30)
 
 
 async def test_snoozed_it_is_away_and_comes_back(notification, org):
@@ -224,7 +224,7 @@ async def test_snoozed_it_is_away_and_comes_back(notification, org):
     async def said_again():
         return [one["notification_id"] for one in await told(notification)] == [mine["id"]] * 2
 
-    assert await until(said_again, 15)
+    assert await until(said_again, 30)
     (back,) = await listed(notification, org, ana)
     assert (back["id"], back["snoozed_until"], back["read_at"]) == (mine["id"], None, None)
 
@@ -447,13 +447,13 @@ async def test_of_a_person_who_was_erased_nothing_stays_and_nothing_comes_late(s
             told = [one["conversation_id"] for one in bodies if one.get("body") == "marker-4711"]
             return told == [other.id] and len([one for one in bodies if "title" in one]) == 2
 
-        assert await until(only_the_others, 10)
+        assert await until(only_the_others, 30)
 
         async def none_on_the_bus():
             stored = await service.admin.stored("EVT_NOTIFICATION")
             return [json.loads(body)["conversation_id"] for _, _, body in stored] == [other.id]
 
-        assert await until(none_on_the_bus, 10)
+        assert await until(none_on_the_bus, 30)
         # What was said before and is read after it: of another partition, or after a stop.
         late = gone.model_copy(update={"sequence": theirs.next(gone.id)})
         said = MessageSnapshot(

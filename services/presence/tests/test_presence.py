@@ -95,7 +95,7 @@ async def test_heartbeats_connect_and_their_end_disconnects(presence, org):
     async def expired():
         return (await state_of(presence, org, ana))["cause"] == "expired"
 
-    assert await until(expired, 10)
+    assert await until(expired, 30)
     await presence.settle()
     first, last = await published(presence, ana)
     assert (first["status"]["state"], last["status"]["state"]) == ("available", "offline")

@@ -162,7 +162,7 @@ async def test_a_visitor_is_told_of_replies_and_never_of_notes(worlds):
         await a.quiet()
     said = []
     while told.pending_msgs or len(said) < 4:
-        message = await told.next_msg(timeout=5)
+        message = await told.next_msg(timeout=30)
         assert message.subject == f"live.team.{org.account}"
         said.append(TeamTyping.model_validate_json(message.data))
     assert [one.typing for one in said] == [True, False, True, False]
@@ -218,9 +218,9 @@ async def test_what_goes_on_is_in_no_stream(worlds):
     async with first.socket(ana) as a:
         await look(a, talk, "reply")
         await scene(a, talk)
-        await told.next_msg(timeout=5)
+        await told.next_msg(timeout=30)
         await look(a, None)
-        assert json.loads((await told.next_msg(timeout=5)).data)["gone"]
+        assert json.loads((await told.next_msg(timeout=30)).data)["gone"]
     assert await streams(first) == before
 
 

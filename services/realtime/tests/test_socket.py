@@ -281,7 +281,7 @@ async def test_only_so_many_sockets_and_nothing_is_followed_without(world):
     async def let_go():
         return not hub.following
 
-    assert await until(let_go, 5)
+    assert await until(let_go, 30)
 
 
 async def test_presence_hears_of_open_sockets(world):
@@ -300,11 +300,11 @@ async def test_presence_hears_of_open_sockets(world):
 
     async with world.socket(ana) as socket:
         await socket.next()
-        assert await until(several, 5)
+        assert await until(several, 30)
         found = await beats()
         assert all(one["connected"] and one["agent_id"] == ana for one in found)
         assert len({one["device_id"] for one in found}) == 1
-    assert await until(over, 5)
+    assert await until(over, 30)
     assert (await beats())[-1]["signed_out"] is False
     async with world.socket(ana) as socket:
         await socket.connection.send('{"type": "active"}')
@@ -312,10 +312,10 @@ async def test_presence_hears_of_open_sockets(world):
         async def active():
             return (await beats())[-1]["acted_at"] is not None
 
-        assert await until(active, 5)
+        assert await until(active, 30)
         await socket.connection.send('{"type": "sign_out"}')
         await socket.closed()
-    assert await until(over, 5)
+    assert await until(over, 30)
     assert (await beats())[-1]["signed_out"] is True
 
 

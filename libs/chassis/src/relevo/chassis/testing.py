@@ -99,7 +99,7 @@ class Admin:
 
     async def request(self, subject: str, payload: dict[str, Any]) -> dict[str, Any]:
         """A JetStream API request."""
-        reply = await self.nats.request(subject, json.dumps(payload).encode(), timeout=5)
+        reply = await self.nats.request(subject, json.dumps(payload).encode(), timeout=30)
         answer: dict[str, Any] = json.loads(reply.data)
         if error := answer.get("error"):
             raise BusError(str(error), error.get("err_code", 0))
@@ -114,7 +114,7 @@ class Admin:
         envelope, row = outbox.outgoing(
             publisher, data, account=account, entity=entity, actor=actor, sequence=sequence, **options
         )
-        await self.nats.jetstream().publish(row.subject, row.body, headers=json.loads(row.headers), timeout=5)
+        await self.nats.jetstream().publish(row.subject, row.body, headers=json.loads(row.headers), timeout=30)
         return envelope
 
     async def stored(self, stream: str, subject: str = ">") -> list[tuple[str, dict[str, str], bytes]]:
@@ -126,7 +126,7 @@ class Admin:
             return []
         subscription = await js.subscribe(subject if subject != ">" else "", stream=stream, ordered_consumer=True)
         while True:
-            message = await subscription.next_msg(timeout=5)
+            message = await subscription.next_msg(timeout=30)
             if not message.subject.startswith("fence."):
                 found.append((message.subject, dict(message.headers or {}), message.data))
             if not message.metadata.num_pending:

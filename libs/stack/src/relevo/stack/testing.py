@@ -150,7 +150,7 @@ class TestServers:
 
         async def push() -> None:
             client = await nats.connect(self.nats_url, user_credentials=str(creds))
-            answer = await client.request(subject, jwt.encode(), timeout=5)
+            answer = await client.request(subject, jwt.encode(), timeout=30)
             await client.close()
             if b'"error"' in answer.data:
                 raise RuntimeError(answer.data.decode())
