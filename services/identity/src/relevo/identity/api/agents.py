@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
+from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -22,14 +23,11 @@ from relevo.identity.api.common import (
     Body,
     Called,
     Email,
-    IfMatch,
     Language,
     Name,
     after,
-    check_match,
     id_in_cursor,
     ids,
-    tag,
 )
 from relevo.identity.bus_access import BusUnavailable
 from relevo.identity.domain.links import Purpose
@@ -170,7 +168,7 @@ async def create_agent(
             active=hashed is not None,
         )
         stored = await administration.save_agent(act, None, state)
-        tag(response, stored)
+        tag(response, stored.version)
         if hashed is not None:
             await sign_in.set_password(act.tx, act.account, state.id, hashed)
             return AgentOut.of(stored.state, email=True)
@@ -185,7 +183,7 @@ async def get_agent(agent_id: UUID, who: Reader, db: Db, response: Response) -> 
         found = (await directory.agents_by_id(tx, who.account_id, [str(agent_id)])).get(str(agent_id))
         if found is None:
             raise problems.not_found("agent")
-        tag(response, found)
+        tag(response, found.version)
         return (await details_of(tx, who, [found.state]))[0]
 
 
@@ -206,7 +204,7 @@ async def edit_agent(
     """
     async with caller.act(db, who) as act:
         before = await administration.agent(act, str(agent_id))
-        check_match(if_match, before, AgentOut.of(before.state, email=True))
+        check_match(if_match, before.version, AgentOut.of(before.state, email=True))
         fields = body.fields()
         email = fields.pop("email", None) if before.state.active else None
         stored = await administration.save_agent(act, before, before.state.model_copy(update=fields))
@@ -215,7 +213,7 @@ async def edit_agent(
         if not stored.state.active and stored.state.email != before.state.email:
             # Whoever has the other address must not get in with what was sent there.
             await invitations.send(act, caller.settings, stored.state)
-        tag(response, stored)
+        tag(response, stored.version)
         return (await details_of(act.tx, who, [stored.state]))[0]
 
 

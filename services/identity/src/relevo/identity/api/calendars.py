@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringCons
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
+from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -16,7 +17,7 @@ from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.identity import CalendarState, Weekday
 from relevo.contracts.permissions import Permission
 from relevo.identity import calendars, problems
-from relevo.identity.api.common import Body, Called, IfMatch, Name, TimeZone, after, check_match, ids, plain, tag
+from relevo.identity.api.common import Body, Called, Name, TimeZone, after, ids, plain
 from relevo.identity.domain import holidays
 from relevo.identity.store import calendars as store
 from relevo.identity.store.directory import Stored
@@ -143,7 +144,7 @@ async def create_calendar(
         await once.start(act.tx)
         state = CalendarState.model_validate({"id": new_id(), "account_id": act.account, **_fields(body)})
         stored = await calendars.save_calendar(act, None, state)
-        tag(response, stored)
+        tag(response, stored.version)
         return await once.finish(act.tx, CalendarOut.of(stored))
 
 
@@ -151,7 +152,7 @@ async def create_calendar(
 async def get_calendar(calendar_id: UUID, who: Reader, db: Db, response: Response) -> CalendarOut:
     """One calendar."""
     found = await _read(db, who, calendar_id)
-    tag(response, found)
+    tag(response, found.version)
     return CalendarOut.of(found)
 
 
@@ -189,10 +190,10 @@ async def edit_calendar(
     """Change a calendar, from now on: what was measured by an older version stays as it was."""
     async with caller.act(db, who) as act:
         before = await calendars.calendar(act, str(calendar_id))
-        check_match(if_match, before, CalendarOut.of(before))
+        check_match(if_match, before.version, CalendarOut.of(before))
         state = CalendarState.model_validate({**before.state.model_dump(), **_fields(body)})
         stored = await calendars.save_calendar(act, before, state)
-    tag(response, stored)
+    tag(response, stored.version)
     return CalendarOut.of(stored)
 
 
@@ -212,13 +213,13 @@ async def import_special_days(
         days = holidays.read(body.text, this_year=now().year)
         async with caller.act(db, who) as act:
             before = await calendars.calendar(act, str(calendar_id))
-            check_match(if_match, before, CalendarOut.of(before))
+            check_match(if_match, before.version, CalendarOut.of(before))
             present = () if body.replace else before.state.special_days
             state = before.state.model_copy(update={"special_days": holidays.merged(present, days)})
             stored = await calendars.save_calendar(act, before, state)
     except holidays.Unreadable as unreadable:
         raise problems.bad_special_days(unreadable.faults) from None
-    tag(response, stored)
+    tag(response, stored.version)
     return CalendarOut.of(stored)
 
 
@@ -227,5 +228,5 @@ async def remove_calendar(calendar_id: UUID, who: Manager, db: Db, caller: Calle
     """Remove a calendar; where it counted, the team's or the account's does, or none."""
     async with caller.act(db, who) as act:
         before = await calendars.calendar(act, str(calendar_id))
-        check_match(if_match, before, CalendarOut.of(before))
+        check_match(if_match, before.version, CalendarOut.of(before))
         await calendars.remove_calendar(act, before)

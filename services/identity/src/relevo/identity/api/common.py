@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
@@ -22,7 +22,6 @@ from relevo.identity.bus_access import BusAccess
 from relevo.identity.passwords import Passwords
 from relevo.identity.settings import IdentitySettings
 from relevo.identity.store.audit import By
-from relevo.identity.store.directory import Stored
 from relevo.kernel.business_time import CalendarError, zone
 from relevo.kernel.identity import InvalidIdentity, normal_email
 
@@ -146,42 +145,6 @@ def _caller(request: Request, rt: Rt) -> Caller:
 
 
 Called = Annotated[Caller, Depends(_caller)]
-IfMatch = Annotated[
-    str | None,
-    Header(
-        alias="If-Match", max_length=100, description="The ETag of the state that you edit; `*` for whichever it is."
-    ),
-]
-
-
-def etag(version: int) -> str:
-    return f'"{version}"'
-
-
-def tag(response: Response, stored: Stored[Any]) -> None:
-    response.headers["ETag"] = etag(stored.version)
-
-
-def check_match(if_match: str | None, stored: Stored[Any], present: BaseModel) -> None:
-    """Raises Problem 428 without If-Match, 412 with the present state when it is another one by now."""
-    if if_match is None:
-        raise Problem(
-            428,
-            "if_match_missing",
-            es="Falta la cabecera If-Match con el ETag de lo que editas: léelo antes.",
-            en="The header If-Match with the ETag of what you edit is missing: read it first.",
-        )
-    # A compressing proxy makes tags weak; they name the same version.
-    given = {part.strip().removeprefix("W/") for part in if_match.split(",")}
-    if "*" not in given and etag(stored.version) not in given:
-        raise Problem(
-            412,
-            "changed_meanwhile",
-            es="Ha cambiado mientras lo editabas: revisa el estado actual y repite el cambio.",
-            en="It has changed while you were editing: look at the present state and make the change again.",
-            headers={"ETag": etag(stored.version)},
-            extra={"present": present.model_dump(mode="json")},
-        )
 
 
 def after(cursor: str | None) -> str | None:

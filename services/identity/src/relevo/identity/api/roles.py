@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
+from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -15,7 +16,7 @@ from relevo.contracts.base import Id, new_id
 from relevo.contracts.identity import RoleState
 from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.identity import administration, problems
-from relevo.identity.api.common import Body, Called, IfMatch, Name, after, check_match, tag
+from relevo.identity.api.common import Body, Called, Name, after
 from relevo.identity.store import directory
 
 router = APIRouter(tags=["roles"])
@@ -84,7 +85,7 @@ async def create_role(
             id=new_id(), account_id=act.account, name=body.name, permissions=body.permissions, scope=body.scope
         )
         stored = await administration.save_role(act, None, state)
-        tag(response, stored)
+        tag(response, stored.version)
         return await once.finish(act.tx, RoleOut.of(stored.state))
 
 
@@ -94,7 +95,7 @@ async def get_role(role_id: UUID, who: Reader, db: Db, response: Response) -> Ro
         found = (await directory.roles_by_id(tx, who.account_id, [str(role_id)])).get(str(role_id))
     if found is None:
         raise problems.not_found("role")
-    tag(response, found)
+    tag(response, found.version)
     return RoleOut.of(found.state)
 
 
@@ -112,9 +113,9 @@ async def edit_role(
     """Change a role: for everybody who has it, at once. Their API keys lose what it loses."""
     async with caller.act(db, who) as act:
         before = await administration.role(act, str(role_id))
-        check_match(if_match, before, RoleOut.of(before.state))
+        check_match(if_match, before.version, RoleOut.of(before.state))
         stored = await administration.save_role(act, before, before.state.model_copy(update=body.fields()))
-    tag(response, stored)
+    tag(response, stored.version)
     return RoleOut.of(stored.state)
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
+from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -15,7 +16,7 @@ from relevo.contracts.base import Id, new_id
 from relevo.contracts.identity import TeamState
 from relevo.contracts.permissions import Permission
 from relevo.identity import administration, problems
-from relevo.identity.api.common import Body, Called, IfMatch, Name, after, check_match, ids, tag
+from relevo.identity.api.common import Body, Called, Name, after, ids
 from relevo.identity.store import directory
 
 router = APIRouter(tags=["teams"])
@@ -86,7 +87,7 @@ async def create_team(
             auto_assign=body.auto_assign,
         )
         stored = await administration.save_team(act, None, state)
-        tag(response, stored)
+        tag(response, stored.version)
         return await once.finish(act.tx, TeamOut.of(stored.state))
 
 
@@ -96,7 +97,7 @@ async def get_team(team_id: UUID, who: Reader, db: Db, response: Response) -> Te
         found = (await directory.teams_by_id(tx, who.account_id, [str(team_id)])).get(str(team_id))
     if found is None:
         raise problems.not_found("team")
-    tag(response, found)
+    tag(response, found.version)
     return TeamOut.of(found.state)
 
 
@@ -113,9 +114,9 @@ async def edit_team(
 ) -> TeamOut:
     async with caller.act(db, who) as act:
         before = await administration.team(act, str(team_id))
-        check_match(if_match, before, TeamOut.of(before.state))
+        check_match(if_match, before.version, TeamOut.of(before.state))
         stored = await administration.save_team(act, before, before.state.model_copy(update=body.fields()))
-    tag(response, stored)
+    tag(response, stored.version)
     return TeamOut.of(stored.state)
 
 
