@@ -1,5 +1,6 @@
 """Named statuses, rules, shifts and attendance as others meet them: HTTP and the bus, on a real database and broker."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 from relevo.chassis.bus import until
@@ -93,6 +94,24 @@ async def test_rules_that_do_not_agree_are_refused_with_their_fields(presence, o
     assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (422, "/break_status_id")
     assert (await ask(presence, "PUT", "/rules", boss, {})).status_code == 428
     assert (await ask(presence, "PUT", "/rules", org.as_(ana), {}, **{"If-Match": "*"})).status_code == 403
+
+
+async def test_of_edits_of_one_state_at_once_one_is_taken_and_the_others_see_it(presence, org):
+    _, _, boss = await people(presence, org)
+    lunch, shift = {"name": "Comida", "state": "away"}, {"name": "Día", "calendar": ALWAYS}
+    status = (await ask(presence, "POST", "/statuses", boss, lunch)).json()["id"]
+    schedule = (await ask(presence, "POST", "/schedules", boss, shift)).json()["id"]
+    for path, version, bodies in (
+        ("/rules", 0, [{"busy_at": number} for number in range(3, 9)]),
+        (f"/statuses/{status}", 1, [lunch | {"name": f"Comida {number}"} for number in range(6)]),
+        (f"/schedules/{schedule}", 1, [shift | {"name": f"Día {number}"} for number in range(6)]),
+    ):
+        edits = (ask(presence, "PUT", path, boss, body, **{"If-Match": f'"{version}"'}) for body in bodies)
+        answers = await asyncio.gather(*edits)
+        assert sorted(one.status_code for one in answers) == [200, *[412] * 5], path
+        (taken,) = (one.json() for one in answers if one.status_code == 200)
+        for refused in (one.json() for one in answers if one.status_code == 412):
+            assert refused["present"].items() >= taken.items(), path
 
 
 async def test_a_break_is_announced_put_off_once_and_begins_by_itself(presence, org):

@@ -17,6 +17,7 @@ from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import RoutingState, RulesChanged
 from relevo.kernel.text import clean
 from relevo.presence import changes
+from relevo.presence.problems import name_taken, no_status
 from relevo.presence.rules_json import RulesIn
 from relevo.presence.settings import limits_of
 from relevo.presence.store import rules as store
@@ -78,12 +79,13 @@ async def set_presence_rules(
     """Set the account's rules; they count at once for everybody."""
     _consistent(body)
     async with db.begin() as tx:
+        await store.lock(tx, who.account_id)
         before, version = await store.read_rules(tx, who.account_id)
         check_match(if_match, version, RulesOut(**before, version=version))
         if body.break_status_id is not None:
-            present = {row["id"]: row for row in await store.named(tx, who.account_id)}
-            if str(body.break_status_id) not in present:
-                raise _unknown_status("/break_status_id")
+            present = {row["id"] for row in await store.named(tx, who.account_id)}
+            if body.break_status_id not in present:
+                raise _unknown_break()
         await store.save_rules(tx, who.account_id, body.model_dump(mode="json", exclude_unset=True), version + 1)
         told = RulesChanged(account_id=who.account_id, watches_load=body.watches_load)
         tx.emit(told, account=who.account_id, entity=who.account_id, actor=who.actor, sequence=version + 1)
@@ -105,6 +107,7 @@ async def create_named_status(body: NamedIn, who: Manager, db: Db, once: Idempot
     try:
         async with db.begin() as tx:
             await once.start(tx)
+            await store.lock(tx, who.account_id)
             if len(await store.named(tx, who.account_id)) >= MOST_STATUSES:
                 raise Problem(
                     409,
@@ -116,7 +119,7 @@ async def create_named_status(body: NamedIn, who: Manager, db: Db, once: Idempot
             tag(response, row["version"])
             return await once.finish(tx, _named(row))
     except psycopg.errors.UniqueViolation:
-        raise _taken() from None
+        raise name_taken(es="estado", en="status") from None
 
 
 @router.put("/presence/statuses/{status_id}")
@@ -126,6 +129,7 @@ async def edit_named_status(
     """Write a named status anew. Who has it now stays in the routing state in which they chose it."""
     try:
         async with db.begin() as tx:
+            await store.lock(tx, who.account_id)
             present = await _status(tx, who.account_id, status_id)
             check_match(if_match, present["version"], _named(present))
             row = await store.edit_named(tx, who.account_id, status_id, body.model_dump())
@@ -133,7 +137,7 @@ async def edit_named_status(
                 raise no_status()
             await changes.look_again(tx, who.account_id, now(), limits_of(rt.settings))
     except psycopg.errors.UniqueViolation:
-        raise _taken() from None
+        raise name_taken(es="estado", en="status") from None
     tag(response, row["version"])
     return _named(row)
 
@@ -154,28 +158,13 @@ async def _status(tx: Tx, account_id: str, status_id: str) -> Any:
     raise no_status()
 
 
-def no_status() -> Problem:
-    """There is no such named status in the account."""
-    return Problem(404, "status_not_found", es="No existe ese estado.", en="There is no such status.")
-
-
-def _unknown_status(pointer: str) -> Problem:
+def _unknown_break() -> Problem:
     return Problem(
         422,
         "status_not_found",
         es="No existe ese estado: elige uno de /presence/statuses.",
         en="There is no such status: choose one of /presence/statuses.",
-        errors=[FieldError(pointer, es="No existe.", en="Does not exist.")],
-    )
-
-
-def _taken() -> Problem:
-    return Problem(
-        409,
-        "name_taken",
-        es="Ya hay un estado con ese nombre: elige otro.",
-        en="There is a status with that name already: choose another.",
-        errors=[FieldError("/name", es="Ya existe.", en="Exists already.")],
+        errors=[FieldError("/break_status_id", es="No existe.", en="Does not exist.")],
     )
 
 

@@ -23,6 +23,7 @@ from relevo.kernel.business_time import Calendar, CalendarError
 from relevo.kernel.text import clean
 from relevo.presence import changes
 from relevo.presence.domain.shifts import LONGEST_ABSENCE, shift_at
+from relevo.presence.problems import name_taken
 from relevo.presence.settings import limits_of
 from relevo.presence.store import rules as store
 from relevo.presence.store import statuses
@@ -154,13 +155,14 @@ async def create_schedule(
     try:
         async with db.begin() as tx:
             await once.start(tx)
+            await store.lock(tx, who.account_id)
             await _all_known(tx, who.account_id, body)
             await store.add_schedule(tx, who.account_id, id_, body.name, calendar)
             made = await _followed(tx, who.account_id, id_, body, rt)
             tag(response, made.version)
             return await once.finish(tx, made)
     except psycopg.errors.UniqueViolation:
-        raise _taken() from None
+        raise name_taken(es="horario", en="schedule") from None
 
 
 @router.put("/presence/schedules/{schedule_id}")
@@ -171,13 +173,14 @@ async def edit_schedule(
     calendar = _calendar(body.calendar)
     try:
         async with db.begin() as tx:
+            await store.lock(tx, who.account_id)
             present = await _one(tx, who.account_id, schedule_id)
             check_match(if_match, present.version, present)
             await _all_known(tx, who.account_id, body)
             await store.edit_schedule(tx, who.account_id, schedule_id, body.name, calendar)
             made = await _followed(tx, who.account_id, schedule_id, body, rt)
     except psycopg.errors.UniqueViolation:
-        raise _taken() from None
+        raise name_taken(es="horario", en="schedule") from None
     tag(response, made.version)
     return made
 
@@ -413,16 +416,6 @@ async def _one(tx: Tx, account_id: str, id_: str) -> ScheduleOut:
 
 def _no_schedule() -> Problem:
     return Problem(404, "schedule_not_found", es="No existe ese horario.", en="There is no such schedule.")
-
-
-def _taken() -> Problem:
-    return Problem(
-        409,
-        "name_taken",
-        es="Ya hay un horario con ese nombre: elige otro.",
-        en="There is a schedule with that name already: choose another.",
-        errors=[FieldError("/name", es="Ya existe.", en="Exists already.")],
-    )
 
 
 def _schedule(row: Mapping[str, Any]) -> ScheduleOut:

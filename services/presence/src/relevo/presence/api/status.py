@@ -17,11 +17,11 @@ from relevo.contracts.base import Id, Time, now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import PresenceCause, RoutingState
 from relevo.presence import changes
-from relevo.presence.api.rules import no_status
 from relevo.presence.changes import Step, published
 from relevo.presence.domain.precedence import Choice
 from relevo.presence.domain.reasons import reason
 from relevo.presence.domain.status import Agent, Chosen, PutOff, newcomer
+from relevo.presence.problems import no_status
 from relevo.presence.settings import limits_of
 from relevo.presence.store import rules, statuses
 
@@ -134,16 +134,10 @@ async def get_roster(who: ReadAll, db: Db) -> Roster:
         told = label["name"] if label else None
         items.append(
             StatusOut(
-                **{name: value for name, value in row.items() if name in StatusOut.model_fields},
+                **row,
                 name=agent.name,
                 label=told,
-                reason=reason(
-                    row["cause"],
-                    who.language,
-                    open_=row.get("open"),
-                    limit=row.get("limit"),
-                    label=told,
-                ),
+                reason=reason(row["cause"], who.language, label=told),
                 overdue=_overdue(label, row["since"], moment),
             )
         )

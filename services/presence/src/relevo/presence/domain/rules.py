@@ -43,14 +43,19 @@ class Rules:
     at_shift_end: Literal["stay", "offline"] = "stay"
     """What becomes of who is still there when their shift ends."""
 
-    def crowded(self, crowded: bool, open_: int, capacity: int | None) -> bool:
-        """Whether an agent with so many open conversations has too many; between the two limits it stays as it was."""
+    def limit(self, capacity: int | None) -> int | None:
+        """From how many open conversations on an agent has too many; None: never."""
         limits = [self.busy_at] if self.busy_at is not None else []
         if self.busy_when_full and capacity is not None:
             limits.append(capacity)
-        if not limits:
+        return min(limits, default=None)
+
+    def crowded(self, crowded: bool, open_: int, capacity: int | None) -> bool:
+        """Whether an agent with so many open conversations has too many; between the two limits it stays as it was."""
+        limit = self.limit(capacity)
+        if limit is None:
             return False
-        if open_ >= min(limits):
+        if open_ >= limit:
             return True
         return crowded and self.back_below is not None and open_ >= self.back_below
 

@@ -50,32 +50,6 @@ def shift_at(calendars: Sequence[Calendar], at: datetime) -> Shift:
     return Shift(open=False, since=at, until=min([*opens, horizon]))
 
 
-def next_start(calendars: Sequence[Calendar], at: datetime) -> datetime | None:
-    """When the next shift begins after `at`, or None when none does within the kernel's horizon."""
-    shift = shift_at(calendars, at)
-    while shift.open:
-        shift = shift_at(calendars, shift.until)
-    if shift.open is None:
-        return None
-    opens = [
-        found for one in calendars if one.measures and (found := business_time.next_open(one, shift.since)) is not None
-    ]
-    return min(opens, default=None)
-
-
-def planned_seconds(calendars: Sequence[Calendar], start: datetime, end: datetime) -> float:
-    """Seconds of [start, end) within a shift; where calendars overlap they count once."""
-    total = 0.0
-    at = start
-    while at < end:
-        shift = shift_at(calendars, at)
-        until = min(shift.until, end)
-        if shift.open:
-            total += (until - at).total_seconds()
-        at = until
-    return total
-
-
 def absent(calendar: Calendar, absences: Sequence[tuple[date, date]]) -> Calendar:
     """The calendar with these spans of dates (first and last day) closed."""
     closed = {

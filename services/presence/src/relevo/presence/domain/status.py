@@ -202,7 +202,7 @@ def known(agent: Agent, setting: Setting, now: datetime) -> Known:
         rest=rules.rest if agent.resting else None,
         crowded=agent.crowded,
         open=agent.open,
-        limit=_limit(agent, rules),
+        limit=rules.limit(agent.capacity),
         idle=idle is not None and idle <= now,
     )
 
@@ -385,13 +385,6 @@ def _idle_at(agent: Agent, rules: Rules) -> datetime | None:
 
 def _acted(agent: Agent, at: datetime) -> Agent:
     return agent if agent.acted_at is not None and at <= agent.acted_at else replace(agent, acted_at=at)
-
-
-def _limit(agent: Agent, rules: Rules) -> int | None:
-    limits = [rules.busy_at] if rules.busy_at is not None else []
-    if rules.busy_when_full and agent.capacity is not None:
-        limits.append(agent.capacity)
-    return min(limits, default=None)
 
 
 def _sockets(agent: Agent, now: datetime) -> bool:

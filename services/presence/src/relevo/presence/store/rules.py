@@ -15,6 +15,7 @@ from relevo.presence.rules_json import rules_of
 
 Row = Mapping[str, Any]
 
+_LOCK = text("select pg_advisory_xact_lock(hashtextextended('presence.settings:' || :account, 0))")
 _RULES = text("""
     select cast(r.account_id as text) as account_id, r.rules, r.version, cast(n.id as text) as rest_id, n.state as rest_state
     from rules r
@@ -142,6 +143,11 @@ async def calendars_of(tx: Tx, agents: Mapping[str, str]) -> dict[str, tuple[Any
             calendar = calendar_of(row.calendar, tuple(absences.get(row.agent_id, ())))
             found.setdefault(row.agent_id, []).append(calendar)
     return {agent: tuple(calendars) for agent, calendars in found.items()}
+
+
+async def lock(tx: Tx, account_id: str) -> None:
+    """Keep others from editing the account's rules, named statuses and schedules meanwhile, also what is not there yet."""
+    await tx.execute(_LOCK, {"account": account_id})
 
 
 async def read_rules(tx: Tx, account_id: str) -> tuple[Mapping[str, Any], int]:

@@ -118,8 +118,8 @@ _ONE = text(f"""
 """)
 
 _ROSTER = text("""
-    select cast(agent_id as text) as agent_id, state, since, cause, chosen, chosen_until as until, open, capacity, in_shift,
-           cast(label as text) as label_id, shift_until,
+    select cast(agent_id as text) as agent_id, state, since, cause, chosen, chosen_until as until, in_shift,
+           cast(label as text) as label_id,
            exists (select 1 from devices d where d.agent_id = s.agent_id and d.expires_at > :now) as connected
     from agent_status s where account_id = cast(:account as uuid) and not removed
 """)
