@@ -93,3 +93,35 @@ def test_a_contact_without_an_owner_takes_that_of_whom_it_is_merged_with(at_offi
         assert (await office.get(f"/contacts/{other['id']}", boss)).json()["owner_id"] == eva
 
     at_office(body)
+
+
+def told(office, conversation):
+    """Each change of a conversation's owner: whose it was, and whose it is."""
+    found = [body for name, _, body in office.events(conversation) if name == "owner_changed"]
+    return [(body.get("from_owner_id"), body["conversation"]["contact"].get("owner_id")) for body in found]
+
+
+def test_every_change_of_the_owner_is_told_once_with_whose_it_was(at_office):
+    async def body(office, boss):
+        eva, luis = [await office.people.hire(name, "agent") for name in ("Eva", "Luis")]
+        await writes(office, id="de-eva")
+        await writes(office, id="de-luis")
+        known = {
+            one["source_id"]: (one["contact"]["id"], one["id"])
+            for one in (await office.get("/conversations", boss)).json()["items"]
+        }
+        (base, hers), (other, his) = known["de-eva"], known["de-luis"]
+        await owner(office, boss, base, agent_id=luis)
+        await owner(office, boss, base, agent_id=eva)
+        await owner(office, boss, other, agent_id=luis)
+        assert told(office, hers) == [(None, luis), (luis, eva)]
+        # What is handed over is the other contact's owner's, and tells so to whoever keeps who may see what.
+        merged = (await office.post(f"/contacts/{base}/merge", boss, {"other_id": other})).json()
+        assert told(office, his) == [(None, luis), (luis, eva)]
+        await owner(office, boss, base)
+        undone = await office.post(f"/contacts/merges/{merged['merge']['id']}/undo", boss)
+        assert undone.status_code == 200, undone.text
+        assert told(office, his) == [(None, luis), (luis, eva), (eva, None), (None, luis)]
+        assert told(office, hers) == [(None, luis), (luis, eva), (eva, None)]
+
+    at_office(body)

@@ -1,6 +1,6 @@
 """What the routes of this service share: who may ask, how an act on a conversation is carried out, how errors read."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
@@ -91,6 +91,14 @@ async def apply(tx: Tx, who: Principal, conversation: Conversation, act: Act) ->
     changes.apply(change, actor=who.actor)
     await changes.save(tx)
     return change
+
+
+async def apply_to_all(tx: Tx, who: Principal, ids: Iterable[str], act: Act) -> None:
+    """Lock conversations of the principal's account and carry the act out on each, whoever may see them."""
+    changes, moment = Changes(await conversations.lock(tx, [(who.account_id, id_) for id_ in ids])), now()
+    for _, conversation in sorted(changes.conversations.items()):
+        changes.apply(act(conversation, moment), actor=who.actor)
+    await changes.save(tx)
 
 
 def problem_of(refused: Refused) -> Problem:

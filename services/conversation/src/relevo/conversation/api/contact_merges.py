@@ -1,5 +1,6 @@
 """Two contacts that are one person: merged, and told apart again."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
@@ -18,13 +19,12 @@ from relevo.contracts.conversation import ContactMerged, ContactRestored
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ContactSnapshot
 from relevo.conversation import labels
-from relevo.conversation.api.common import Body
+from relevo.conversation.api.common import Body, apply_to_all
 from relevo.conversation.api.contacts import ContactOut, ContactReader, answered, no_contact, write
 from relevo.conversation.api.owners import tell_conversations
-from relevo.conversation.changes import Changes
 from relevo.conversation.domain.merge import hand_over, merged, restored, unmerged
 from relevo.conversation.domain.profile import Edited
-from relevo.conversation.store import conversations, merges, profiles
+from relevo.conversation.store import merges, profiles
 from relevo.conversation.store.rows import Row
 
 router = APIRouter(tags=["contacts"])
@@ -103,6 +103,7 @@ async def merge_contacts(
         rows = await _locked(tx, account, str(contact_id), str(body.other_id))
         base, other = (profiles.person_of(rows[str(id_)]) for id_ in (contact_id, body.other_id))
         edited = merged(base, other)
+        await _tell_owner(tx, who, edited)
         channels = await merges.take_channels(tx, account, other.id, base.id)
         moved = await _hand_over(
             tx, who, await merges.conversations_of(tx, account, other.id), edited.person.snapshot, undo=False
@@ -121,7 +122,6 @@ async def merge_contacts(
         await profiles.delete(tx, account, other.id)
         await merges.active(tx, account, base.id, record["other_active_at"])
         await write(tx, who, edited)
-        await _tell_owner(tx, who, edited)
         tx.emit(
             ContactMerged(contact_id=other.id, into_id=base.id, merge_id=record["id"]),
             account=account,
@@ -171,11 +171,11 @@ async def undo_contact_merge(*, who: Merger, db: Db, once: Idempotency, response
             edited = unmerged(base, before, other)
             # A label of theirs may be gone or another's by now: it is again what it was called.
             other = replace(other, labels=tuple(await labels.keys(tx, account, other.labels, used_by=who.actor)))
+            back = await merges.conversations_to_give_back(tx, account, merge)
+            await _tell_owner(tx, who, edited, but=back)
             await write(tx, who, edited)
-            await _tell_owner(tx, who, edited)
             await profiles.insert(tx, [other], merge["other_created_at"])
             await merges.active(tx, account, other.id, merge["other_active_at"])
-            back = await merges.conversations_to_give_back(tx, account, merge)
             await merges.give_channels_back(tx, account, base.id, other.id, merge["channels"])
             await merges.move(tx, account, "notes", from_id=base.id, to_id=other.id, ids=merge["notes"])
             await merges.move(tx, account, "messages", from_id=base.id, to_id=other.id, ids=merge["messages"])
@@ -212,18 +212,14 @@ async def _locked(tx: Tx, account_id: str, *contact_ids: str) -> dict[str, Row]:
 
 
 async def _hand_over(tx: Tx, who: Principal, ids: list[str], contact: ContactSnapshot, *, undo: bool) -> list[str]:
-    held = await conversations.lock(tx, [(who.account_id, id_) for id_ in ids])
-    changes, moment = Changes(held), now()
-    for key in sorted(held):
-        changes.apply(hand_over(held[key], contact, moment, undo=undo), actor=who.actor)
+    await apply_to_all(tx, who, ids, lambda one, moment: hand_over(one, contact, moment, undo=undo))
     await merges.hand_over(tx, who.account_id, ids, contact.id)
-    await changes.save(tx)
     return sorted(ids)
 
 
-async def _tell_owner(tx: Tx, who: Principal, edited: Edited) -> None:
+async def _tell_owner(tx: Tx, who: Principal, edited: Edited, but: Collection[str] = ()) -> None:
     if {"owner_id", "owner_team_id"} & set(edited.changed):
-        await tell_conversations(tx, who, edited.person.snapshot)
+        await tell_conversations(tx, who, edited.person.snapshot, but=but)
 
 
 def _shown(row: Row) -> ContactMerge:

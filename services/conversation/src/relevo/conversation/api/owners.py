@@ -1,5 +1,6 @@
 """Who owns a contact: the agent or the team whose customer they are, whoever is answering at the moment."""
 
+from collections.abc import Collection
 from typing import Annotated
 from uuid import UUID
 
@@ -11,15 +12,13 @@ from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.problems import FieldError, Problem
-from relevo.contracts.base import now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ContactSnapshot
-from relevo.conversation.api.common import Body
+from relevo.conversation.api.common import Body, apply_to_all
 from relevo.conversation.api.contacts import ContactOut, answered, no_contact, write
-from relevo.conversation.changes import Changes
 from relevo.conversation.domain.profile import own
 from relevo.conversation.domain.properties import owned_by
-from relevo.conversation.store import conversations, merges, profiles
+from relevo.conversation.store import merges, profiles
 
 router = APIRouter(tags=["contacts"])
 
@@ -58,8 +57,8 @@ async def set_contact_owner(
             raise no_contact(await merges.into(tx, who.account_id, str(contact_id)))
         edited = own(profiles.person_of(row), owner_id=agent_id, owner_team_id=team_id)
         if edited.changed:
-            await write(tx, who, edited)
             await tell_conversations(tx, who, edited.person.snapshot)
+            await write(tx, who, edited)
         return await once.finish(tx, answered(response, edited.person, row["last_activity_at"]))
 
 
@@ -84,11 +83,11 @@ async def _known(tx: Tx, account_id: str, agent_id: str | None, team_id: str | N
         )
 
 
-async def tell_conversations(tx: Tx, who: Principal, contact: ContactSnapshot) -> None:
-    """Have all conversations of a contact, who is locked, know their owner."""
+async def tell_conversations(tx: Tx, who: Principal, contact: ContactSnapshot, *, but: Collection[str] = ()) -> None:
+    """Have the conversations of a contact know their new owner, but for some.
+
+    The contact is locked, and written afterwards: each tells who owned them before.
+    """
     ids = await merges.conversations_of(tx, who.account_id, contact.id)
-    held = await conversations.lock(tx, [(who.account_id, id_) for id_ in ids])
-    changes, moment = Changes(held), now()
-    for key in sorted(held):
-        changes.apply(owned_by(held[key], contact, moment), actor=who.actor)
-    await changes.save(tx)
+    wanted = [id_ for id_ in ids if id_ not in but]
+    await apply_to_all(tx, who, wanted, lambda conversation, moment: owned_by(conversation, contact, moment))

@@ -7,7 +7,7 @@ from typing import Any, Final
 from relevo.contracts.conversation import ContactChanged
 from relevo.contracts.snapshots import AttributeValue, ContactSnapshot
 from relevo.conversation.domain.profile import EMPTY, Edited, Person, edit
-from relevo.conversation.domain.properties import MAX_LABELS
+from relevo.conversation.domain.properties import MAX_LABELS, owned_by
 from relevo.conversation.domain.state import Change, Conversation, following
 
 KEYS: Final = ("email", "phone", "identifier")
@@ -61,13 +61,16 @@ def restored(other: Person) -> Person:
 
 
 def hand_over(conversation: Conversation, contact: ContactSnapshot, now: datetime, *, undo: bool) -> Change:
-    """The conversation is another contact's from now on."""
-    before = conversation.state
-    conversation = following(conversation, contact=contact, owner_id=contact.owner_id)
+    """The conversation is another contact's from now on, and that one's owner's."""
+    from_contact = conversation.state.contact
+    owners = {"owner_id": contact.owner_id, "owner_team_id": contact.owner_team_id}
+    owned = owned_by(conversation, from_contact.model_copy(update=owners), now)
+    before = owned.conversation.state
+    conversation = following(owned.conversation, contact=contact)
     event = ContactChanged(
         conversation=conversation.state,
         before=before.access,
-        from_contact_id=before.contact.id,
+        from_contact_id=from_contact.id,
         cause="undo" if undo else "merge",
     )
-    return Change(conversation, now, (event,))
+    return Change(conversation, now, (*owned.events, event))

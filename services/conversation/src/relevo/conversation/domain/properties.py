@@ -61,12 +61,15 @@ def set_subject(conversation: Conversation, subject: str, now: datetime) -> Chan
 def owned_by(conversation: Conversation, contact: ContactSnapshot, now: datetime) -> Change:
     """The contact, as they are now, has another owner: whoever owns them sees their conversations."""
     before = conversation.state
+    owners = (before.contact.owner_id, before.contact.owner_team_id)
+    if owners == (contact.owner_id, contact.owner_team_id):
+        return Change(conversation, now)
     conversation = following(conversation, contact=contact, owner_id=contact.owner_id)
     event = OwnerChanged(
         conversation=conversation.state,
         before=before.access,
-        from_owner_id=before.contact.owner_id,
-        from_owner_team_id=before.contact.owner_team_id,
+        from_owner_id=owners[0],
+        from_owner_team_id=owners[1],
     )
     return Change(conversation, now, (event,))
 
