@@ -183,6 +183,17 @@ def test_what_is_used_before_it_is_made_is_in_the_catalogue(at_desk):
     at_desk(body)
 
 
+def test_one_label_comes_of_all_the_ways_in_which_it_is_spelled_at_once(at_desk):
+    async def body(desk):
+        _, boss = await desk.agent("administrator")
+        path = await desk.begun(boss)
+        answer = await desk.post(f"{path}/labels", boss, {"add": ["Envío", "urgente", "ENVIO"], "remove": ["envio"]})
+        assert sorted(answer.json()["labels"]) == ["Envío", "urgente"]
+        assert await named(desk, boss) == ["Envío", "urgente"]
+
+    at_desk(body)
+
+
 def test_a_merge_and_a_deletion_tell_of_every_conversation_and_contact_once(at_desk, monkeypatch):
     async def body(desk):
         monkeypatch.setattr(labels, "BATCH", 2)

@@ -13,6 +13,7 @@ from relevo.conversation.seeding import load
 from relevo.conversation.seeding.load import CannotSeed, Seeding, seed
 from relevo.conversation.seeding.rows import COLUMNS, Maker, Plan
 from relevo.conversation.seeding.texts import Texts
+from relevo.kernel.text import fold
 
 INDEXES = "select indexdef from pg_indexes where schemaname = 'public' order by 1"
 
@@ -69,6 +70,9 @@ def test_a_seeding_that_was_cut_short_goes_on(seeding, plan, monkeypatch, server
             select (select sum(message_count) from conversations), (select count(*) from messages),
                 (select next_conversation_numbers(%s::uuid, 1))
         """
+        labels = dict(connection.execute("select name, folded from labels").fetchall())
+        assert "envío" in labels
+        assert labels == {name: fold(name) for name in labels}, "they are found as those that people make"
         expected, messages, number = connection.execute(sums, (plan.account_id,)).fetchone()
         assert expected == messages
         assert number > 2300

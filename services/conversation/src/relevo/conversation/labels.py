@@ -19,6 +19,7 @@ from relevo.conversation.store import labels, profiles, segments
 from relevo.conversation.store.rows import Key, Row
 from relevo.kernel.conditions.replacing import with_values
 from relevo.kernel.labels import meant
+from relevo.kernel.text import fold
 
 LABELS: Final = "labels"
 """The timers of labels that are merged or deleted, by label id: each does one batch and sets the next."""
@@ -47,11 +48,16 @@ async def take(tx: Tx, used: Iterable[Use], also: Iterable[Key] = ()) -> Mapping
     wanted = {*uses, *also}
     known = await labels.known(tx, wanted, hold=bool(uses))
     found = {key: meant(key[1], known.get(key[0], ())) for key in wanted}
-    new = [(new_id(), *key, uses[key].actor) for key, means in found.items() if means is None and key in uses]
+    # However often it is spelled otherwise, it is one: the first spelling names it.
+    made: dict[Key, str] = {}
+    for account, name in uses:
+        if found[account, name] is None:
+            made.setdefault((account, fold(name)), name)
+    new = [(new_id(), account, name, uses[account, name].actor) for (account, _), name in made.items()]
     for row in await labels.add(tx, new):
         use = uses[row["account_id"], row["name"]]
         told(tx, row, use.actor, use.cause)
-    return {key: means or key[1] for key, means in found.items()}
+    return {(account, name): means or made.get((account, fold(name)), name) for (account, name), means in found.items()}
 
 
 async def keys(tx: Tx, account_id: str, names: Iterable[str], *, used_by: str | None = None) -> list[str]:
@@ -132,13 +138,13 @@ async def _conversations(tx: Tx, row: Row, actor: str) -> bool:
 async def _contacts(tx: Tx, row: Row, actor: str) -> bool:
     account = row["account_id"]
     ids = await labels.contacts_having(tx, account, row["key"], BATCH)
-    for found in await profiles.locked(tx, account, ids):
-        edited = profile.label(profiles.person_of(found), _instead(row), (row["key"],))
-        if edited.changed:
-            person = edited.person
-            await profiles.update(tx, [person])
-            data = ContactUpdated(contact=person.snapshot, profile=person.profile, changed=edited.changed)
-            tx.emit(data, account=account, entity=person.id, actor=actor, sequence=person.sequence)
+    held = [profiles.person_of(found) for found in await profiles.locked(tx, account, ids)]
+    edits = [edited for person in held if (edited := profile.label(person, _instead(row), (row["key"],))).changed]
+    await profiles.update(tx, [edited.person for edited in edits])
+    for edited in edits:
+        person = edited.person
+        data = ContactUpdated(contact=person.snapshot, profile=person.profile, changed=edited.changed)
+        tx.emit(data, account=account, entity=person.id, actor=actor, sequence=person.sequence)
     return bool(ids)
 
 

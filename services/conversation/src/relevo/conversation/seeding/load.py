@@ -16,6 +16,7 @@ from psycopg import sql
 
 from relevo.conversation.seeding.rows import BLOCK, COLUMNS, HISTORY, Maker, Plan
 from relevo.conversation.seeding.texts import Texts
+from relevo.kernel.text import fold
 
 _BUILT_AFTER: Final = 50
 """Blocks from which on it pays to build the indexes afterwards."""
@@ -67,7 +68,7 @@ def seed(seeding: Seeding, progress: Progress) -> None:
             count += written
             progress(min(count, plan.conversations), plan.conversations)
         _build_indexes(connection, plan.account_id)
-        connection.execute(_LABELS, (plan.account_id,))
+        _make_labels(connection, plan.account_id)
         for table in COLUMNS:
             connection.execute(sql.SQL("vacuum (analyze) {}").format(sql.Identifier(table)))
         connection.execute("update seedings set finished_at = now() where account_id = %s", (plan.account_id,))
@@ -179,13 +180,21 @@ class _Writer:
         return len(rows.conversations)
 
 
-_LABELS = """
+_LABEL = """
     insert into labels (id, account_id, key, name, folded, color, description, sidebar, state, version, updated_by,
                         updated_at)
-    select gen_random_uuid(), account_id, label, label, lower(label), '#6b7280', '', true, 'live', 1, 'system', now()
-    from (select distinct account_id, unnest(labels) as label from conversations where account_id = %s) as used
+    values (gen_random_uuid(), %(account)s, %(name)s, %(name)s, %(folded)s, '#6b7280', '', true, 'live', 1, 'system',
+            now())
     on conflict do nothing
 """
+
+
+def _make_labels(connection: psycopg.Connection[Any], account_id: str) -> None:
+    used = connection.execute("select distinct unnest(labels) from conversations where account_id = %s", (account_id,))
+    rows = [{"account": account_id, "name": name, "folded": fold(name)} for (name,) in used.fetchall()]
+    connection.cursor().executemany(_LABEL, rows)
+
+
 _INDEXES = """
     select format('%%I', c.relname), pg_get_indexdef(i.indexrelid)
     from pg_index i join pg_class c on c.oid = i.indexrelid join pg_class t on t.oid = i.indrelid
