@@ -30,6 +30,8 @@ from relevo.contracts.permissions import ROLES
 from relevo.conversation.app import build
 from relevo.kernel.identity import sender_key
 
+from .contact_office import Office, run_module
+
 _sequence = itertools.count(1)
 
 
@@ -262,6 +264,27 @@ def at_desk(servers, world):
                 await body(one)
 
         asyncio.run(main())
+
+    return runner
+
+
+@pytest.fixture(scope="module")
+def running_office(servers):
+    """One running service for the tests of a module; each has an account of its own."""
+    yield from run_module(servers)
+
+
+@pytest.fixture
+def at_office(running_office):
+    """Run an async test body with an Office and an administrator."""
+    service, run = running_office
+
+    def runner(body):
+        async def main():
+            office = await Office(service).open()
+            await body(office, await office.who("administrator"))
+
+        run(main())
 
     return runner
 

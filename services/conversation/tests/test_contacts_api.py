@@ -12,13 +12,7 @@ from relevo.conversation.store import profiles
 from relevo.conversation.tables import contacts
 from relevo.kernel.identity import sender_key
 
-from .contact_office import Office, run_module
-
-
-@pytest.fixture(scope="module")
-def running_office(servers):
-    """One running service; each test has an account of its own."""
-    yield from run_module(servers)
+from .contact_office import Office
 
 
 @pytest.fixture

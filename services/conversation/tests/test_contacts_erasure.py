@@ -22,21 +22,6 @@ def running_office(servers):
     yield from run_module(servers, RELEVO_ERASURE_SETTLE_SECONDS="0")
 
 
-@pytest.fixture
-def at_office(running_office):
-    """Run an async test body with an Office and an administrator."""
-    service, run = running_office
-
-    def runner(body):
-        async def main():
-            office = await Office(service).open()
-            await body(office, await office.who("administrator"))
-
-        run(main())
-
-    return runner
-
-
 async def part(office, who, contact, *, task="data", service="conversation"):
     """Wait until a service has done its part of an erasure."""
 

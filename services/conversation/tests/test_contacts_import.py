@@ -13,28 +13,7 @@ from relevo.contracts.base import new_id
 from relevo.conversation import contacts_import
 from relevo.conversation.store import imports
 
-from .contact_office import Office, run_module
-
-
-@pytest.fixture(scope="module")
-def running_office(servers):
-    """One running service; each test has an account of its own."""
-    yield from run_module(servers)
-
-
-@pytest.fixture
-def at_office(running_office):
-    """Run an async test body with an Office and somebody who may import."""
-    service, run = running_office
-
-    def runner(body):
-        async def main():
-            office = await Office(service).open()
-            await body(office, await office.who("administrator"))
-
-        run(main())
-
-    return runner
+from .contact_office import Office
 
 
 async def sent(office, who, data, **more):

@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,29 +10,8 @@ from relevo.contracts.base import new_id
 from relevo.conversation.domain.merge import merged, restored, unmerged
 from relevo.conversation.domain.profile import Person, edit
 
-from .contact_office import Office, run_module
+from .contact_office import Office
 from .test_contacts_api import writes
-
-
-@pytest.fixture(scope="module")
-def running_office(servers):
-    """One running service; each test has an account of its own."""
-    yield from run_module(servers)
-
-
-@pytest.fixture
-def at_office(running_office):
-    """Run an async test body with an Office and a supervisor."""
-    service, run = running_office
-
-    def runner(body):
-        async def main():
-            office = await Office(service).open()
-            await body(office, await office.who("administrator"))
-
-        run(main())
-
-    return runner
 
 
 def people(mark):

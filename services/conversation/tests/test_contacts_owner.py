@@ -1,32 +1,9 @@
 """Whose customer a contact is: said by those who may, seen by the owner, kept through transfers and merges."""
 
-import pytest
-
 from relevo.contracts.base import new_id
 
-from .contact_office import Office, run_module
+from .contact_office import Office
 from .test_contacts_api import writes
-
-
-@pytest.fixture(scope="module")
-def running_office(servers):
-    """One running service; each test has an account of its own."""
-    yield from run_module(servers)
-
-
-@pytest.fixture
-def at_office(running_office):
-    """Run an async test body with an Office and an administrator."""
-    service, run = running_office
-
-    def runner(body):
-        async def main():
-            office = await Office(service).open()
-            await body(office, await office.who("administrator"))
-
-        run(main())
-
-    return runner
 
 
 async def owner(office, who, contact, **given):

@@ -12,30 +12,8 @@ from relevo.conversation.domain.attributes import Definition
 from relevo.conversation.domain.segments import condition
 from relevo.kernel.conditions import compile_condition
 
-from .contact_office import Office, run_module
+from .contact_office import Office
 from .test_contacts_import import imported, tally
-
-
-@pytest.fixture(scope="module")
-def running_office(servers):
-    """One running service; each test has an account of its own."""
-    yield from run_module(servers)
-
-
-@pytest.fixture
-def at_office(running_office):
-    """Run an async test body with an Office and an administrator."""
-    service, run = running_office
-
-    def runner(body):
-        async def main():
-            office = await Office(service).open()
-            await body(office, await office.who("administrator"))
-
-        run(main())
-
-    return runner
-
 
 ATTRIBUTES = {
     "puntos": {"kind": "number"},

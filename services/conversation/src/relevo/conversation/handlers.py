@@ -123,8 +123,7 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             current[channel] = (data.inbox.account_id, conversation.state.id)
         changes.apply(life.receive(conversation, incoming, moment), actor=actor, cause=received.envelope)
     await changes.save(tx)
-    for answered in answers.values():
-        await store.surveys.answered(tx, answered)
+    await store.surveys.answered(tx, answers.values())
     await store.profiles.active(tx, {(s.account_id, contacts[s.channel].id): moment for s in sightings})
 
 

@@ -25,8 +25,7 @@ REMINDER: Final = "reminder"
 """The timers of reminders, by reminder id. One that an answer made moot does nothing when it rings."""
 
 
-async def zone_of(tx: Tx, account_id: str) -> ZoneInfo:
-    """The account's time zone."""
+async def _zone_of(tx: Tx, account_id: str) -> ZoneInfo:
     account = (await directory.accounts(tx, [account_id])).get(account_id)
     try:
         return ZoneInfo(account.time_zone if account else "UTC")
@@ -40,7 +39,8 @@ async def due_at(
     """When a reminder that is set now is due; None: business hours are asked for, and no calendar measures them there."""
     state = conversation.state
     if not business_hours:
-        return reminders.due_in(start, hours=hours, days=days, zone=await zone_of(tx, state.account_id))
+        zone = await _zone_of(tx, state.account_id) if days else ZoneInfo("UTC")  # hours are the same everywhere
+        return reminders.due_in(start, hours=hours, days=days, zone=zone)
     known = (await calendars(tx, [state.account_id]))[state.account_id]
     counting = known.of(inbox_id=state.inbox_id, team_id=state.team_id)
     return reminders.open_in(start, counting.calendar, hours=hours, days=days) if counting else None
@@ -48,14 +48,13 @@ async def due_at(
 
 async def set_(  # noqa: PLR0917  (what a door has in hand)
     tx: Tx, changes: Changes, conversation: Conversation, reminder: ReminderSnapshot, pending: int, moment: datetime
-) -> Conversation:
+) -> None:
     """Set one in a conversation that is locked; the caller saves the changes. Raises Refused."""
     change = reminders.remind(conversation, reminder, pending, moment)
     state = change.conversation.state
     changes.apply(change, actor=reminder.set_by)
     await kept.add(tx, Kept(state.account_id, state.id, reminder, state.cycle, state.sequence))
     await timers.schedule(tx, REMINDER, reminder.id, reminder.due_at, account_id=state.account_id)
-    return change.conversation
 
 
 async def on_remind(tx: Tx, changes: Changes, received: Received) -> None:

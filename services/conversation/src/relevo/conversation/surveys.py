@@ -29,6 +29,7 @@ def asker(public_url: str) -> Handler:
         before = await rows.last_asked(tx, people)
         changes, moment = Changes(found), now()
         sent: list[tuple[Survey, str]] = []
+        secrets: dict[str, bytes] = {}
         for timer in due:
             conversation = found.get((timer.account_id, timer.key))
             inbox = inboxes.get(conversation.state.inbox_id) if conversation else None
@@ -57,7 +58,9 @@ def asker(public_url: str) -> Handler:
                 answer_until=moment + timedelta(days=settings.answer_days),
                 change_days=settings.change_days,
             )
-            secret = await files.secret(tx, timer.account_id)
+            if timer.account_id not in secrets:
+                secrets[timer.account_id] = await files.secret(tx, timer.account_id)
+            secret = secrets[timer.account_id]
             link = f"{base}{API}/csat/{surveys.token(secret, timer.account_id, survey.id)}"
             changes.apply(surveys.ask(conversation, Asking(survey, new_id(), link), moment), actor="system")
             sent.append((survey, conversation.state.inbox_id))

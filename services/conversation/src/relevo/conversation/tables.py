@@ -149,3 +149,20 @@ surveys = Table(
     Column("answered_at", _TIME),
     Column("changed_at", _TIME),
 )
+
+reminders = Table(
+    "reminders",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ID, nullable=False),
+    Column("conversation_id", _ID, nullable=False),
+    Column("agent_id", _ID),
+    Column("text", Text, nullable=False),
+    Column("unless", Text, nullable=False),
+    Column("remind", Text, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("set_at", _TIME, nullable=False),
+    Column("due_at", _TIME, nullable=False),
+    Column("cycle", Integer, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+)

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Depends, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
@@ -21,7 +21,10 @@ from relevo.conversation.changes import Changes
 from relevo.conversation.domain import joining
 from relevo.conversation.domain.state import Change, Conversation, Refused
 from relevo.conversation.store import conversations
+from relevo.conversation.store.merges import UNDOABLE
+from relevo.conversation.store.rows import Row
 from relevo.kernel.access import ConversationFacts, may_see
+from relevo.kernel.text import clean
 
 SEQUENCE: Final = "Relevo-Sequence"
 
@@ -36,6 +39,10 @@ class Body(BaseModel):
     """A body of a request; what it does not know is refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+Remark = Annotated[str, StringConstraints(max_length=500), AfterValidator(lambda value: clean(value).strip())]
+"""A sentence or two that somebody may write beside something."""
 
 
 class ActOnce:
@@ -101,6 +108,20 @@ async def apply_to_all(tx: Tx, who: Principal, ids: Iterable[str], act: Act) -> 
     await changes.save(tx)
 
 
+def can_be_undone(merge: Row | None, moment: datetime) -> Row:
+    """The record of a merge, of contacts or of conversations. Raises Problem 404 or 409."""
+    if merge is None or merge["merged_at"] <= moment - UNDOABLE:
+        raise Problem(
+            404,
+            "merge_not_found",
+            es="No existe esa combinación, o hace más de treinta días.",
+            en="There is no such merge, or it was more than thirty days ago.",
+        )
+    if merge["undone_at"] is not None:
+        raise Problem(409, "merge_undone", es="Esa combinación ya se deshizo.", en="That merge was undone already.")
+    return merge
+
+
 def problem_of(refused: Refused) -> Problem:
     """422 naming the field at fault, or 409 when it is the state."""
     if refused.pointer is None:
@@ -115,7 +136,15 @@ def after(cursor: str | None) -> tuple[datetime, str] | None:
         return None
     moment, id_ = paging.decode(cursor, str, str)
     try:
-        return datetime.fromisoformat(moment), str(UUID(id_))
+        return datetime.fromisoformat(moment), cursor_id(id_)
+    except ValueError:
+        raise paging.invalid_cursor() from None
+
+
+def cursor_id(value: str) -> str:
+    """The id within a cursor. Raises Problem 422."""
+    try:
+        return str(UUID(value))
     except ValueError:
         raise paging.invalid_cursor() from None
 

@@ -19,7 +19,7 @@ from relevo.contracts.conversation import ContactMerged, ContactRestored
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ContactSnapshot
 from relevo.conversation import labels
-from relevo.conversation.api.common import Body, apply_to_all
+from relevo.conversation.api.common import Body, apply_to_all, can_be_undone
 from relevo.conversation.api.contacts import ContactOut, ContactReader, answered, no_contact, write
 from relevo.conversation.api.owners import tell_conversations
 from relevo.conversation.domain.merge import hand_over, merged, restored, unmerged
@@ -145,18 +145,7 @@ async def undo_contact_merge(*, who: Merger, db: Db, once: Idempotency, response
     try:
         async with db.begin() as tx:
             await once.start(tx)
-            merge = await merges.read(tx, account, str(merge_id))
-            if merge is None or merge["merged_at"] <= now() - merges.UNDOABLE:
-                raise Problem(
-                    404,
-                    "merge_not_found",
-                    es="No existe esa combinación, o hace más de treinta días.",
-                    en="There is no such merge, or it was more than thirty days ago.",
-                )
-            if merge["undone_at"] is not None:
-                raise Problem(
-                    409, "merge_undone", es="Esa combinación ya se deshizo.", en="That merge was undone already."
-                )
+            merge = can_be_undone(await merges.read(tx, account, str(merge_id)), now())
             row = await profiles.read(tx, account, merge["base_id"], lock="delete")
             if row is None:
                 raise Problem(

@@ -16,7 +16,7 @@ from relevo.chassis.paging import Cursor, Limit, Page
 from relevo.chassis.problems import Problem
 from relevo.contracts.base import Time, new_id
 from relevo.contracts.permissions import Permission
-from relevo.conversation.api.common import Body
+from relevo.conversation.api.common import Body, cursor_id
 from relevo.conversation.api.contacts import ContactReader, ContactWriter, no_contact
 from relevo.conversation.store import notes, profiles
 from relevo.conversation.store.rows import Row
@@ -59,7 +59,7 @@ async def list_contact_notes(
     *, who: ContactReader, db: Db, contact_id: UUID, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[ContactNote]:
     """A contact's notes, the newest first."""
-    place = str(_uuid(paging.decode(cursor, str)[0])) if cursor else None
+    place = cursor_id(paging.decode(cursor, str)[0]) if cursor else None
     async with db.begin() as tx:
         if await profiles.read(tx, who.account_id, str(contact_id)) is None:
             raise no_contact()
@@ -115,10 +115,3 @@ async def _own(tx: Tx, who: Principal, contact_id: UUID, note_id: UUID, or_: Per
 
 def _note(row: Row) -> ContactNote:
     return ContactNote.model_validate(dict(row))
-
-
-def _uuid(value: str) -> UUID:
-    try:
-        return UUID(value)
-    except ValueError:
-        raise paging.invalid_cursor() from None

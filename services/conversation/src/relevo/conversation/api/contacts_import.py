@@ -21,7 +21,7 @@ from relevo.chassis.problems import FieldError, Problem, language_of
 from relevo.contracts.base import Time, new_id
 from relevo.contracts.permissions import Permission
 from relevo.conversation.api.attributes import Line, NewAttribute, define
-from relevo.conversation.api.common import Body
+from relevo.conversation.api.common import Body, cursor_id
 from relevo.conversation.domain.contacts_import import ATTRIBUTE, LABELS, Mode, suggested
 from relevo.conversation.domain.csv_files import MAX_LINE, Place, decoded, delimiter_of
 from relevo.conversation.domain.csv_files import read as read_csv
@@ -195,9 +195,9 @@ async def cancel_contact_import(who: Importer, db: Db, once: Idempotency, import
 @router.get("/contacts/imports")
 async def list_contact_imports(who: Importer, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[ImportOut]:
     """The account's imports, the newest first."""
-    after = paging.decode(cursor, str)[0] if cursor else None
+    after = cursor_id(paging.decode(cursor, str)[0]) if cursor else None
     async with db.begin() as tx:
-        rows = await imports.page(tx, who.account_id, limit, paging_id(after))
+        rows = await imports.page(tx, who.account_id, limit, after)
     return paging.page(rows, limit, lambda row: (row["id"],), _out)
 
 
@@ -281,14 +281,6 @@ def csv_answer(lines: AsyncIterator[list[str]], file_name: str) -> StreamingResp
 
     headers = {"Content-Disposition": f'attachment; filename="{file_name}"'}
     return StreamingResponse(chunks(), media_type="text/csv", headers=headers)
-
-
-def paging_id(value: str | None) -> str | None:
-    """The id within a cursor of a list ordered by id. Raises Problem 422."""
-    try:
-        return str(UUID(value)) if value is not None else None
-    except ValueError:
-        raise paging.invalid_cursor() from None
 
 
 async def _keep(db: Database, account_id: str, file_id: str, request: Request) -> int:

@@ -17,13 +17,14 @@ from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation import lists
-from relevo.conversation.api.common import SEQUENCE, Body, Reader, no_conversation, problem_of
+from relevo.conversation.api.common import SEQUENCE, Body, Reader, can_be_undone, no_conversation, problem_of
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import joining
 from relevo.conversation.domain.state import Change, Conversation, Refused
 from relevo.conversation.resolutions import SURVEY
 from relevo.conversation.store import conversations
 from relevo.conversation.store import joins as store
+from relevo.conversation.store.merges import UNDOABLE
 from relevo.conversation.store.rows import Row
 from relevo.kernel.access import ConversationFacts, may_see
 
@@ -149,19 +150,7 @@ async def undo_conversation_merge(
     try:
         async with db.begin() as tx:
             await once.start(tx)
-            row = await store.read(tx, account, str(merge_id))
-            if row is None or row["merged_at"] <= moment - store.UNDOABLE:
-                raise Problem(
-                    404,
-                    "merge_not_found",
-                    es="No existe esa combinación, o hace más de treinta días.",
-                    en="There is no such merge, or it was more than thirty days ago.",
-                )
-            if row["undone_at"] is not None:
-                raise Problem(
-                    409, "merge_undone", es="Esa combinación ya se deshizo.", en="That merge was undone already."
-                )
-            record = store.join_of(row)
+            record = store.join_of(can_be_undone(await store.read(tx, account, str(merge_id)), moment))
             base, other = await _both(tx, who, record.base_id, record.other_id, part=True)
             kept, back = joining.split(base, other, record, moment)
             await _written(tx, who, [base, other], [kept, back])
@@ -210,5 +199,5 @@ def _shown(row: Row) -> ConversationMerge:
         author=row["actor"],
         author_name=row["actor_name"],
         merged_at=row["merged_at"],
-        undoable_until=row["merged_at"] + store.UNDOABLE,
+        undoable_until=row["merged_at"] + UNDOABLE,
     )

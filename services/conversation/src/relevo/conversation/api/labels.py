@@ -18,7 +18,7 @@ from relevo.contracts.base import Time, new_id
 from relevo.contracts.permissions import Permission
 from relevo.conversation import labels, lists
 from relevo.conversation.api.asked import Label
-from relevo.conversation.api.common import Body
+from relevo.conversation.api.common import Body, Remark, cursor_id
 from relevo.conversation.filters import Filters
 from relevo.conversation.store import labels as store
 from relevo.conversation.store import segments
@@ -32,7 +32,6 @@ Reader = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_READ, Per
 Manager = Annotated[Principal, Depends(require(Permission.LABELS_MANAGE))]
 
 Color = Annotated[str, StringConstraints(pattern=r"^#[0-9A-Fa-f]{6}$"), AfterValidator(str.lower)]
-Said = Annotated[str, StringConstraints(max_length=500), AfterValidator(lambda value: clean(value).strip())]
 
 MAX_LABELS_MADE: Final = 1000
 """How many an account may make by hand. Those that come by use (a rule, an import) are not held back by it."""
@@ -43,7 +42,7 @@ class NewLabel(Body):
 
     name: Label = Field(description="One of its kind in the account, whatever its accents and case.")
     color: Color = Field(default="#6b7280", description="As #RRGGBB.")
-    description: Said = ""
+    description: Remark = ""
     sidebar: bool = Field(default=True, description="Whether it is shown in the sidebar.")
 
 
@@ -52,7 +51,7 @@ class LabelEdit(Body):
 
     name: Label | None = None
     color: Color | None = None
-    description: Said | None = None
+    description: Remark | None = None
     sidebar: bool | None = None
 
 
@@ -104,7 +103,7 @@ async def list_labels(
     """The account's labels, by name: those that were made, and those that came to be by use."""
     place: tuple[str, str] | None = paging.decode(cursor, str, str) if cursor else None
     if place is not None:
-        place = clean(place[0]), _cursor_id(place[1])
+        place = clean(place[0]), cursor_id(place[1])
     async with db.begin() as tx:
         rows = await store.page(tx, who.account_id, fold(clean(q)).strip(), limit, place)
         page = paging.page(rows, limit, lambda row: (row["folded"], row["id"]), _shown)
@@ -264,18 +263,6 @@ def _busy() -> Problem:
 
 def _wrong_target(es: str, en: str) -> Problem:
     return Problem(422, "invalid_label", es=es, en=en, errors=(FieldError("/into", es=es, en=en),))
-
-
-def _cursor_id(value: str) -> str:
-    try:
-        return str(UUID(value))
-    except ValueError:
-        raise Problem(
-            422,
-            "invalid_cursor",
-            es="El cursor no es válido: usa el valor «next» de la página anterior.",
-            en="The cursor is not valid: use the `next` of the page before.",
-        ) from None
 
 
 def _shown(row: Row) -> LabelOut:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, Field
 
 from relevo.chassis import paging, timers
 from relevo.chassis.auth import Principal, require
@@ -19,18 +19,16 @@ from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ReminderSnapshot, ReminderTo, Unless
 from relevo.conversation import lists, mentions, reminders
-from relevo.conversation.api.common import Body, Reader, after, agent_of, locked, no_conversation, problem_of
+from relevo.conversation.api.common import Body, Reader, Remark, after, agent_of, locked, no_conversation, problem_of
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import reminders as domain
 from relevo.conversation.domain.state import Conversation, Refused
 from relevo.conversation.store import reminders as store
 from relevo.conversation.store.rows import Row
-from relevo.kernel.text import clean
 
 router = APIRouter(tags=["conversations"])
 
 Noter = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_NOTE, Permission.CONVERSATIONS_UPDATE))]
-Said = Annotated[str, StringConstraints(max_length=500), AfterValidator(lambda value: clean(value).strip())]
 
 
 class NewReminder(Body):
@@ -48,7 +46,7 @@ class NewReminder(Body):
         default="me", description="`assignee` and `team`: whoever it is when it is due."
     )
     agent_id: UUID | None = Field(default=None, description="With `agent`: whom.")
-    text: Said = ""
+    text: Remark = ""
 
 
 class Reminder(BaseModel):

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
@@ -14,7 +13,7 @@ from relevo.chassis.paging import Cursor, Page
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ContactSnapshot
 from relevo.conversation import searching
-from relevo.conversation.api.common import Reader
+from relevo.conversation.api.common import Reader, cursor_id
 from relevo.conversation.searching import Hit, Place
 from relevo.conversation.store.contacts import contact_of
 from relevo.kernel.text import clean
@@ -61,6 +60,6 @@ def _place(cursor: str | None) -> Place | None:
         return None
     at, id_, shown = paging.decode(cursor, str, str, int)
     try:
-        return datetime.fromisoformat(at), str(UUID(id_)), max(0, shown)
+        return datetime.fromisoformat(at), cursor_id(id_), max(0, shown)
     except ValueError:
         raise paging.invalid_cursor() from None

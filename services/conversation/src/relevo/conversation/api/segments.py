@@ -197,8 +197,8 @@ async def create_segment(
     await _may_write(who, shared=body.shared)
     async with db.begin() as tx:
         await once.start(tx)
-        await _checked(tx, who, body.filter)
         wanted = await _keyed(tx, who, body.filter)
+        await _checked(tx, who, wanted)
         if await store.lock_and_count(tx, who.account_id) >= MAX_SEGMENTS:
             raise Problem(
                 409,
@@ -236,8 +236,8 @@ async def edit_segment(
         if given.get("shared"):
             await _may_write(who, shared=True)
         if body.filter is not None:
-            await _checked(tx, who, body.filter)
             given["filter"] = await _keyed(tx, who, body.filter)
+            await _checked(tx, who, given["filter"])
         if any(row[name] != value for name, value in given.items()):
             changed = {**row, **given, "version": row["version"] + 1}
             row = await store.save(tx, who.account_id, changed | {"filter": json.dumps(changed["filter"])})
@@ -276,14 +276,14 @@ async def _conditions(tx: Tx, who: Principal, body: ContactFilter) -> list[Colum
     wanted = [body.filter] if body.filter is not None else []
     if body.segment_id is not None:
         wanted.append((await _read(tx, who, body.segment_id))["filter"])
-    return [await _checked(tx, who, one) for one in wanted]
+    return [await _checked(tx, who, await _keyed(tx, who, one)) for one in wanted]
 
 
-async def _checked(tx: Tx, who: Principal, raw: dict[str, Any]) -> ColumnElement[bool]:
-    """A filter as SQL. Raises Problem 422 with everything that is wrong with it."""
+async def _checked(tx: Tx, who: Principal, keyed: dict[str, Any]) -> ColumnElement[bool]:
+    """A filter that names labels by their keys, as SQL. Raises Problem 422 with everything that is wrong with it."""
     known = await attributes.definitions(tx, who.account_id, "contact")
     try:
-        return store.filtered(condition(await _keyed(tx, who, raw), known), known, now())
+        return store.filtered(condition(keyed, known), known, now())
     except ConditionError as error:
         errors = [
             FieldError(

@@ -209,7 +209,7 @@ async def _save(db: Db, survey: Survey, rating: int, comment: str) -> bool:
             changes = Changes(held)
             changes.apply(change, actor=f"contact:{held[key].state.contact.id}")
             await changes.save(tx)
-            await store.answered(tx, answered)
+            await store.answered(tx, [answered])
     return True
 
 

@@ -57,14 +57,13 @@ class Line:
 
     def ids(self) -> set[str]:
         """The people and teams it names."""
-        found: set[str] = set()
-        for name in (
-            ("from", "to", "from_team", "to_team") if self.code in {"assignee", "owner", "reminder_due"} else ()
-        ):
-            found.add(self.values.get(name) or "")
-        for name in ("added", "removed") if self.code == "participants" else ():
-            found.update(self.values.get(name, ()))
-        return found - {""}
+        match self.code:
+            case "assignee" | "owner" | "reminder_due":
+                return {id_ for name in ("from", "to", "from_team", "to_team") if (id_ := self.values.get(name))}
+            case "participants":
+                return {*self.values.get("added", ()), *self.values.get("removed", ())}
+            case _:
+                return set()
 
 
 _PLAIN: Final[Mapping[type[ConversationEvent], str]] = {
@@ -162,6 +161,10 @@ class _Words:
         id_ = self.values.get(key)
         return self.names.get(id_, self.say("alguien que ya no está", "somebody who has left")) if id_ else ""
 
+    def moment(self, key: str) -> str:
+        at = datetime.fromisoformat(self.values[key]).astimezone(ZoneInfo(self.zone))
+        return self.say(f"{at:%d/%m/%Y a las %H:%M}", f"{at:%Y-%m-%d %H:%M}")
+
     def named(self, key: str) -> str:
         return ", ".join(self.names.get(one, self.say("alguien", "somebody")) for one in self.values.get(key) or ())
 
@@ -179,13 +182,10 @@ def _who(actor: str, names: Mapping[str, str], language: Language) -> str:
 
 
 def _snoozed(w: _Words) -> str:
-    until = w.values.get("until")
-    if until is None:
+    if w.values.get("until") is None:
         return w.say("pospuso la conversación hasta que escriba el cliente", "snoozed this until the customer writes")
-    moment = datetime.fromisoformat(until).astimezone(ZoneInfo(w.zone))
-    return w.say(
-        f"pospuso la conversación hasta el {moment:%d/%m/%Y a las %H:%M}", f"snoozed this until {moment:%Y-%m-%d %H:%M}"
-    )
+    when = w.moment("until")
+    return w.say(f"pospuso la conversación hasta el {when}", f"snoozed this until {when}")
 
 
 _UNLESS: Final = {
@@ -197,11 +197,9 @@ _UNLESS: Final = {
 
 
 def _reminder_set(w: _Words) -> str:
-    at = datetime.fromisoformat(w.values["due_at"]).astimezone(ZoneInfo(w.zone))
+    when = w.moment("due_at")
     es, en = _UNLESS[w.values["unless"]]
-    return w.say(
-        f"puso un recordatorio para el {at:%d/%m/%Y a las %H:%M}{es}", f"set a reminder for {at:%Y-%m-%d %H:%M}{en}"
-    )
+    return w.say(f"puso un recordatorio para el {when}{es}", f"set a reminder for {when}{en}")
 
 
 def _reminder_due(w: _Words) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import text
@@ -11,8 +11,6 @@ from relevo.chassis.database import Tx
 from relevo.conversation.domain.joining import Join
 from relevo.conversation.store.messages import MESSAGE_COLUMNS
 from relevo.conversation.store.rows import Row, plain
-
-UNDOABLE: Final = timedelta(days=30)
 
 _COLUMNS: Final = """
     cast(j.id as text) as id, cast(j.base_id as text) as base_id, cast(j.other_id as text) as other_id, j.place, j.reopen,

@@ -12,6 +12,7 @@ from relevo.conversation.domain.profile import Person
 from relevo.conversation.store.rows import Row, plain
 
 UNDOABLE: Final = timedelta(days=30)
+"""For so long a merge can be undone, of contacts or of conversations."""
 
 _COLUMNS: Final = """
     cast(id as text) as id, cast(account_id as text) as account_id, cast(base_id as text) as base_id,

@@ -5,51 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    DateTime,
-    Integer,
-    Select,
-    Table,
-    Text,
-    Uuid,
-    and_,
-    exists,
-    literal,
-    or_,
-    select,
-    text,
-    tuple_,
-)
+from sqlalchemy import ColumnElement, Select, and_, exists, literal, or_, select, text, tuple_
 
 from relevo.chassis.database import Tx
 from relevo.contracts.snapshots import ReminderSnapshot
 from relevo.conversation.domain.reminders import Answers
 from relevo.conversation.lists import FACTS
 from relevo.conversation.store.rows import Key, Row, plain
-from relevo.conversation.tables import conversations, messages, metadata
+from relevo.conversation.tables import conversations, messages, reminders
 from relevo.kernel.access import Viewer, visible
 
-_ID: Final = Uuid(as_uuid=False)
-reminders: Final = Table(
-    "reminders",
-    metadata,
-    Column("id", _ID, primary_key=True),
-    Column("account_id", _ID, nullable=False),
-    Column("conversation_id", _ID, nullable=False),
-    Column("agent_id", _ID),
-    Column("text", Text, nullable=False),
-    Column("unless", Text, nullable=False),
-    Column("remind", Text, nullable=False),
-    Column("set_by", Text, nullable=False),
-    Column("set_at", DateTime(timezone=True), nullable=False),
-    Column("due_at", DateTime(timezone=True), nullable=False),
-    Column("cycle", Integer, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-)
 _r, _c, _m = reminders.c, conversations.c, messages.c
+
+_CUSTOMER: Final = _m.kind == "incoming"
+_PERSON: Final = and_(_m.kind == "outgoing", _m.author.op("~")("^(agent|key):"))
+"""Whose messages are answers: the customer's, and those of somebody of the team."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +49,6 @@ _FIND = text(
     where (r.account_id, r.id) in (
         select k.account_id, k.id from unnest(cast(:accounts as uuid[]), cast(:ids as uuid[])) as k(account_id, id)
     )
-    """
-)
-# Read after the conversations are locked: no answer can come in between.
-_ANSWERS = text(
-    """
-    select cast(r.id as text) as id,
-        exists (select from messages m where m.account_id = r.account_id and m.conversation_id = r.conversation_id
-                and m.sequence > r.sequence and m.kind = 'incoming') as customer,
-        exists (select from messages m where m.account_id = r.account_id and m.conversation_id = r.conversation_id
-                and m.sequence > r.sequence and m.kind = 'outgoing'
-                and (m.author like 'agent:%' or m.author like 'key:%')) as agent
-    from reminders r where r.account_id = any(cast(:accounts as uuid[])) and r.id = any(cast(:ids as uuid[]))
-    for update of r
     """
 )
 _DROP = text("delete from reminders where account_id = :account and id = any(cast(:ids as uuid[]))")
@@ -128,15 +85,22 @@ async def add(tx: Tx, kept: Kept) -> None:
 async def find(tx: Tx, keys: Iterable[Key]) -> dict[str, Kept]:
     """Those that wait, by id."""
     wanted = list(keys)
-    rows = await tx.execute(_FIND, {"accounts": [a for a, _ in wanted], "ids": [i for _, i in wanted]})
-    return {row["id"]: kept_of(row) for row in plain(rows)}
+    given = {"accounts": [a for a, _ in wanted], "ids": [i for _, i in wanted]}
+    rows = plain(await tx.execute(_FIND, given)) if wanted else iter(())
+    return {row["id"]: kept_of(row) for row in rows}
 
 
 async def answers(tx: Tx, found: Mapping[str, Kept]) -> dict[str, Answers]:
     """Who has answered since they were set, of those that still wait, locked; their conversations are locked before."""
-    given = {"accounts": sorted({one.account_id for one in found.values()}), "ids": sorted(found)}
-    rows = plain(await tx.execute(_ANSWERS, given)) if found else iter(())
-    return {row["id"]: Answers(row["customer"], row["agent"]) for row in rows}
+    if not found:
+        return {}
+    # Read after the conversations are locked: no answer can come in between.
+    statement = (
+        select(_r.id, _said_since(_CUSTOMER).label("customer"), _said_since(_PERSON).label("agent"))
+        .where(_r.account_id.in_(sorted({one.account_id for one in found.values()})), _r.id.in_(sorted(found)))
+        .with_for_update(of=reminders)
+    )
+    return {row["id"]: Answers(row["customer"], row["agent"]) for row in plain(await tx.execute(statement))}
 
 
 async def drop(tx: Tx, account_id: str, ids: Iterable[str]) -> None:
@@ -162,8 +126,8 @@ def page_of(
         visible(viewer, FACTS),
         _c.status != "resolved",
         _c.cycle == _r.cycle,
-        _not_answered("customer_answers", _m.kind == "incoming"),
-        _not_answered("agent_answers", and_(_m.kind == "outgoing", _m.author.op("~")("^(agent|key):"))),
+        _not_answered("customer_answers", _CUSTOMER),
+        _not_answered("agent_answers", _PERSON),
     ]
     if conversation_id is not None:
         wanted.append(_r.conversation_id == conversation_id)
@@ -191,12 +155,12 @@ def _mine(viewer: Viewer) -> ColumnElement[bool]:
 
 
 def _not_answered(unless: str, said: ColumnElement[bool]) -> ColumnElement[bool]:
-    since = exists(
-        select(literal(1)).where(
-            _m.account_id == _r.account_id, _m.conversation_id == _r.conversation_id, _m.sequence > _r.sequence, said
-        )
-    )
-    return or_(_r.unless.not_in([unless, "anyone_answers"]), ~since)
+    return or_(_r.unless.not_in([unless, "anyone_answers"]), ~_said_since(said))
+
+
+def _said_since(said: ColumnElement[bool]) -> ColumnElement[bool]:
+    since = (_m.account_id == _r.account_id, _m.conversation_id == _r.conversation_id, _m.sequence > _r.sequence)
+    return exists(select(literal(1)).where(*since, said))
 
 
 async def page(tx: Tx, statement: Select[Any]) -> Sequence[Row]:

@@ -1,8 +1,7 @@
 """Surveys: what was asked, and what was answered."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import text
 
@@ -69,9 +68,13 @@ _ASKED_IN_CHANNEL = text(
 
 _ANSWERED = text(
     """
-    update surveys set rating = :rating, comment = :comment, version = :version, answered_at = :answered_at,
-        changed_at = :changed_at
-    where id = cast(:id as uuid) and account_id = cast(:account as uuid)
+    update surveys s set rating = k.rating, comment = k.comment, version = k.version, answered_at = k.answered_at,
+        changed_at = k.changed_at
+    from unnest(
+        cast(:accounts as uuid[]), cast(:ids as uuid[]), cast(:ratings as smallint[]), cast(:comments as text[]),
+        cast(:versions as integer[]), cast(:answered as timestamptz[]), cast(:changed as timestamptz[])
+    ) as k(account_id, id, rating, comment, version, answered_at, changed_at)
+    where s.id = k.id and s.account_id = k.account_id
     """
 )
 
@@ -135,12 +138,21 @@ async def asked_in_channel(tx: Tx, keys: Iterable[Key]) -> dict[Key, Survey]:
     return {(row["account_id"], row["conversation_id"]): survey_of(row) for row in plain(rows)}
 
 
-async def answered(tx: Tx, survey: Survey) -> None:
-    """Keep the answer to a survey that is locked, by itself or with its conversation."""
-    given: dict[str, Any] = {"id": survey.id, "account": survey.account_id}
-    for name in ("rating", "comment", "version", "answered_at", "changed_at"):
-        given[name] = getattr(survey, name)
-    await tx.execute(_ANSWERED, given)
+async def answered(tx: Tx, surveys: Collection[Survey]) -> None:
+    """Keep the answers to surveys that are locked, by themselves or with their conversations."""
+    if surveys:
+        await tx.execute(
+            _ANSWERED,
+            {
+                "accounts": [s.account_id for s in surveys],
+                "ids": [s.id for s in surveys],
+                "ratings": [s.rating for s in surveys],
+                "comments": [s.comment for s in surveys],
+                "versions": [s.version for s in surveys],
+                "answered": [s.answered_at for s in surveys],
+                "changed": [s.changed_at for s in surveys],
+            },
+        )
 
 
 async def of_conversation(tx: Tx, account_id: str, conversation_id: str) -> Sequence[Survey]:
