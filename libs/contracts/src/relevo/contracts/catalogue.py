@@ -158,7 +158,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("assignment", assignment.ConversationUnassigned, "conversation", "reporting"),
     _event("assignment", assignment.ConversationQueued, "conversation", "reporting"),
     _event("assignment", assignment.AgentLoadChanged, "presence"),
-    _event("presence", presence.StatusChanged, "assignment", "reporting", "realtime"),
+    _event("presence", presence.StatusChanged, "assignment", "automation", "reporting", "realtime"),
     _event("presence", presence.BreakDue, "realtime"),
     _event("presence", presence.RulesChanged, "assignment"),
     _event("automation", automation.RuleExecuted, "reporting"),

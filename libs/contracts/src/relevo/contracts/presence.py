@@ -26,6 +26,8 @@ class AgentStatus(Model):
 
     ``chosen`` is what was set by hand; ``label`` the named status (Lunch, Training), where one is in force. ``in_shift``
     None: no shift is planned. With the cause capacity, ``open`` of ``limit`` conversations are the reason.
+    ``back_at``, of who is off shift, away or offline: when they are expected, as was known when this was told: at the end
+    of what they chose, else at the beginning of their next shift.
     """
 
     agent_id: Id
@@ -40,6 +42,7 @@ class AgentStatus(Model):
     in_shift: bool | None = None
     open: int | None = None
     limit: int | None = None
+    back_at: Time | None = None
 
 
 class StatusChanged(Model):

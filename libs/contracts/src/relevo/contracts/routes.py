@@ -59,6 +59,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/rules", "automation"),
     Route("/rule-executions", "automation"),
     Route("/out-of-hours", "automation"),
+    Route("/offline-answers", "automation"),
     Route("/reports", "reporting"),
     Route("/webchat", "channels"),
     Route("/channels", "channels"),

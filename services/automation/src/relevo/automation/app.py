@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from relevo.automation import api, out_of_hours, out_of_hours_api
+from relevo.automation import api, offline, offline_api, out_of_hours, out_of_hours_api
 from relevo.automation.handlers import Automaton
 from relevo.automation.personal import PERSONAL
 from relevo.automation.settings import Settings
@@ -17,6 +17,7 @@ def build() -> Service:
     router = APIRouter()
     router.include_router(api.router)
     router.include_router(out_of_hours_api.router)
+    router.include_router(offline_api.router)
     return Service(
         name="automation",
         settings=settings,
@@ -24,8 +25,13 @@ def build() -> Service:
         consumers=(
             Consumer(streams.EVT_CONVERSATION, automaton.on_conversation),
             Consumer(streams.EVT_CONVERSATION, out_of_hours.on_conversation),
+            Consumer(streams.EVT_CONVERSATION, offline.on_conversation),
+            Consumer(streams.EVT_PRESENCE, offline.on_presence),
         ),
         router=router,
-        projections=(Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),),
+        projections=(
+            Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),
+            Projection("agents_there", ("agents_there",), {streams.EVT_PRESENCE: offline.on_presence}),
+        ),
         personal=PERSONAL,
     )

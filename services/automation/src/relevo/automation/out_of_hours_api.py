@@ -1,5 +1,6 @@
 """HTTP: what an inbox answers out of hours."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
@@ -86,7 +87,7 @@ async def set_out_of_hours(
 ) -> AnswerOut:
     """Say what an inbox answers to whoever writes out of hours: once in a conversation, until it opens again."""
     given = {"text_es": clean(body.text_es), "text_en": clean(body.text_en)}
-    _check(given)
+    check_texts(given, VARIABLES)
     async with db.begin() as tx:
         await store.lock(tx, str(inbox_id))
         before = await _setting(tx, who.account_id, str(inbox_id))
@@ -103,8 +104,9 @@ async def _setting(tx: Tx, account_id: str, inbox_id: str) -> Setting:
     return (await store.read(tx, account_id, [inbox_id])).get(inbox_id) or Setting(account_id, inbox_id)
 
 
-def _check(texts: dict[str, str]) -> None:
-    there = ", ".join(f"{{{{{name}}}}}" for name in VARIABLES)
+def check_texts(texts: Mapping[str, str], variables: Collection[str]) -> None:
+    """Refuse texts, by field, that name what there is not. Raises Problem 422."""
+    there = ", ".join(f"{{{{{name}}}}}" for name in variables)
     errors = tuple(
         FieldError(
             f"/{field}",
@@ -112,7 +114,7 @@ def _check(texts: dict[str, str]) -> None:
             en=f"There is no variable {name!r}. There are: {there}.",
         )
         for field, text in texts.items()
-        if (name := unknown(text, VARIABLES)) is not None
+        if (name := unknown(text, variables)) is not None
     )
     if errors:
         raise Problem(

@@ -10,6 +10,7 @@ from relevo.chassis.timers import Timer
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.presence import AgentStatus, BreakDue, StatusChanged
 from relevo.presence.domain import status
+from relevo.presence.domain.shifts import next_start
 from relevo.presence.domain.status import Agent, Change, Limits, Looked, Setting
 from relevo.presence.store import rules, statuses
 
@@ -148,4 +149,15 @@ def published(agent: Agent, setting: Setting, names: Mapping[str, str], now: dat
         in_shift=agent.in_shift,
         open=agent.open if crowded else None,
         limit=status.known(agent, setting, now).limit if crowded else None,
+        back_at=_back_at(agent, setting, now),
     )
+
+
+def _back_at(agent: Agent, setting: Setting, now: datetime) -> datetime | None:
+    if agent.in_shift is not False and agent.state not in ("away", "offline"):
+        return None
+    choice = agent.choice
+    if choice is not None and choice.until is not None and choice.in_force(now) and agent.in_shift is not False:
+        return choice.until
+    # Within a shift nobody knows when somebody who left is back.
+    return next_start(setting.calendars, now) if agent.in_shift is False else None

@@ -133,9 +133,14 @@ def language_of(conversation: ConversationSnapshot, account_language: Language) 
 
 def next_opening(hours: BusinessHours, now: datetime, language: Language) -> str:
     """When we are back, in words that follow a verb, by the clock of the calendar's time zone."""
-    if hours.opens_at is None:
+    return moment_in_words(hours.opens_at, hours.time_zone, now, language)
+
+
+def moment_in_words(at: datetime | None, time_zone: str, now: datetime, language: Language) -> str:
+    """A moment to come, in words that follow a verb, by the clock of a time zone; None: one that is not known."""
+    if at is None:
         return "lo antes posible" if language == "es" else "as soon as possible"
-    there, today = hours.opens_at.astimezone(zone(hours.time_zone)), now.astimezone(zone(hours.time_zone)).date()
+    there, today = at.astimezone(zone(time_zone)), now.astimezone(zone(time_zone)).date()
     clock = f"{there:%H:%M}"
     if there.date() == today:
         return f"hoy a las {clock}" if language == "es" else f"today at {clock}"

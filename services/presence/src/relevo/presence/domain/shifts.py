@@ -66,3 +66,9 @@ def calendar_of(text: str, absences: tuple[tuple[date, date], ...] = ()) -> Cale
 
 def _close(calendar: Calendar, at: datetime) -> datetime | None:
     return business_time.next_close(calendar, at)
+
+
+def next_start(calendars: Sequence[Calendar], at: datetime) -> datetime | None:
+    """When the next shift begins, for who is off shift at `at`; None when none does within the kernel's horizon."""
+    opens = [found for one in calendars if one.measures and (found := business_time.next_open(one, at)) is not None]
+    return min(opens, default=None)
