@@ -28,6 +28,7 @@ from relevo.adapter import (
     Sender,
     SpoolFull,
     Undeliverable,
+    outbound,
     sender_key,
 )
 from relevo.chassis import topology
@@ -105,6 +106,23 @@ class World:
         )
         await self.admin.publish(made, account=self.account, entity=made.conversation_id)
         return made.message_id
+
+    async def change(self, message_id: str, text: str) -> str:
+        """Have a message to "ana" edited that was sent."""
+        update = OutboundUpdate(
+            change_id=new_id(),
+            of_message_id=message_id,
+            update="edit",
+            new_text=text,
+            conversation_id="c",
+            inbox_id=self.inbox,
+            channel="api",
+            recipient_id="ana",
+            recipient_key=sender_key("ana"),
+            updated_at=now(),
+        )
+        await self.admin.publish(update, account=self.account, entity="c")
+        return update.change_id
 
     async def unacknowledged(self) -> int:
         info = await self.admin.nats.jetstream().consumer_info("OUTBOUND", self.credential)
@@ -277,25 +295,9 @@ def test_changes_come_behind_their_message_and_refusals_are_reported(servers: An
         async with a_world(servers, tmp_path) as w, w.adapter() as adapter:
             seen: list[tuple[str, str]] = []
 
-            async def changed(message_id: str, text: str) -> str:
-                update = OutboundUpdate(
-                    change_id=new_id(),
-                    of_message_id=message_id,
-                    update="edit",
-                    new_text=text,
-                    conversation_id="c",
-                    inbox_id=w.inbox,
-                    channel="api",
-                    recipient_id="ana",
-                    recipient_key=sender_key("ana"),
-                    updated_at=now(),
-                )
-                await w.admin.publish(update, account=w.account, entity="c")
-                return update.change_id
-
             message = await w.outbound(1, "ana")
-            await changed(message, "dos")
-            refused = await changed(message, "tarde")
+            await w.change(message, "dos")
+            refused = await w.change(message, "tarde")
 
             @adapter.on_update
             async def change(update: OutboundUpdate) -> None:
@@ -317,6 +319,36 @@ def test_changes_come_behind_their_message_and_refusals_are_reported(servers: An
             assert (sent["status"], sent.get("change_id")) == ("sent", None)
             told = [failed[name] for name in ("status", "message_id", "change_id", "external_id", "error")]
             assert told == ["failed", message, refused, refused, "too old"]
+
+    asyncio.run(scenario())
+
+
+def test_changes_are_remembered_no_longer_than_messages(
+    servers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "_REMEMBERED", 3)
+
+    async def scenario() -> None:
+        async with a_world(servers, tmp_path) as w, w.adapter() as adapter:
+            changed: list[str] = []
+
+            @adapter.on_update
+            async def change(update: OutboundUpdate) -> None:
+                changed.append(update.change_id)
+
+            @adapter.on_outbound
+            async def send(_: OutboundMessage) -> None: ...
+
+            message = await w.outbound(1)
+            told = [await w.change(message, str(number)) for number in range(8)]
+
+            async def all_done() -> bool:
+                return len(changed) == len(told) and await w.unacknowledged() == 0
+
+            await until(all_done)
+            assert changed == told
+            assert adapter._reader is not None
+            assert list(adapter._reader._done) == told[-3:]
 
     asyncio.run(scenario())
 

@@ -14,10 +14,10 @@ from typing import Self
 from relevo.adapter.connection import BusAway, Connection, end
 from relevo.adapter.credential import credential_id
 from relevo.adapter.errors import AdapterError, Closed, NotAuthorized, PartlyPublished, TooLarge
-from relevo.adapter.outbound import Handler, OutboundReader, UpdateHandler
+from relevo.adapter.outbound import Handler, Outbound, OutboundReader, UpdateHandler
 from relevo.adapter.spool import Record, Spool
 from relevo.contracts.base import now
-from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
+from relevo.contracts.conversation import OutboundMessage
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.inbound import DeliveryStatus, InboundMessage, InboundStatus, Sender
 from relevo.contracts.streams import INBOUND
@@ -238,13 +238,15 @@ class Adapter:
                 _status(message.message_id, "sent", recipient_id=message.recipient_id, external_id=provider_id)
             )
 
-        async def failed(message: OutboundMessage, reason: str) -> None:
-            await self._publish(_status(message.message_id, "failed", recipient_id=message.recipient_id, error=reason))
-
-        async def change_failed(update: OutboundUpdate, reason: str) -> None:
-            refused = _status(update.of_message_id, "failed", recipient_id=update.recipient_id, error=reason)
-            told = {"external_id": update.change_id, "change_id": update.change_id}
-            await self._publish(refused.model_copy(update=told))
+        async def failed(outbound: Outbound, reason: str) -> None:
+            recipient = outbound.recipient_id
+            if isinstance(outbound, OutboundMessage):
+                told = _status(outbound.message_id, "failed", recipient_id=recipient, error=reason)
+            else:
+                refused = _status(outbound.of_message_id, "failed", recipient_id=recipient, error=reason)
+                ids = {"external_id": outbound.change_id, "change_id": outbound.change_id}
+                told = refused.model_copy(update=ids)
+            await self._publish(told)
 
         self._reader = OutboundReader(
             self._connection,
@@ -252,7 +254,6 @@ class Adapter:
             handler,
             sent=sent,
             failed=failed,
-            change_failed=change_failed,
             concurrency=self._concurrency,
             update=self._update,
         )

@@ -30,10 +30,9 @@ Handler = Callable[[OutboundMessage], Awaitable[str | None]]
 """Sends one message; may return the provider's id of it."""
 UpdateHandler = Callable[[OutboundUpdate], Awaitable[None]]
 """Edits or deletes one message that was sent."""
-ChangeFailed = Callable[[OutboundUpdate, str], Awaitable[None]]
 Outbound = OutboundMessage | OutboundUpdate
 Sent = Callable[[OutboundMessage, str], Awaitable[None]]
-Failed = Callable[[OutboundMessage, str], Awaitable[None]]
+Failed = Callable[[Outbound, str], Awaitable[None]]
 
 EXPIRES = 30.0
 HEARTBEAT = 2.0
@@ -70,7 +69,6 @@ class OutboundReader:
         *,
         sent: Sent,
         failed: Failed,
-        change_failed: ChangeFailed,
         concurrency: int,
         update: UpdateHandler | None = None,
     ) -> None:
@@ -79,7 +77,6 @@ class OutboundReader:
         self._handler = handler
         self._sent = sent
         self._failed = failed
-        self._change_failed = change_failed
         self.update = update
         self._slots = asyncio.Semaphore(concurrency)
         self._window = concurrency * 2
@@ -207,10 +204,7 @@ class OutboundReader:
         while lane and not self._stopping:
             message, outbound = lane.popleft()
             async with self._slots:
-                if isinstance(outbound, OutboundUpdate):
-                    going_on = await self._change(message, outbound)
-                else:
-                    going_on = await self._send(message, outbound)
+                going_on = await self._hand_over(message, outbound)
             if not going_on:
                 while lane:
                     later, _ = lane.popleft()
@@ -218,11 +212,13 @@ class OutboundReader:
         if self._lanes.get(recipient) is lane:
             del self._lanes[recipient]
 
-    async def _send(self, message: Msg, outbound: OutboundMessage) -> bool:
-        if outbound.message_id in self._done:
+    async def _hand_over(self, message: Msg, outbound: Outbound) -> bool:
+        """Have the adapter do it, once; a change comes behind its message, as all of one recipient."""
+        id_ = _id(outbound)
+        if id_ in self._done:
             return await self._confirm(message, outbound)
         try:
-            provider_id = await self._handler(outbound)
+            provider_id = await self._handle(outbound)
         except asyncio.CancelledError:
             await self._settle(message, message.nak())
             raise
@@ -232,52 +228,26 @@ class OutboundReader:
             delivered = message.metadata.num_delivered
             if 0 < self._terms.max_deliver <= delivered:
                 return await self._fail(message, outbound, f"{type(error).__name__}: {error} (tried {delivered} times)")
-            log.warning("message %s was not sent, trial %d: %r", outbound.message_id, delivered, error)
+            log.warning("%s %s did not get through, trial %d: %r", _kind(outbound), id_, delivered, error)
             await self._again(message)
             return False
-        self._done[outbound.message_id] = provider_id
+        self._done[id_] = provider_id
         if len(self._done) > _REMEMBERED:
             self._done.popitem(last=False)
         return await self._confirm(message, outbound)
 
-    async def _change(self, message: Msg, outbound: OutboundUpdate) -> bool:
-        """Hand over a change of a message that was sent; behind the message itself, as all of one recipient."""
-        if outbound.change_id not in self._done:
-            try:
-                if self.update is None:
-                    raise Undeliverable("this adapter cannot change messages that were sent")
-                await self.update(outbound)
-            except asyncio.CancelledError:
-                await self._settle(message, message.nak())
-                raise
-            except Undeliverable as reason:
-                return await self._refuse(message, outbound, str(reason))
-            except Exception as error:  # noqa: BLE001 — the handler is not ours
-                delivered = message.metadata.num_delivered
-                if 0 < self._terms.max_deliver <= delivered:
-                    why = f"{type(error).__name__}: {error} (tried {delivered} times)"
-                    return await self._refuse(message, outbound, why)
-                log.warning("change %s was not made, trial %d: %r", outbound.change_id, delivered, error)
-                await self._again(message)
-                return False
-            self._done[outbound.change_id] = None
-        await self._settle(message, message.ack())
-        return True
+    async def _handle(self, outbound: Outbound) -> str | None:
+        if isinstance(outbound, OutboundMessage):
+            return await self._handler(outbound)
+        if self.update is None:
+            raise Undeliverable("this adapter cannot change messages that were sent")
+        await self.update(outbound)
+        return None
 
-    async def _refuse(self, message: Msg, outbound: OutboundUpdate, reason: str) -> bool:
-        try:
-            await self._change_failed(outbound, reason)
-        except AdapterError as error:
-            log.warning("the failure of change %s could not be reported: %s", outbound.change_id, error)
-            await self._again(message)
-            return False
-        await self._settle(message, message.ack())
-        return True
-
-    async def _confirm(self, message: Msg, outbound: OutboundMessage) -> bool:
+    async def _confirm(self, message: Msg, outbound: Outbound) -> bool:
         """Report what was sent, then acknowledge; never send it again because the report did not get through."""
-        provider_id = self._done[outbound.message_id]
-        if provider_id is not None:
+        provider_id = self._done[_id(outbound)]
+        if provider_id is not None and isinstance(outbound, OutboundMessage):
             try:
                 await self._sent(outbound, provider_id)
             except AdapterError as error:
@@ -288,11 +258,11 @@ class OutboundReader:
         await self._settle(message, message.ack())
         return True
 
-    async def _fail(self, message: Msg, outbound: OutboundMessage, reason: str) -> bool:
+    async def _fail(self, message: Msg, outbound: Outbound, reason: str) -> bool:
         try:
             await self._failed(outbound, reason)
         except AdapterError as error:
-            log.warning("the failure of %s could not be reported: %s", outbound.message_id, error)
+            log.warning("the failure of %s %s could not be reported: %s", _kind(outbound), _id(outbound), error)
             await self._again(message)
             return False
         await self._settle(message, message.ack())
@@ -324,6 +294,14 @@ def _read(message: Msg) -> Outbound:
     if message.subject.rpartition(".")[2] == "update":
         return OutboundUpdate.model_validate_json(message.data)
     return OutboundMessage.model_validate_json(message.data)
+
+
+def _kind(outbound: Outbound) -> str:
+    return "change" if isinstance(outbound, OutboundUpdate) else "message"
+
+
+def _id(outbound: Outbound) -> str:
+    return outbound.change_id if isinstance(outbound, OutboundUpdate) else outbound.message_id
 
 
 def _status(message: Msg) -> str | None:
