@@ -1,6 +1,5 @@
 """A running channels service, an inbox of each kind, and a receiver of webhooks."""
 
-import asyncio
 import base64
 import hashlib
 import json
@@ -10,7 +9,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,31 +17,13 @@ from starlette.routing import Route
 from relevo.channels.app import build
 from relevo.chassis.auth import new_key
 from relevo.chassis.bus import until
-from relevo.chassis.http import create_app
-from relevo.chassis.testing import Admin, Running, running
+from relevo.chassis.testing import Admin, Running, listening, running, serving
 from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
 from relevo.contracts.identity import KeyChanged, KeyState
 from relevo.contracts.ingest import InboxChanged, InboxState
 from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.kernel.identity import sender_key
-
-
-@asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[int]:
-    """Serve an application on a free port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    task = asyncio.create_task(server.serve())
-
-    async def started() -> bool:
-        return server.started
-
-    assert await until(started, 10, every=0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
 
 
 class Receiver:
@@ -176,9 +156,5 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def port(world: World) -> AsyncIterator[int]:
-    """The service's routes on a real port: sockets need one."""
-    service = world.run.runtime.service
-    app = create_app(service.name, service.router, service.settings)
-    app.state.runtime = world.run.runtime
-    async with listening(app) as port:
+    async with serving(world.run) as port:
         yield port

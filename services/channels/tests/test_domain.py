@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from relevo.channels.domain import addresses, outcome, signing
 from relevo.chassis import sealing
-from relevo.kernel.rate import Buckets
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ANA = signing.Visitor("v", "a", "i", "Ana", int((NOON + timedelta(days=1)).timestamp()))
@@ -96,17 +95,3 @@ def test_successes():
 def test_delays_grow_to_an_hour(attempts, first):
     wait = outcome.delay(attempts, timedelta(seconds=first), None)
     assert wait <= outcome.delay(attempts + 1, timedelta(seconds=first), None) <= timedelta(hours=1)
-
-
-@given(st.lists(st.floats(0, 5), max_size=60))
-def test_no_window_lets_more_through_than_burst_and_rate(gaps):
-    buckets, clock, passed = Buckets(2, 5), 0.0, []
-    for gap in gaps:
-        clock += gap
-        wait = buckets.take("k", clock)
-        assert wait >= 0
-        if not wait:
-            passed.append(clock)
-    for first, start in enumerate(passed):
-        for last in range(first, len(passed)):
-            assert last - first + 1 <= 5 + 2 * (passed[last] - start) + 1e-6

@@ -37,6 +37,7 @@ from relevo.chassis.service import Runtime, Service, application
 from relevo.contracts import identity
 from relevo.contracts.base import Model, new_id, now
 from relevo.contracts.catalogue import BY_MODEL, read_by, reader_filter
+from relevo.contracts.dead import DeadLettered
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.grants import inbox_prefix, service_grants
 from relevo.contracts.permissions import ROLES
@@ -323,6 +324,13 @@ async def serving(run: Running) -> AsyncIterator[int]:
     service = run.runtime.service
     app = create_app(service.name, service.router, service.settings)
     app.state.runtime = run.runtime
+    async with listening(app) as port:
+        yield port
+
+
+@asynccontextmanager
+async def listening(app: Any) -> AsyncIterator[int]:
+    """Serve an ASGI application on a free port, which is answered."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     task = asyncio.create_task(server.serve())
 
@@ -336,6 +344,23 @@ async def serving(run: Running) -> AsyncIterator[int]:
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def dead_letter(service: str) -> DeadLettered:
+    """A dead letter of this service that tells of nobody."""
+    return DeadLettered(
+        dead_letter_id=new_id(),
+        service=service,
+        stream="INBOUND",
+        stream_seq=1,
+        subject="s",
+        headers={},
+        body="b",
+        reason="handler",
+        error="e",
+        attempts=3,
+        at=now(),
+    )
 
 
 def _build_with(build: Callable[[], Service], environment: dict[str, str]) -> Service:
@@ -358,7 +383,9 @@ __all__ = [
     "Organisation",
     "Running",
     "admin_of",
+    "dead_letter",
     "inbox_prefix",
+    "listening",
     "running",
     "serving",
     "template_database",

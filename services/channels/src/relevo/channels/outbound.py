@@ -27,8 +27,8 @@ _AGAIN_SECONDS: Final = 2.0
 _PATIENCE: Final = 15
 """How often an inbox that is not known yet, or a message that cannot be read, is looked at again."""
 _ACCOUNT: Final = streams.OUTBOUND.tokens.index("{account}")
-_UPDATE: Final = "update"
 _INBOX: Final = streams.OUTBOUND.tokens.index("{inbox}")
+_UPDATE: Final = "update"
 
 
 def serves(inbox: InboxState) -> bool:
@@ -48,13 +48,14 @@ def subscribe(broker: NatsBroker, runtime: Runtime) -> None:
             if inbox is None:
                 await _unknown(runtime, delivered)
                 return
-            if serves(inbox) and inbox.account_id == tokens[_ACCOUNT] and tokens[-1] == _UPDATE:
+            ours = serves(inbox) and inbox.account_id == tokens[_ACCOUNT]
+            if ours and tokens[-1] == _UPDATE:
                 last = delivered.metadata.num_delivered >= _PATIENCE
                 update = OutboundUpdate.model_validate_json(delivered.data)
                 if not await take_update(runtime, inbox, update, last=last):
                     await delivered.nak(delay=_AGAIN_SECONDS)
                     return
-            elif serves(inbox) and inbox.account_id == tokens[_ACCOUNT]:
+            elif ours:
                 await take(runtime, inbox, OutboundMessage.model_validate_json(delivered.data))
                 crash_point("channels.after_take")
         except ValidationError as unreadable:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import text
 
@@ -98,19 +98,20 @@ _ADD_REPLY = text("""
             :body, cast(:attachments as jsonb), 'sent', :at)
     on conflict (id) do nothing returning position
 """)
-_ADD_SAID = text("""
+_SHOWN: Final = """
+    position, cast(id as text) as id, author, author_name, body, attachments, status, at, client_id, edited_at, deleted_at
+"""
+_ADD_SAID = text(f"""
     insert into webchat_messages as m
         (id, account_id, inbox_id, visitor_id, client_id, author, author_name, body, status, at)
     values (cast(:id as uuid), cast(:account as uuid), cast(:inbox as uuid), cast(:visitor as uuid), :client,
             'visitor', :name, :body, 'sending', :at)
     on conflict (inbox_id, visitor_id, client_id) do update set client_id = m.client_id
-    returning position, cast(id as text) as id, author, author_name, body, attachments, status, at, client_id,
-              edited_at, deleted_at
+    returning {_SHOWN}
 """)
 _SAID = text("update webchat_messages set status = 'sent' where id = cast(:id as uuid) and status = 'sending'")
-_MESSAGES = text("""
-    select position, cast(id as text) as id, author, author_name, body, attachments, status, at, client_id,
-           edited_at, deleted_at
+_MESSAGES = text(f"""
+    select {_SHOWN}
     from webchat_messages
     where inbox_id = cast(:inbox as uuid) and visitor_id = cast(:visitor as uuid) and position > :after
     order by position limit :limit
@@ -128,9 +129,8 @@ _THERE = text("""
     select 1 from webchat_messages
     where id = cast(:id as uuid) and inbox_id = cast(:inbox as uuid) and visitor_id = cast(:visitor as uuid)
 """)
-_CHANGED = text("""
-    select changed, position, cast(id as text) as id, author, author_name, body, attachments, status, at, client_id,
-           edited_at, deleted_at
+_CHANGED = text(f"""
+    select changed, {_SHOWN}
     from webchat_messages
     where inbox_id = cast(:inbox as uuid) and visitor_id = cast(:visitor as uuid)
       and changed > :after and position <= :until

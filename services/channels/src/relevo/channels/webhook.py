@@ -25,6 +25,7 @@ from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Tx, described
 from relevo.contracts.base import Model, now
 from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
+from relevo.contracts.inbound import InboundStatus
 from relevo.contracts.ingest import InboxState
 
 log = structlog.get_logger("relevo.channels")
@@ -113,61 +114,41 @@ class Deliverer:
             log.warning("delivery_again", error=described(error))  # when its claim runs out
 
     async def _deliver(self, client: httpx.AsyncClient, row: Any) -> None:
+        what: OutboundMessage | OutboundUpdate
         if row.kind == "update":
-            await self._deliver_update(client, row)
-            return
-        message = OutboundMessage.model_validate_json(row.body)
-        outcome = await self._attempt(client, row.inbox_id, "message", message, message.message_id)
+            what = OutboundUpdate.model_validate_json(row.body)
+        else:
+            what = OutboundMessage.model_validate_json(row.body)
+        outcome = await self._attempt(client, row, what)
         crash_point("channels.after_webhook")
         async with self._runtime.database.begin(row.account_id) as tx:
-            match outcome:
-                case Sent():
-                    news = await store.delivered(tx, row.message_id)
-                    status = status_of(
-                        row.message_id, message.recipient_id, outcome.status, external_id=outcome.external_id
-                    )
-                case Failed() if outcome.permanent or row.attempts >= self._settings.webhook_attempts:
-                    news = await store.failed(tx, row.message_id, outcome.error)
-                    status = status_of(row.message_id, message.recipient_id, "failed", error=outcome.error)
-                case Failed():
-                    first = timedelta(seconds=self._settings.webhook_backoff)
-                    wait = delay(row.attempts, first, outcome.retry_after)
-                    await store.again(tx, row.message_id, wait, outcome.error)
-                    return
-            if news:
-                await store.report(tx, row.account_id, row.inbox_id, [status])
-        self._runtime.extra["reports"].set()
-
-    async def _deliver_update(self, client: httpx.AsyncClient, row: Any) -> None:
-        update = OutboundUpdate.model_validate_json(row.body)
-        outcome = await self._attempt(client, row.inbox_id, "update", update, update.change_id)
-        async with self._runtime.database.begin(row.account_id) as tx:
             if isinstance(outcome, Sent):
-                await store.delivered(tx, row.message_id)
+                news = await store.delivered(tx, row.message_id)
             elif outcome.permanent or row.attempts >= self._settings.webhook_attempts:
-                if await store.failed(tx, row.message_id, outcome.error):
-                    await store.report(tx, row.account_id, row.inbox_id, [refusal(update, outcome.error)])
+                news = await store.failed(tx, row.message_id, outcome.error)
             else:
                 first = timedelta(seconds=self._settings.webhook_backoff)
                 await store.again(tx, row.message_id, delay(row.attempts, first, outcome.retry_after), outcome.error)
+                return
+            status = _told(what, outcome)
+            if news and status is not None:
+                await store.report(tx, row.account_id, row.inbox_id, [status])
         self._runtime.extra["reports"].set()
 
-    async def _attempt(
-        self, client: httpx.AsyncClient, inbox_id: str, kind: str, data: Model, delivery: str
-    ) -> Sent | Failed:
-        inbox = await self._inboxes.get(inbox_id)
+    async def _attempt(self, client: httpx.AsyncClient, row: Any, what: Model) -> Sent | Failed:
+        inbox = await self._inboxes.get(row.inbox_id)
         if inbox is None or inbox.webhook_url is None:
             return Failed("the inbox has no webhook any more", permanent=True)
         async with self._runtime.database.begin(inbox.account_id) as tx:
             signed_with = await keys(tx, self._settings, inbox)
-        body = json.dumps({"type": kind, "data": data.model_dump(mode="json")}, ensure_ascii=False).encode()
+        body = json.dumps({"type": row.kind, "data": what.model_dump(mode="json")}, ensure_ascii=False).encode()
         timestamp = int(time.time())
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "Relevo",
             signing.TIMESTAMP: str(timestamp),
             signing.SIGNATURE: signing.signature(signed_with, timestamp, body),
-            signing.DELIVERY: delivery,
+            signing.DELIVERY: row.message_id,
         }
         try:
             request = await self._request(client, inbox.webhook_url, headers, body)
@@ -220,3 +201,12 @@ async def _json(answer: httpx.Response) -> Any:
         return json.loads(raw)
     except ValueError:
         return None
+
+
+def _told(what: OutboundMessage | OutboundUpdate, outcome: Sent | Failed) -> InboundStatus | None:
+    """What is reported of a delivery that is over: of a change only that it was refused."""
+    if isinstance(what, OutboundUpdate):
+        return refusal(what, outcome.error) if isinstance(outcome, Failed) else None
+    if isinstance(outcome, Failed):
+        return status_of(what.message_id, what.recipient_id, "failed", error=outcome.error)
+    return status_of(what.message_id, what.recipient_id, outcome.status, external_id=outcome.external_id)
