@@ -12,7 +12,7 @@ from relevo.contracts import live
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ContactErased
 from relevo.contracts.live import TeamTyping, VisitorTyping
-from relevo.realtime.domain.looking import Look, Other, Pace, Rooms, Scene
+from relevo.realtime.domain.looking import Look, Other, Rooms, Scene
 
 GONE = text("select 1 from chats where conversation_id = cast(:id as uuid)")
 
@@ -228,14 +228,6 @@ async def streams(world):
     """How many messages each stream has; of presence nobody asks."""
     info = await world.run.admin.nats.jetstream().streams_info()
     return {one.config.name: one.state.messages for one in info if not one.config.name.startswith("CMD_PRESENCE")}
-
-
-def test_a_client_that_says_too_much_is_slowed():
-    pace = Pace(per_second=2, burst=3)
-    assert [pace.take(at) for at in (0, 0, 0, 0, 0.4, 0.5, 0.6, 100, 100, 100, 100)] == [
-        *(True, True, True, False, False, True, False),
-        *(True, True, True, False),
-    ]
 
 
 ACTS = st.lists(

@@ -17,8 +17,8 @@ from relevo.chassis.database import described
 from relevo.chassis.http import Db, Rt
 from relevo.chassis.problems import Problem
 from relevo.contracts.base import Time, now
+from relevo.kernel.rate import Buckets
 from relevo.realtime import store
-from relevo.realtime.domain.looking import Pace
 from relevo.realtime.domain.position import Position
 from relevo.realtime.heart import beat
 from relevo.realtime.hub import BUS_AWAY, NOT_READY, TOO_MANY, UNAUTHENTICATED, Hub, Socket, TooManySockets, resync
@@ -30,9 +30,9 @@ log = structlog.get_logger("relevo.realtime")
 router = APIRouter(tags=["socket"])
 
 _SLOWEST: Final = 30.0
+"""Seconds that one message may take to leave; then the socket is given up."""
 _IDLE_AT_ONCE: Final = timedelta(minutes=1)
 """The shortest time after which presence may take somebody for away."""
-"""Seconds that one message may take to leave; then the socket is given up."""
 
 
 class TicketOut(BaseModel):
@@ -163,7 +163,7 @@ async def _pour(connection: WebSocket, socket: Socket) -> None:
 
 async def _listen(connection: WebSocket, socket: Socket, lookers: Lookers) -> bool:
     """Answer pings, hear where the agent looks; True when the agent signs out, False when the socket was closed."""
-    pace = Pace(per_second=2, burst=10)
+    looks = Buckets(per_second=2, burst=10)
     while True:
         try:
             message: Any = json.loads(await connection.receive_text())
@@ -178,7 +178,7 @@ async def _listen(connection: WebSocket, socket: Socket, lookers: Lookers) -> bo
                 return True
             case {"type": "active"}:
                 await _active(connection.app.state.runtime, socket)
-            case {"type": "look"} if not pace.take(time.monotonic()):
+            case {"type": "look"} if looks.take(socket.id, time.monotonic()):
                 socket.send('{"type": "error", "code": "rate_limited"}')
             case {"type": "look", "conversation_id": None}:
                 await lookers.leave(socket)

@@ -8,8 +8,10 @@ To the customer goes only that a reply is being written: a private note is never
 """
 
 import asyncio
+import contextlib
 import json
 import time
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Final
 from uuid import UUID
@@ -46,10 +48,9 @@ class Lookers:
 
     def __init__(self, runtime: Runtime, hub: Hub) -> None:
         self._runtime = runtime
-        self._hub = hub
         settings = hub.settings
         self._rooms = Rooms(stay=settings.look_seconds, typing=settings.typing_seconds)
-        self._sweep = min(1.0, settings.typing_seconds / 4)
+        self._every = min(1.0, settings.typing_seconds / 4)
         self._mine: dict[str, tuple[Socket, str]] = {}
         """The sockets of this process that look at a conversation."""
         self._shown: dict[str, tuple[Scene, int]] = {}
@@ -57,6 +58,8 @@ class Lookers:
         self._told: dict[str, float] = {}
         """When the customer was last told that this socket's agent is typing."""
         self._changed = asyncio.Event()
+        self._moved: set[str] = set()
+        """The conversations of which something was heard since they were shown."""
 
     async def listen(self) -> None:
         """Hear every replica, and the webchat's visitors, from now on."""
@@ -99,19 +102,26 @@ class Lookers:
         await self._say(account, self._looking(socket, conversation_id, gone=True))
 
     async def sweep(self) -> None:
-        """Forget what is over, and show everybody what has changed, until the process stops."""
+        """Forget what is over, and show everybody what has changed, until the process stops.
+
+        What is heard is shown at once to those who look there; now and then all are gone through, for what is over.
+        """
+        due = 0.0
         while not self._runtime.stopping.is_set():
-            try:
-                async with asyncio.timeout(self._sweep):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(due - time.monotonic(), 0)):
                     await self._changed.wait()
-            except TimeoutError:
-                pass
             self._changed.clear()
+            moved, self._moved = self._moved, set()
             try:
+                if time.monotonic() < due:
+                    await self._show_changes(moved)
+                    continue
+                due = time.monotonic() + self._every
                 for socket_id in self._rooms.expire(time.monotonic()):
                     if socket_id in self._mine:
                         await self.leave(self._mine[socket_id][0])
-                await self._show_changes()
+                await self._show_changes({conversation_id for _, conversation_id in self._mine.values()})
             except Exception as error:  # noqa: BLE001 — the database may be away; the next round will do
                 log.warning("looking_again", error=described(error))
 
@@ -155,6 +165,9 @@ class Lookers:
             log.warning("live_message_unreadable", subject=msg.subject, error=described(error))
             return
         account = msg.subject.rsplit(".", 1)[1]
+        self._heard_of(told.conversation_id)
+        if left := self._rooms.where(told.socket_id):
+            self._heard_of(left)
         if told.gone:
             self._rooms.leave(told.socket_id)
         else:
@@ -164,7 +177,6 @@ class Lookers:
                 for mine in self._rooms.within(told.conversation_id, self._mine):
                     socket, conversation_id = self._mine[mine.socket_id]
                     await self._say(account, self._looking(socket, conversation_id, mine.typing))
-        self._changed.set()
 
     async def _on_visitor(self, msg: Msg) -> None:
         account = msg.subject.rsplit(".", 1)[1]
@@ -179,12 +191,18 @@ class Lookers:
             return
         if found is not None:
             self._rooms.customer(found, time.monotonic(), typing=told.typing)
-            self._changed.set()
+            self._heard_of(found)
 
-    async def _show_changes(self) -> None:
+    def _heard_of(self, conversation_id: str) -> None:
+        self._moved.add(conversation_id)
+        self._changed.set()
+
+    async def _show_changes(self, within: Collection[str]) -> None:
         at = time.monotonic()
         changed: dict[str, list[Socket]] = {}
         for socket, conversation_id in self._mine.values():
+            if conversation_id not in within:
+                continue
             scene = self._rooms.scene(conversation_id, socket.holder.agent_id, at)
             if (scene, socket.dropped) != self._shown.get(socket.id):
                 changed.setdefault(conversation_id, []).append(socket)

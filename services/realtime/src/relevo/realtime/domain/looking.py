@@ -44,25 +44,6 @@ class _Seen:
     typing_until: float
 
 
-@dataclass(slots=True)
-class Pace:
-    """How much one client may ask: ``burst`` at once, then ``per_second``."""
-
-    per_second: float
-    burst: float
-    level: float | None = None
-    at: float = 0.0
-
-    def take(self, now: float) -> bool:
-        """Whether one more may pass now."""
-        level = self.burst if self.level is None else self.level + (now - self.at) * self.per_second
-        self.level, self.at = min(level, self.burst), now
-        if self.level < 1:
-            return False
-        self.level -= 1
-        return True
-
-
 _STRENGTH: dict[Typing, int] = {"reply": 2, "note": 1, "": 0}
 
 
@@ -84,6 +65,10 @@ class Rooms:
         self._where[look.socket_id] = conversation_id
         self._rooms.setdefault(conversation_id, {})[look.socket_id] = _Seen(look, now + self._stay, now + self._typing)
         return before != conversation_id
+
+    def where(self, socket_id: str) -> str | None:
+        """The conversation that a socket looks at."""
+        return self._where.get(socket_id)
 
     def leave(self, socket_id: str) -> None:
         """A socket looks nowhere; one that is not known is fine."""
