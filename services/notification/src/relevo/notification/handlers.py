@@ -129,8 +129,11 @@ class Handlers:
                 account = received.envelope.account
                 if account not in members and _of_team(event):
                     members[account] = {team.id: team.member_ids for team in await directory.teams(tx, account)}
-                tell = of_reminder if isinstance(event, ReminderDue) else of_message
-                notices = tell(received.envelope.id, event, members.get(account, {}))  # type: ignore[arg-type]
+                id_, teams = received.envelope.id, members.get(account, {})
+                if isinstance(event, ReminderDue):
+                    notices = of_reminder(id_, event, teams)
+                else:
+                    notices = of_message(id_, event, teams)
             else:
                 continue
             found += [(received, event, notice) for notice in notices]
