@@ -14,11 +14,10 @@ from relevo.chassis.bus import until
 from relevo.chassis.capacity import Capacity
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import ServiceSettings
-from relevo.chassis.testing import Admin, admin_of, chassis_database
+from relevo.chassis.testing import Admin, admin_of, chassis_database, dead_letter
 from relevo.chassis.topology import Fill
 from relevo.contracts import streams
-from relevo.contracts.base import new_id, now
-from relevo.contracts.dead import DeadLettered
+from relevo.contracts.base import now
 from relevo.contracts.envelope import MESSAGE_ID
 from relevo.contracts.grants import service_grants
 from relevo.contracts.presence import AgentStatus, StatusChanged
@@ -75,22 +74,6 @@ async def emit(runtime: Runtime, first: int, count: int) -> None:
                 )
 
 
-def dead_letter() -> DeadLettered:
-    return DeadLettered(
-        dead_letter_id=new_id(),
-        service="presence",
-        stream="CMD_PRESENCE",
-        stream_seq=1,
-        subject="x",
-        headers={},
-        body="",
-        reason="rejected",
-        error="",
-        attempts=1,
-        at=now(),
-    )
-
-
 async def fill(admin: Admin) -> Fill:
     return next(one for one in await topology.fills(admin) if one.name == EVT_PRESENCE.name)
 
@@ -138,7 +121,7 @@ async def test_a_full_stream_is_said_once_its_rows_wait_and_flow_when_it_has_roo
             assert await until(tried_thrice, 30)
             # What goes into another stream goes on meanwhile.
             async with runtime.database.begin() as tx:
-                tx.emit(dead_letter(), account=ACCOUNT, entity="x", sequence=1)
+                tx.emit(dead_letter("presence"), account=ACCOUNT, entity="x", sequence=1)
 
             async def passed() -> bool:
                 return bool(await admin.stored("DEAD"))

@@ -20,10 +20,9 @@ from relevo.chassis.objects import Folder
 from relevo.chassis.rebuild import Rebuild
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import ServiceSettings
-from relevo.chassis.testing import Admin, admin_of, chassis_database
+from relevo.chassis.testing import Admin, admin_of, chassis_database, dead_letter
 from relevo.contracts import streams
 from relevo.contracts.base import new_id, now
-from relevo.contracts.dead import DeadLettered
 from relevo.contracts.erasure import ErasePerson
 from relevo.contracts.grants import service_grants
 from relevo.contracts.notification import NotificationCreated, Notify
@@ -349,7 +348,7 @@ async def test_a_shared_stream_is_swept_of_what_the_log_of_its_sender_does_not_s
 
 async def test_nobody_deletes_in_a_stream_that_is_anothers(world):
     async with world.running("notification") as owner:
-        await world.admin.publish(_letter(), account=ACCOUNT, entity=new_id())
+        await world.admin.publish(dead_letter("ingest"), account=ACCOUNT, entity=new_id())
         for stream in (streams.DEAD, streams.EVT_CONVERSATION, streams.CMD_ERASURE, streams.METRICS):
             with pytest.raises((BusError, TimeoutError)):
                 await owner.bus.request(f"$JS.API.STREAM.MSG.DELETE.{stream.name}", {"seq": 1}, timeout=0.3)
@@ -358,17 +357,17 @@ async def test_nobody_deletes_in_a_stream_that_is_anothers(world):
         assert len(await world.admin.stored("DEAD")) == 1
 
 
-def _letter() -> DeadLettered:
-    return DeadLettered(
-        dead_letter_id=new_id(),
-        service="ingest",
-        stream="INBOUND",
-        stream_seq=1,
-        subject="s",
-        headers={},
-        body="b",
-        reason="handler",
-        error="e",
-        attempts=3,
-        at=now(),
-    )
+@pytest.mark.parametrize("more", [0, 50])
+def test_an_id_names_somebody_anywhere_and_a_senders_key_only_beside_its_inbox(more):
+    contact, merged, talk, inbox, key = new_id(), new_id(), new_id(), new_id(), "b" * 26
+    talks = (talk, *(new_id() for _ in range(more)))
+    person = erasing.Person(new_id(), ACCOUNT, contact, (merged,), talks, ((inbox, key),), now())
+    subject = f"evt.x.1.{ACCOUNT}.y.z".encode()
+    for one in (contact, merged, talk):
+        assert person.concerned(subject, b"{}", f'{{"of": "{one}"}}'.encode())
+        assert person.concerned(f"evt.x.1.{ACCOUNT}.{one}.z".encode(), b"{}", b"")
+        assert not person.concerned(f"evt.x.1.{new_id()}.y.z".encode(), b"{}", one.encode())
+    assert person.concerned(f"inbound.1.{ACCOUNT}.{inbox}.{key}.message".encode(), b"{}", b"")
+    assert not person.concerned(f"inbound.1.{ACCOUNT}.{new_id()}.{key}.message".encode(), b"{}", b"")
+    assert not person.concerned(f"inbound.1.{ACCOUNT}.{inbox}.{key}b.message".encode(), b"{}", b"")
+    assert not person.concerned(subject, b"{}", new_id().encode())

@@ -22,13 +22,12 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import psycopg
 import structlog
-from pydantic import ValidationError
 from sqlalchemy import text
 
 from relevo.chassis.archive import LOCK
@@ -37,14 +36,14 @@ from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described
 from relevo.chassis.erasing import LATELY, Person, Personal, clean
 from relevo.chassis.objects import ObjectStore
-from relevo.chassis.segments import Block, LogRow, Segment, block_of, pack, read_block
+from relevo.chassis.redacting import rows_about, without, written_without
+from relevo.chassis.segments import Block, Segment, read_block
 from relevo.contracts import streams
 from relevo.contracts.base import now
-from relevo.contracts.catalogue import UnknownType, read_by, reader_filter
-from relevo.contracts.envelope import ERASED, MESSAGE_ID
+from relevo.contracts.catalogue import read_by, reader_filter
+from relevo.contracts.envelope import MESSAGE_ID
 from relevo.contracts.erasure import PersonErased
 from relevo.contracts.grants import kept_by, swept_by
-from relevo.contracts.personal import redact
 from relevo.contracts.streams import BY_NAME, Stream
 
 log = structlog.get_logger("relevo.eraser")
@@ -131,7 +130,7 @@ _OBJECT = text(
 _OBJECTS = text("select name from erasing_objects where erasure_id = cast(:id as uuid)")
 _NO_OBJECT = text("delete from erasing_objects where erasure_id = cast(:id as uuid) and name = :name")
 _POSITIONS = text("select p, seq from position where stream = :stream")
-_LONG_AGO: Final = "2000-01-01T00:00:00+00:00"
+_ALWAYS: Final = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,8 @@ class Eraser:
         self._store = store
         self._personal = personal
         self._settle = settle
-        self._kept = {stream.name for stream in kept_by(bus.service)}
+        self._ours = {stream.name for stream in set(kept_by(bus.service)) - set(swept_by(bus.service))}
+        """The streams of which we delete what we, or adapters, said; what other services said is swept later."""
         self._steps = {
             "tables": self._tables,
             "log": self._log,
@@ -258,7 +258,7 @@ class Eraser:
     # -- log ------------------------------------------------------------------------------------------------------
 
     async def _log(self, work: Work) -> None:
-        await self._go_through(work, since=datetime.fromisoformat(_LONG_AGO), following="segments")
+        await self._go_through(work, since=_ALWAYS, following="segments")
 
     async def _late(self, work: Work) -> None:
         """Once more, what handlers and requests wrote that had begun before it was told."""
@@ -276,7 +276,7 @@ class Eraser:
             rows = (await tx.execute(_ROWS, {"after": work.place, "since": since, "limit": PAGE})).all()
             changed = []
             for row in rows:
-                bare = _without(person, row.subject, row.headers, bytes(row.body))
+                bare = without(person, row.subject, row.headers, bytes(row.body))
                 if bare is not None:
                     changed.append((row, *bare))
             if changed:
@@ -296,9 +296,7 @@ class Eraser:
         crash_point("erasing.after_log")
 
     async def _to_delete(self, tx: Tx, person: Person, found: Sequence[tuple[str, str, int | None]]) -> None:
-        ours = [
-            one for one in found if one[0] in self._kept and one[0] not in {s.name for s in swept_by(self._service)}
-        ]
+        ours = [one for one in found if one[0] in self._ours]
         if ours:
             given = {
                 "streams": [stream for stream, _, _ in ours],
@@ -323,43 +321,21 @@ class Eraser:
         """Write a segment anew without the person, if they are in it; answers how many of its rows were changed."""
         if self._store is None:
             raise OSError("there are segments, but no object store is configured; set RELEVO_ARCHIVE_URL")
-        changed = [
-            row.event_id
-            for block in segment.blocks
-            for row in await read_block(self._store, segment, block)
-            if _without(person, row.subject, row.headers, row.body) is not None
-        ]
-        if not changed:
+        found = await rows_about(person, segment, self._store)
+        if not found:
             return 0
-        base = segment.name.removesuffix(".gz").partition("~")[0]
-        name = f"{base}~{person.erasure_id}.gz"
-        blocks: list[Block] = []
-        found: list[tuple[str, str, int | None]] = []
-
-        async def chunks() -> AsyncIterator[bytes]:
-            offset = 0
-            assert self._store is not None
-            for block in segment.blocks:
-                rows = [_bare(person, row) for row in await read_block(self._store, segment, block)]
-                found.extend((segment.stream, row.event_id, row.seq) for row in rows if row.event_id in set(changed))
-                packed = pack(rows)
-                blocks.append(block_of(rows, packed, offset))
-                offset += len(packed)
-                yield packed
-
-        await self._store.put(name, chunks())
+        anew = await written_without(person, segment, self._store)
         crash_point("erasing.after_segment")
-        anew = replace(segment, name=name, blocks=tuple(blocks))
-        for block in blocks:
+        for block in anew.blocks:
             await read_block(self._store, anew, block)
         async with self._database.begin(person.account_id) as tx:
-            given = {"stream": anew.stream, "p": anew.p, "day": anew.day, "old": segment.name, "name": name}
-            told = json.dumps([asdict(block) for block in blocks])
+            given = {"stream": anew.stream, "p": anew.p, "day": anew.day, "old": segment.name, "name": anew.name}
+            told = json.dumps([asdict(block) for block in anew.blocks])
             await tx.execute(_REPLACE, {**given, "bytes": anew.size, "blocks": told})
             await tx.execute(_OBJECT, {"id": person.erasure_id, "account": person.account_id, "name": segment.name})
-            await self._to_delete(tx, person, found)
+            await self._to_delete(tx, person, [(segment.stream, row.event_id, row.seq) for row in found])
         crash_point("erasing.after_manifest")
-        return len(changed)
+        return len(found)
 
     async def _objects(self, work: Work) -> None:
         """Who read the manifest before it changed has read what it named by now."""
@@ -437,7 +413,7 @@ class Eraser:
         if not await self._past(work.barrier):
             raise _NotYet
         deleted = 0
-        if streams.INBOUND.name in self._kept:
+        if streams.INBOUND.name in self._ours:
             for inbox, key in work.person.senders:
                 subject = streams.INBOUND.stored(account=work.person.account_id, inbox=inbox, sender=key)
                 end = work.barrier[streams.INBOUND.name]
@@ -461,7 +437,7 @@ class Eraser:
             subject = stream.stored(account=work.person.account_id)
             end = barrier.get(stream.name) or int((await self._bus.stream_state(stream))["last_seq"])
             async for message in self._stored(stream, subject, end):
-                if _without(work.person, message.subject, json.dumps(message.headers), message.body) is not None:
+                if without(work.person, message.subject, json.dumps(message.headers), message.body) is not None:
                     await self._bus.delete_message(stream, message.seq)
                     deleted += 1
         await self._finish(work, deleted=deleted)
@@ -490,21 +466,3 @@ class Eraser:
                 tx.emit(told, account=person.account_id, entity=person.contact_id)
             crash_point("erasing.before_done")
         log.info("person_erased", account=person.account_id, contact=person.contact_id, sweep=work.sweep)
-
-
-def _without(person: Person, subject: str, headers: str, body: bytes) -> tuple[str, bytes] | None:
-    """Headers and body of an event without a person; None when it tells nothing of them (any more)."""
-    if not person.concerned(subject.encode(), headers.encode(), body):
-        return None
-    try:
-        bare = redact(json.loads(headers).get("ce-type", ""), body)
-    except (UnknownType, ValidationError):
-        bare = b"{}"
-    if bare == body:
-        return None
-    return headers if f'"{ERASED}"' in headers else f'{{"{ERASED}":"1",' + headers[1:], bare
-
-
-def _bare(person: Person, row: LogRow) -> LogRow:
-    bare = _without(person, row.subject, row.headers, row.body)
-    return row if bare is None else replace(row, headers=bare[0], body=bare[1])

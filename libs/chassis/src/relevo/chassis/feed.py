@@ -204,10 +204,10 @@ class Feed:
         Raises HistoryUnavailable: without it, nothing after it may be handled.
         """
         while True:
-            first = int((await self._bus.stream_state(self.stream))["first_seq"])
             start = max(self._floor + 1, await self._bus.begins(self.stream))
             if start == self._floor + 1:
                 return start
+            first = int((await self._bus.stream_state(self.stream))["first_seq"])
             filled = 0
             async for batch in self._history.missing(self.stream, self.p, after=self._floor, before=start):
                 while len(self.waiting) >= PULL and self.live:
