@@ -17,7 +17,7 @@ IfMatch = Annotated[
 
 def tag(response: Response, version: int) -> None:
     """Name the state that is answered."""
-    response.headers["ETag"] = _etag(version)
+    response.headers["ETag"] = etag(version)
 
 
 def check_match(if_match: str | None, version: int, present: BaseModel) -> None:
@@ -29,18 +29,24 @@ def check_match(if_match: str | None, version: int, present: BaseModel) -> None:
             es="Falta la cabecera If-Match con el ETag de lo que editas: léelo antes.",
             en="The header If-Match with the ETag of what you edit is missing: read it first.",
         )
-    # A compressing proxy makes tags weak; they name the same version.
-    given = {part.strip().removeprefix("W/") for part in if_match.split(",")}
-    if "*" not in given and _etag(version) not in given:
+    if not matches(if_match, version):
         raise Problem(
             412,
             "changed_meanwhile",
             es="Ha cambiado mientras lo editabas: revisa el estado actual y repite el cambio.",
             en="It has changed while you were editing: look at the present state and make the change again.",
-            headers={"ETag": _etag(version)},
+            headers={"ETag": etag(version)},
             extra={"present": present.model_dump(mode="json")},
         )
 
 
-def _etag(version: int) -> str:
+def matches(if_match: str, version: int) -> bool:
+    """Whether If-Match names this version, or any."""
+    # A compressing proxy makes tags weak; they name the same version.
+    given = {part.strip().removeprefix("W/") for part in if_match.split(",")}
+    return not given.isdisjoint({"*", etag(version)})
+
+
+def etag(version: int) -> str:
+    """What names a version of what is edited."""
     return f'"{version}"'

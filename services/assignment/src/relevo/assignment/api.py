@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
 from relevo.assignment import matcher, readings, store
@@ -18,6 +18,7 @@ from relevo.assignment.store import Note, PoolRow
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Database, Tx
+from relevo.chassis.editing import IfMatch, etag, matches, tag
 from relevo.chassis.http import Db, Rt
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -156,7 +157,6 @@ Assigner = Annotated[
 ]
 RoutingReader = Annotated[Principal, Depends(require(Permission.ROUTING_READ, Permission.ROUTING_MANAGE))]
 RoutingManager = Annotated[Principal, Depends(require(Permission.ROUTING_MANAGE))]
-IfMatch = Annotated[str | None, Header(description="The ETag that the change is based on.")]
 
 
 @router.get("/conversations/{conversation_id}/assignment")
@@ -229,7 +229,7 @@ async def get_policy(who: RoutingReader, db: Db, response: Response) -> PolicyOu
     """The routing policy, with its ETag."""
     async with db.begin() as tx:
         policy = await store.policy(tx, who.account_id)
-    response.headers["ETag"] = _etag(policy)
+    tag(response, policy.version)
     return _policy(policy)
 
 
@@ -247,13 +247,13 @@ async def set_policy(
         )
     async with db.begin() as tx:
         pool = await _pool(tx, who.account_id)
-        if if_match.strip() not in (_etag(pool.policy), "*"):
+        if not matches(if_match, pool.policy.version):
             raise Problem(
                 412,
                 "changed_meanwhile",
                 es="La política cambió desde que la leíste: revísala y vuelve a intentarlo.",
                 en="The policy changed since you read it: look at it and try again.",
-                headers={"ETag": _etag(pool.policy)},
+                headers={"ETag": etag(pool.policy.version)},
                 extra={"current": _policy(pool.policy).model_dump()},
             )
         policy = Policy(
@@ -266,7 +266,7 @@ async def set_policy(
             pool.policy.version + 1,
         )
         await _decided(tx, rt, who, PolicyEdited(policy))
-    response.headers["ETag"] = _etag(policy)
+    tag(response, policy.version)
     return _policy(policy)
 
 
@@ -447,10 +447,6 @@ def _policy(policy: Policy) -> PolicyOut:
         owner_absent=policy.owner_absent,
         version=policy.version,
     )
-
-
-def _etag(policy: Policy) -> str:
-    return f'"{policy.version}"'
 
 
 _PRIORITIES: dict[int, Literal["low", "medium", "high", "urgent"]] = {0: "low", 1: "medium", 2: "high", 3: "urgent"}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from relevo.automation import store
@@ -16,6 +16,7 @@ from relevo.automation.labels import keyed
 from relevo.chassis import directory, paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
+from relevo.chassis.editing import IfMatch, etag, matches, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -30,7 +31,6 @@ Manager = Annotated[Principal, Depends(require(Permission.AUTOMATIONS_MANAGE))]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 InboxIds = Annotated[tuple[UUID, ...], Field(max_length=200)]
 Position = Annotated[int, Field(ge=0, le=1_000_000)]
-IfMatch = Annotated[str | None, Header(alias="If-Match", description="The rule's `ETag`; required.")]
 
 
 class _Body(BaseModel):
@@ -160,7 +160,7 @@ async def create_rule(body: NewRule, who: Manager, db: Db, once: Idempotency, re
         rule = await keyed(tx, rule)
         await store.insert_rule(tx, rule)
         answer = await once.finish(tx, _out(rule))
-    response.headers["ETag"] = _etag(rule)
+    tag(response, rule.version)
     return answer
 
 
@@ -171,7 +171,7 @@ async def read_rule(rule_id: UUID, who: Manager, db: Db, response: Response) -> 
         rule = await store.read_rule(tx, who.account_id, str(rule_id))
     if rule is None:
         raise _not_found()
-    response.headers["ETag"] = _etag(rule)
+    tag(response, rule.version)
     return _out(rule)
 
 
@@ -205,7 +205,7 @@ async def change_rule(
         )
         rule = await keyed(tx, rule)
         await store.update_rule(tx, rule)
-    response.headers["ETag"] = _etag(rule)
+    tag(response, rule.version)
     return _out(rule)
 
 
@@ -277,10 +277,6 @@ def _out(rule: store.StoredRule) -> RuleOut:
     return RuleOut.model_validate(rule, from_attributes=True)
 
 
-def _etag(rule: store.StoredRule) -> str:
-    return f'"{rule.version}"'
-
-
 def _condition(raw: Any, trigger: Trigger) -> Condition:
     try:
         return parse(raw, FIELDS[trigger])
@@ -318,13 +314,13 @@ async def _locked(tx: Tx, who: Principal, rule_id: UUID, if_match: str | None) -
     rule = await store.read_rule(tx, who.account_id, str(rule_id), lock=True)
     if rule is None:
         raise _not_found()
-    if if_match.strip() not in ("*", _etag(rule)):
+    if not matches(if_match, rule.version):
         raise Problem(
             412,
             "rule_changed",
             es="La regla ha cambiado entretanto: mira su estado actual y repite tu cambio.",
             en="The rule has changed in the meantime: look at its present state and make your change again.",
-            headers={"ETag": _etag(rule)},
+            headers={"ETag": etag(rule.version)},
             extra={"current": json.loads(_out(rule).model_dump_json())},
         )
     return rule
