@@ -12,12 +12,15 @@ ROOT = Path(__file__).parents[2]
 PLANTED = ROOT / "tests" / "planted" / "leaks"
 AGREES = "tests/contract/test_access_agrees.py::test_every_place_shows_the_same_while_everything_changes"
 INSIDE = "tests/e2e/test_private_stays_inside.py::test_nothing_private_leaves_by_any_path"
+WALL = "tests/contract/test_without_where.py::test_no_statement_meets_a_foreign_row_without_its_where[{}]"
 # The test that finds it, and what it then says.
 DEFECTS = {
     "sockets_keep_old_rights": (AGREES, "whose sockets hear of a message"),
     "sockets_forget_teams": (AGREES, "whose sockets hear of a message"),
     "notification_tells_whoever_is_named": (AGREES, "told("),
     "notes_go_out": (INSIDE, "relevo.outbound.message.v1: {'note"),
+    "wall_lost": (WALL.format("conversation"), "another account's rows show"),
+    "wall_not_forced": (WALL.format("realtime"), "another account's rows show"),
     "labels_go_out": (INSIDE, "relevo.outbound.message.v1: {'label'"),
 }
 

@@ -84,34 +84,45 @@ def test_every_table_of_accounts_has_the_wall_and_the_doors_are_those_that_are_d
     assert {(tuple(roles), permissive) for _, _, roles, permissive in policies} == {(("public",), "PERMISSIVE")}
 
 
-def fill(connection: psycopg.Connection[Any], table: str, column: str, account: str) -> None:
-    """One row of an account in any table: whatever its columns want, with no regard for what it would mean."""
+def fill(connection: psycopg.Connection[Any], table: str, column: str, account: str, mark: str | None = None) -> None:
+    """One row of an account in any table: whatever its columns want, with no regard for what it would mean.
+
+    With a ``mark`` (an id) all columns but moments have values, and the mark is each id and each text: all rows of one mark are joined.
+    """
     wanted = connection.execute(
-        "select a.attname, format_type(a.atttypid, a.atttypmod), coalesce(e.typcategory, t.typcategory)"
-        " from pg_attribute a join pg_type t on t.oid = a.atttypid left join pg_type e on e.oid = t.oid"
+        "select a.attname, format_type(a.atttypid, a.atttypmod), coalesce(e.typcategory, t.typcategory),"
+        " coalesce(format_type(e.oid, null), ''), pg_get_expr(d.adbin, d.adrelid), a.attnotnull"
+        " from pg_attribute a join pg_type t on t.oid = a.atttypid"
+        " left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'"
+        " left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum"
         " where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''"
-        " and a.attidentity = '' and (a.attnotnull or a.attname = %s) order by a.attnum",
-        (table, column),
+        " and a.attidentity = '' and (a.attnotnull or a.attname = %s or %s) order by a.attnum",
+        (table, column, mark is not None),
     ).fetchall()
-    values = {}
-    for name, kind, category in wanted:
-        if name == column:
-            values[name] = account
-        elif kind == "uuid":
-            values[name] = new_id()
-        elif kind in ("json", "jsonb") or category == "A":
-            values[name] = "{}"
-        elif category == "S":
-            values[name] = new_id()
-        else:
-            plain = {"N": "1", "B": "true", "D": "2026-01-01", "T": "1 hour"}
-            values[name] = "\\x" + new_id().replace("-", "") if kind == "bytea" else plain.get(category, "")
+    values: dict[str, str] = {}
+    for name, kind, category, element, default, needed in wanted:
+        values[name] = account if name == column else sample(kind, category, element, mark)
+        if (default is not None and kind in ("json", "jsonb")) or (not needed and category in "DU" and kind != "uuid"):
+            del values[name]
     statement = sql.SQL("insert into {} ({}) values ({})").format(
         sql.Identifier(table),
         sql.SQL(", ").join(map(sql.Identifier, values)),
         sql.SQL(", ").join(map(sql.Literal, values.values())),
     )
     connection.execute(statement)
+
+
+def sample(kind: str, category: str, element: str, mark: str | None) -> str:
+    """A value of a type, as text."""
+    if category == "A" or element:
+        return "{}" if mark is None or element not in ("uuid", "text") else f"{{{mark}}}"
+    if kind in ("json", "jsonb"):
+        return "{}"
+    if kind == "bytea":
+        return "\\x" + (mark or new_id()).replace("-", "")
+    if kind == "uuid" or category == "S":
+        return mark or new_id()
+    return {"N": "1", "B": "true", "D": "2026-01-01", "T": "1 hour"}.get(category, "")
 
 
 def seen(connection: psycopg.Connection[Any], table: str, column: str) -> list[str]:
