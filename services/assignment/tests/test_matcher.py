@@ -1,26 +1,13 @@
 """The matcher on a real database decides what the pure pool decides, whatever the batches; and it is quick."""
 
 import asyncio
-import random
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from psycopg.errors import CheckViolation
 from sqlalchemy import text
 
 from relevo.assignment import matcher, store
-from relevo.assignment.domain.inputs import (
-    AgentEdited,
-    Assign,
-    CapacitySet,
-    Closed,
-    Opened,
-    Policy,
-    PolicyEdited,
-    Reopened,
-    StatusGiven,
-    TeamEdited,
-)
+from relevo.assignment.domain.inputs import CapacitySet, Policy
 from relevo.assignment.domain.pool import Pool, decide
 from relevo.assignment.domain.roster import Roster
 from relevo.assignment.matcher import Matcher
@@ -32,7 +19,8 @@ from relevo.chassis.tenancy import Entry
 from relevo.chassis.testing import template_database
 from relevo.contracts.base import new_id
 
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
+from .journals import journal
+
 SHOWN = "conversation_id, version, kind, mode, actor, assignee_id, team_id, from_assignee_id, from_team_id, runners_up"
 
 
@@ -44,60 +32,6 @@ async def database(servers):
         await ensure_days(tx)
     yield one
     await one.close()
-
-
-def journal(seed: int, length: int = 400):
-    """A random life of an account: more conversations than anybody can take, in three inboxes and two teams."""
-    dice = random.Random(seed)
-    agents, teams, inboxes = ([new_id() for _ in range(n)] for n in (6, 2, 3))
-    conversations: dict[str, str] = {}
-    open_ones: set[str] = set()
-    for n in range(1, length + 1):
-        kind = dice.choices(
-            ["open", "close", "reopen", "status", "agent", "team", "assign", "capacity", "policy"],
-            [30, 14, 4, 14, 6, 1, 8, 4, 1],
-        )[0]
-        if kind == "open":
-            one = new_id()
-            conversations[one] = dice.choice(inboxes)
-            open_ones.add(one)
-            at = T0 + timedelta(seconds=dice.randrange(1000))
-            yield Opened(one, conversations[one], "web", at, n, dice.choice([None, *teams]), dice.randrange(4))
-        elif kind == "close" and open_ones:
-            one = dice.choice(sorted(open_ones))
-            open_ones.discard(one)
-            yield Closed(one, n)
-        elif kind == "reopen" and len(conversations) > len(open_ones):
-            one = dice.choice(sorted(set(conversations) - open_ones))
-            open_ones.add(one)
-            yield Reopened(one, conversations[one], "web", T0 + timedelta(seconds=n), n, None, 1)
-        elif kind == "status":
-            state = dice.choice(["available", "available", "available", "busy", "away", "offline"])
-            yield StatusGiven(dice.choice(agents), state, T0, n)
-        elif kind == "agent":
-            mine = tuple(one for one in inboxes if dice.random() < 0.7)
-            groups = tuple(one for one in teams if dice.random() < 0.6)
-            yield AgentEdited(dice.choice(agents), f"A{n}", dice.random() < 0.9, groups, dice.choice([None, mine]), n)
-        elif kind == "team":
-            yield TeamEdited(dice.choice(teams), f"T{n}", dice.random() < 0.7, dice.random() < 0.1, n)
-        elif kind == "assign" and conversations:
-            one = dice.choice([*sorted(conversations), new_id()])
-            whom, where = dice.choice([None, *agents]), dice.choice([None, *teams])
-            yield Assign(one, f"agent:{agents[0]}", "manual", dice.random() < 0.7, whom, dice.random() < 0.4, where)
-        elif kind == "capacity":
-            yield CapacitySet(dice.choice(agents), dice.choice([None, 0, 1, 2, 5]))
-        elif kind == "policy":
-            strategy = dice.choice(["round_robin", "least_loaded"])
-            yield PolicyEdited(
-                Policy(
-                    strategy,
-                    dice.randrange(1, 5),
-                    dice.random() < 0.5,
-                    dice.random() < 0.5,
-                    owner_absent=dice.choice(("anyone", "wait")),
-                    version=n,
-                )
-            )
 
 
 @pytest.mark.parametrize(("seed", "batch", "chunk"), [(1, 1, 1), (2, 7, 2), (3, 50, 3), (4, 500, 1), (5, 13, 50)])

@@ -418,19 +418,23 @@ def _refused(refusal: Refusal, found: Assignment | None, who: Principal) -> Prob
 
 def _assignment(found: Assignment | None, who: Principal) -> AssignmentOut:
     if found is None:
-        # Its event is noted, and the matcher comes to it in a moment.
-        raise Problem(
-            503,
-            "not_ready",
-            es="La conversación acaba de llegar: inténtalo de nuevo en un momento.",
-            en="The conversation has just arrived: try again in a moment.",
-            headers={"Retry-After": "1"},
-        )
+        raise not_ready()
     row = found.row
     queued_at = row["queued_at"]
     waiting = None if queued_at is None else max((now() - queued_at).total_seconds(), 0.0)
     reason = None if row["reason"] is None else _reason(row["reason"], who)
     return AssignmentOut(**{**row, "reason": reason, "waiting_seconds": waiting})
+
+
+def not_ready() -> Problem:
+    """Its event is noted, and the matcher comes to it in a moment."""
+    return Problem(
+        503,
+        "not_ready",
+        es="La conversación acaba de llegar: inténtalo de nuevo en un momento.",
+        en="The conversation has just arrived: try again in a moment.",
+        headers={"Retry-After": "1"},
+    )
 
 
 def _reason(stored: dict[str, str], who: Principal) -> ReasonOut:

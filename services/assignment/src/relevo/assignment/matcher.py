@@ -260,6 +260,7 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
     agents = pool.roster.agents
     await store.save_held(tx, account_id, (pool.held[one] for one in sorted(pool.changed_held)), last)
     await store.save_agents(tx, account_id, (agents[one] for one in sorted(pool.changed_agents)))
+    await store.save_agents_then(tx, account_id, run, pool.agents_then)
     await store.save_teams(tx, account_id, (pool.teams[one] for one in sorted(pool.changed_teams)))
     await store.save_decisions(tx, account_id, run, made)
     await store.save_pool(tx, account_id, policy=pool.policy, turn=pool.turn, runs=run)

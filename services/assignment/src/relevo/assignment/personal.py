@@ -9,6 +9,7 @@ PERSONAL: Final = Personal(
         # The team's own people, words and settings; ids, codes and times of conversations.
         "pools": ("strategy", "owner_absent"),
         "agents": ("name", "state"),
+        "agents_then": ("state",),
         "teams": ("name",),
         "conversations_held": ("channel", "state", "reason"),
         "decisions": ("actor", "excluded", "kind", "mode", "reason"),

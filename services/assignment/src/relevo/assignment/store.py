@@ -201,14 +201,22 @@ _SAVE_HELD = text("""
         where h.account_id = excluded.account_id
 """)
 
+_SAVE_AGENTS_THEN = text("""
+    insert into agents_then (agent_id, account_id, run, step, active, state, in_shift, capacity, load, team_ids,
+        inbox_ids)
+    select agent_id, cast(:account as uuid), :run, step, active, state, in_shift, capacity, load, team_ids, inbox_ids
+    from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, step integer, active boolean, state text,
+        in_shift boolean, capacity integer, load integer, team_ids uuid[], inbox_ids uuid[])
+""")
+
 _SAVE_DECISIONS = text("""
-    insert into decisions (id, account_id, conversation_id, version, journal_id, run, policy_version, kind, mode, actor,
-        assignee_id, team_id, from_assignee_id, from_team_id, reason, candidates, excluded, runners_up, queued_at,
+    insert into decisions (id, account_id, conversation_id, version, journal_id, run, step, policy_version, kind, mode,
+        actor, assignee_id, team_id, from_assignee_id, from_team_id, reason, candidates, excluded, runners_up, queued_at,
         waited_seconds, created_at)
-    select id, cast(:account as uuid), conversation_id, version, journal_id, :run, policy_version, kind, mode, actor,
-        assignee_id, team_id, from_assignee_id, from_team_id, reason, candidates, excluded, runners_up, queued_at,
+    select id, cast(:account as uuid), conversation_id, version, journal_id, :run, step, policy_version, kind, mode,
+        actor, assignee_id, team_id, from_assignee_id, from_team_id, reason, candidates, excluded, runners_up, queued_at,
         waited_seconds, created_at
-    from jsonb_to_recordset(cast(:rows as jsonb)) as n (id uuid, conversation_id uuid, version bigint,
+    from jsonb_to_recordset(cast(:rows as jsonb)) as n (id uuid, conversation_id uuid, version bigint, step integer,
         journal_id bigint, policy_version bigint, kind text, mode text, actor text, assignee_id uuid, team_id uuid,
         from_assignee_id uuid, from_team_id uuid, reason jsonb, candidates integer, excluded jsonb, runners_up uuid[],
         queued_at timestamptz, waited_seconds double precision, created_at timestamptz)
@@ -497,6 +505,26 @@ async def save_agents(tx: Tx, account_id: str, changed: Iterable[Agent]) -> None
         await tx.execute(_SAVE_AGENTS, {"account": account_id, "rows": json.dumps(rows)})
 
 
+async def save_agents_then(tx: Tx, account_id: str, run: int, changed: Mapping[tuple[str, int], Agent]) -> None:
+    """Keep what agents became in a run of a locked pool, each by how many of its decisions had been made before."""
+    rows = [
+        {
+            "agent_id": agent_id,
+            "step": step,
+            "active": one.active,
+            "state": one.state,
+            "in_shift": one.in_shift,
+            "capacity": one.capacity,
+            "load": one.load,
+            "team_ids": sorted(one.team_ids),
+            "inbox_ids": None if one.inbox_ids is None else sorted(one.inbox_ids),
+        }
+        for (agent_id, step), one in changed.items()
+    ]
+    if rows:
+        await tx.execute(_SAVE_AGENTS_THEN, {"account": account_id, "run": run, "rows": json.dumps(rows)})
+
+
 async def save_teams(tx: Tx, account_id: str, changed: Iterable[Team]) -> None:
     """Write teams of a locked pool."""
     rows = [
@@ -546,6 +574,7 @@ async def save_decisions(tx: Tx, account_id: str, run: int, made: Sequence[tuple
             "id": decision_id,
             "conversation_id": one.conversation_id,
             "version": one.version,
+            "step": step,
             "journal_id": one.entry.id,
             "policy_version": one.policy_version,
             "kind": one.kind,
@@ -563,7 +592,7 @@ async def save_decisions(tx: Tx, account_id: str, run: int, made: Sequence[tuple
             "waited_seconds": one.waited_seconds,
             "created_at": _text(one.entry.at),
         }
-        for decision_id, one in made
+        for step, (decision_id, one) in enumerate(made)
     ]
     if rows:
         await tx.execute(_SAVE_DECISIONS, {"account": account_id, "run": run, "rows": json.dumps(rows)})

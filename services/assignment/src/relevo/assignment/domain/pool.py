@@ -15,6 +15,7 @@ see more of before it can go on.
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -146,6 +147,8 @@ class Pool:
         self.turn = turn
         self.decisions: list[Decision] = []
         self.changed_agents: set[str] = set()
+        self.agents_then: dict[tuple[str, int], Agent] = {}
+        """What an agent became, by their id and by how many decisions had been made before."""
         self.changed_held: set[str] = set()
         self.changed_teams: set[str] = set()
         self._queues: dict[GroupKey, _Queue] = {key: _Queue() for key in waiting}
@@ -315,7 +318,7 @@ class Pool:
         agent.team_ids = frozenset(given.team_ids)
         agent.inbox_ids = None if given.inbox_ids is None else frozenset(given.inbox_ids)
         self.roster.moved(agent)
-        self.changed_agents.add(agent.id)
+        self._note(agent)
         if was_active and not agent.active:
             why = reasons.agent_removed(agent.name)
             for held in self._where(lambda one: one.state == "assigned" and one.assignee_id == agent.id):
@@ -483,7 +486,11 @@ class Pool:
 
     def _touch(self, agent: Agent) -> None:
         self.roster.loaded(agent)
+        self._note(agent)
+
+    def _note(self, agent: Agent) -> None:
         self.changed_agents.add(agent.id)
+        self.agents_then[agent.id, len(self.decisions)] = copy(agent)
 
     def _head(self, key: GroupKey, queue: _Queue) -> Held | None:
         """The first that waits in a queue, None when it is not loaded (or, if complete, when there is none)."""

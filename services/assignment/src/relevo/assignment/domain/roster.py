@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -13,7 +13,11 @@ from relevo.contracts.presence import RoutingState
 GroupKey = tuple[str, str | None]
 """Inbox and team: conversations with the same key have the same candidates."""
 
-Standing = Literal["free", "free_busy", "at_capacity", "busy", "off_shift", "away", "offline"]
+Gap = Literal["removed", "other_inboxes", "other_team"]
+"""Why an agent does not work on conversations of an inbox and team."""
+Hindrance = Literal["offline", "away", "off_shift", "busy", "at_capacity"]
+"""Why an agent gets nothing at present."""
+Standing = Literal["free", "free_busy"] | Hindrance
 _FREE = ("free", "free_busy")
 
 
@@ -44,26 +48,36 @@ class Agent:
         """How many open conversations automatic assignment may give."""
         return policy.default_capacity if self.capacity is None else self.capacity
 
+    def gaps(self, key: GroupKey) -> Iterator[Gap]:
+        """All that keeps the agent from working on conversations of this inbox and team."""
+        inbox, team = key
+        if not self.active:
+            yield "removed"
+        if self.inbox_ids is not None and inbox not in self.inbox_ids:
+            yield "other_inboxes"
+        if team is not None and team not in self.team_ids:
+            yield "other_team"
+
+    def hindrances(self, policy: Policy) -> Iterator[Hindrance]:
+        """All that keeps automatic assignment from giving one more, what counts most first."""
+        if self.state == "offline":
+            yield "offline"
+        if self.state == "away":
+            yield "away"
+        if self.in_shift is False and not policy.out_of_shift:
+            yield "off_shift"
+        if self.state == "busy" and not policy.busy_as_fallback:
+            yield "busy"
+        if self.load >= self.limit(policy):
+            yield "at_capacity"
+
     def reaches(self, key: GroupKey) -> bool:
         """Whether the agent works on conversations of this inbox and team."""
-        inbox, team = key
-        return (
-            self.active
-            and (self.inbox_ids is None or inbox in self.inbox_ids)
-            and (team is None or team in self.team_ids)
-        )
+        return next(self.gaps(key), None) is None
 
     def standing(self, policy: Policy) -> Standing:
         """Whether automatic assignment may give one more, or why not."""
-        if self.state in ("offline", "away"):
-            return "offline" if self.state == "offline" else "away"
-        if self.in_shift is False and not policy.out_of_shift:
-            return "off_shift"
-        if self.state == "busy" and not policy.busy_as_fallback:
-            return "busy"
-        if self.load >= self.limit(policy):
-            return "at_capacity"
-        return "free" if self.state == "available" else "free_busy"
+        return next(self.hindrances(policy), "free" if self.state == "available" else "free_busy")
 
 
 @dataclass(slots=True)

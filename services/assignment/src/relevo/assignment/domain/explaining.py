@@ -1,0 +1,206 @@
+"""Why a conversation went where it went, and why not to somebody else, in Spanish and English.
+
+What keeps somebody from getting a conversation is what assignment itself asks (`Agent.gaps`, `Agent.hindrances`), of
+what the agent was at the decision, or is now. Nothing here decides anything.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from relevo.assignment.domain.inputs import Mode, Policy
+from relevo.assignment.domain.roster import Agent, Gap, GroupKey, Hindrance
+from relevo.contracts.assignment import Reason
+
+When = Literal["now", "then"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence, and a stable code for what it says."""
+
+    code: str
+    es: str
+    en: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A decision as it was kept."""
+
+    kind: Literal["assigned", "queued", "unassigned"]
+    mode: Mode
+    reason: Reason
+    assignee_id: str | None = None
+    assignee_name: str = ""
+    from_assignee_id: str | None = None
+    from_assignee_name: str = ""
+    runners_up: Mapping[str, str] | None = None
+    """The names of those who were next, by their ids, in order."""
+    waited_seconds: float | None = None
+    policy_version: int = 1
+
+    @property
+    def compared(self) -> bool:
+        """Whether candidates were looked for; else it was settled before that, and `reason` says by what."""
+        return self.kind == "queued" or self.reason.code in ("round_robin", "least_loaded")
+
+
+def why(record: Record) -> list[Sentence]:
+    """Why the conversation went where it went."""
+    return [_reason(record), *_around(record)]
+
+
+def why_not(agent: Agent, key: GroupKey, policy: Policy, record: Record, *, when: When) -> list[Sentence]:
+    """Why a conversation of this inbox and team did not go (``now``: does not go) to the agent, who was so then (is so).
+
+    Each gap and each hindrance that the agent has is one sentence, in their order, and there are no others of their
+    codes. Who has none and was looked at says ``in_turn`` or ``next``.
+    """
+    if record.kind == "assigned" and record.assignee_id == agent.id:
+        return [
+            Sentence("has_it", f"Se la llevó {agent.name}.", f"It went to {agent.name}."),
+            *why(record),
+        ]
+    hindered = [*_gaps(agent, key, when), *_hindrances(agent, policy, when)]
+    if not record.compared:
+        return [_reason(record), *hindered]
+    return hindered or [_could(agent, record)]
+
+
+def unknown(name: str) -> Sentence:
+    """The decision was made before what agents were was kept, or before anybody knew of this one."""
+    return Sentence(
+        "not_kept",
+        f"No consta cómo estaba {name} en ese momento.",
+        f"What held for {name} at that moment was not kept.",
+    )
+
+
+def _reason(record: Record) -> Sentence:
+    return Sentence(record.reason.code, record.reason.es, record.reason.en)
+
+
+def _around(record: Record) -> Iterator[Sentence]:
+    if record.from_assignee_id is not None and record.from_assignee_id != record.assignee_id:
+        before = record.from_assignee_name
+        yield Sentence("before", f"Antes la tenía {before}.", f"Before, {before} had it.")
+    if record.waited_seconds is not None and record.waited_seconds >= 1:
+        waited = _duration(record.waited_seconds)
+        yield Sentence("waited", f"Había esperado {waited}.", f"It had waited {waited}.")
+    if record.runners_up:
+        names = list(record.runners_up.values())
+        yield Sentence(
+            "runners_up", f"Después seguían {_list(names, 'y')}.", f"Next would have been {_list(names, 'and')}."
+        )
+    if record.mode != "automatic":
+        yield Sentence(
+            "stands", "La asignación automática no cambia lo que se decidió.", "Automatic assignment does not undo it."
+        )
+    else:
+        number = record.policy_version
+        yield Sentence(
+            "policy",
+            f"Se aplicó la versión {number} de la política de reparto.",
+            f"Version {number} of the routing policy was followed.",
+        )
+
+
+_GAPS: Final[Mapping[Gap, tuple[str, str, str, str]]] = {
+    "removed": (
+        "ya no forma parte de la cuenta",
+        "no formaba parte de la cuenta",
+        "is no longer with the account",
+        "was not with the account",
+    ),
+    "other_inboxes": (
+        "no atiende este canal",
+        "no atendía este canal",
+        "does not work on this inbox",
+        "did not work on this inbox",
+    ),
+    "other_team": (
+        "no es del equipo de la conversación",
+        "no era del equipo de la conversación",
+        "is not in the conversation's team",
+        "was not in the conversation's team",
+    ),
+}
+_HINDRANCES: Final[Mapping[Hindrance, tuple[str, str, str, str]]] = {
+    "offline": ("no está en línea", "no estaba en línea", "is not online", "was not online"),
+    "away": ("está ausente", "estaba ausente", "is away", "was away"),
+    "off_shift": (
+        "está fuera de su turno",
+        "estaba fuera de su turno",
+        "is outside of their shift",
+        "was outside of their shift",
+    ),
+    "busy": (
+        "está en estado ocupado, y la política no reparte a quien lo está",
+        "estaba en estado ocupado, y la política no reparte a quien lo está",
+        "is busy, and the policy gives nothing to who is",
+        "was busy, and the policy gives nothing to who is",
+    ),
+}
+
+
+def _gaps(agent: Agent, key: GroupKey, when: When) -> Iterator[Sentence]:
+    for gap in agent.gaps(key):
+        yield _said(agent, gap, _GAPS[gap], when)
+
+
+def _hindrances(agent: Agent, policy: Policy, when: When) -> Iterator[Sentence]:
+    for one in agent.hindrances(policy):
+        if one == "at_capacity":
+            full = f"{agent.load} de {agent.limit(policy)}", f"{agent.load} of {agent.limit(policy)}"
+            words = (
+                f"no tiene hueco: {full[0]} conversaciones",
+                f"no tenía hueco: {full[0]} conversaciones",
+                f"has no free slot: {full[1]} conversations",
+                f"had no free slot: {full[1]} conversations",
+            )
+        else:
+            words = _HINDRANCES[one]
+        yield _said(agent, one, words, when)
+
+
+def _said(agent: Agent, code: str, words: tuple[str, str, str, str], when: When) -> Sentence:
+    es, en = (words[0], words[2]) if when == "now" else (words[1], words[3])
+    return Sentence(code, f"{agent.name} {es}.", f"{agent.name} {en}.")
+
+
+def _could(agent: Agent, record: Record) -> Sentence:
+    """Nothing kept the agent from it."""
+    name = agent.name
+    if record.kind == "queued":
+        return Sentence(
+            "next",
+            f"Nada se lo impide a {name}: le llegará cuando le toque, pues quien lleva más tiempo esperando va antes.",
+            f"Nothing keeps it from {name}: it comes when its turn is there, for who waits longer goes first.",
+        )
+    first = record.assignee_name
+    order = list(record.runners_up or ())
+    if agent.id in order:
+        place = order.index(agent.id) + 2
+        return Sentence(
+            "in_turn",
+            f"{name} podía llevársela, pero {first} iba antes: a {name} le tocaba en el puesto {place}.",
+            f"{name} could have had it, but {first} went first: {name} was number {place}.",
+        )
+    return Sentence(
+        "in_turn",
+        f"{name} podía llevársela, pero {first} iba antes.",
+        f"{name} could have had it, but {first} went first.",
+    )
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    parts = ((whole // 3600, "h"), (whole % 3600 // 60, "min"), (whole % 60, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
+
+
+def _list(names: Sequence[str], word: str) -> str:
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} {word} {names[-1]}"
