@@ -1,6 +1,5 @@
 """The running service with an account's people, for the tests of contacts."""
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from relevo.chassis.testing import Organisation, Running, running
+from relevo.chassis.testing import Organisation, Running, running, stepwise
 from relevo.conversation.app import build
 
 
@@ -74,11 +73,5 @@ class Office:
 
 def run_module(servers: Any, **environment: str) -> Iterator[tuple[Running, Callable[[Any], Any]]]:
     """A running service for many tests, and what runs their coroutines beside it."""
-    with asyncio.Runner() as runner:
-        # Its loop stands still between the tests.
-        context = running(build, servers, RELEVO_LOOP_STALL_SECONDS="3600", **environment)
-        service = runner.run(context.__aenter__())
-        try:
-            yield service, runner.run
-        finally:
-            runner.run(context.__aexit__(None, None, None))
+    with stepwise(running(build, servers, RELEVO_LOOP_STALL_SECONDS="3600", **environment)) as given:
+        yield given

@@ -1,6 +1,5 @@
 """Whatever is asked of this service, the answer is one that its OpenAPI document has."""
 
-import asyncio
 import itertools
 import os
 from datetime import timedelta
@@ -8,7 +7,7 @@ from datetime import timedelta
 import pytest
 from answers import Questioner
 
-from relevo.chassis.testing import running
+from relevo.chassis.testing import running, stepwise
 from relevo.contracts.base import now
 from relevo.conversation.app import build
 
@@ -31,40 +30,35 @@ def judged(servers, desk_of, world, tmp_path):
     """Asks the running service, so many rounds of so many questions to each operation."""
 
     def judge(rounds, examples):
-        with asyncio.Runner() as runner:
-            # The loop stands still while the next request is drawn.
-            context = running(build, servers, RELEVO_LOOP_STALL_SECONDS="3600", RELEVO_FILES=str(tmp_path))
-            service = runner.run(context.__aenter__())
-            try:
-                desk = desk_of(service, world)
-                agent_id, admin = runner.run(desk.agent("administrator"))
-                runner.run(desk.know("inbox", world.inbox))
+        context = running(build, servers, RELEVO_LOOP_STALL_SECONDS="3600", RELEVO_FILES=str(tmp_path))
+        with stepwise(context) as (service, run):
+            desk = desk_of(service, world)
+            agent_id, admin = run(desk.agent("administrator"))
+            run(desk.know("inbox", world.inbox))
 
-                def send(method, url, **more):
-                    return runner.run(service.http.request(method, url, **more))
+            def send(method, url, **more):
+                return run(service.http.request(method, url, **more))
 
-                questioner = Questioner("conversation", send, lambda _: admin["authorization"].removeprefix("Bearer "))
-                questioner.know("inbox_id", world.inbox.id)
-                questioner.know("account_id", world.account_id)
-                questioner.know("agent_id", agent_id)
-                questioner.know("mention", f"agent:{agent_id}")
-                for name, values in HINTS.items():
-                    questioner.know(name, *values)
-                questioner.know("until", (now() + timedelta(days=3)).isoformat())
-                questioner.know("send_at", (now() + timedelta(days=3)).isoformat())
-                customers = itertools.count(600111220)
+            questioner = Questioner("conversation", send, lambda _: admin["authorization"].removeprefix("Bearer "))
+            questioner.know("inbox_id", world.inbox.id)
+            questioner.know("account_id", world.account_id)
+            questioner.know("agent_id", agent_id)
+            questioner.know("mention", f"agent:{agent_id}")
+            for name, values in HINTS.items():
+                questioner.know(name, *values)
+            questioner.know("until", (now() + timedelta(days=3)).isoformat())
+            questioner.know("send_at", (now() + timedelta(days=3)).isoformat())
+            customers = itertools.count(600111220)
 
-                async def begin():
-                    for _ in range(4):
-                        await desk.customer_writes(f"34{next(customers)}", "Hola, ¿dónde está mi pedido?")
-                    listed = await desk.get("/conversations", admin, sort="created", limit=4)
-                    for row in listed.json()["items"]:
-                        questioner.know("conversation_id", row["id"])
-                        questioner.know("contact_id", row["contact"]["id"])
+            async def begin():
+                for _ in range(4):
+                    await desk.customer_writes(f"34{next(customers)}", "Hola, ¿dónde está mi pedido?")
+                listed = await desk.get("/conversations", admin, sort="created", limit=4)
+                for row in listed.json()["items"]:
+                    questioner.know("conversation_id", row["id"])
+                    questioner.know("contact_id", row["contact"]["id"])
 
-                return questioner.ask(rounds, examples, lambda: runner.run(begin()))
-            finally:
-                runner.run(context.__aexit__(None, None, None))
+            return questioner.ask(rounds, examples, lambda: run(begin()))
 
     return judge
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections import Counter
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from relevo.chassis.testing import running
+from relevo.chassis.testing import running, stepwise
 from relevo.contracts.base import now
 from relevo.contracts.conversation import ChangeLabels, ResolveConversation, SendMessage
 from relevo.conversation.app import build
@@ -444,37 +445,35 @@ class AnyDay(RuleBasedStateMachine):
             self.figures["sequences"] += 1
 
 
+@asynccontextmanager
+async def two_replicas(servers):
+    more = {"RELEVO_LOOP_STALL_SECONDS": "3600"}
+    async with running(build, servers, **more) as one, running(build, servers, bus=one.bus, dsn=one.dsn, **more) as two:
+        yield [one, two]
+
+
 @pytest.fixture
 def days(servers):
     """Plays so many days of so many acts; answers how often what was done."""
 
     def play(sequences, steps, **more):
-        with asyncio.Runner() as runner:
-            settings_ = {"RELEVO_LOOP_STALL_SECONDS": "3600"}
-            first = running(build, servers, **settings_)
-            one = runner.run(first.__aenter__())
-            second = running(build, servers, bus=one.bus, dsn=one.dsn, **settings_)
-            two = runner.run(second.__aenter__())
-            try:
-                figures = Counter()
-                kept = {"replicas": [one, two], "run": staticmethod(runner.run), "figures": figures}
-                machine = type("Day", (AnyDay,), kept)
-                run_state_machine_as_test(
-                    machine,
-                    settings=settings(
-                        max_examples=sequences,
-                        stateful_step_count=steps,
-                        deadline=None,
-                        database=None,
-                        phases=[Phase.generate],
-                        suppress_health_check=list(HealthCheck),
-                        **more,
-                    ),
-                )
-                return figures
-            finally:
-                runner.run(second.__aexit__(None, None, None))
-                runner.run(first.__aexit__(None, None, None))
+        with stepwise(two_replicas(servers)) as (replicas, run):
+            figures = Counter()
+            kept = {"replicas": replicas, "run": staticmethod(run), "figures": figures}
+            machine = type("Day", (AnyDay,), kept)
+            run_state_machine_as_test(
+                machine,
+                settings=settings(
+                    max_examples=sequences,
+                    stateful_step_count=steps,
+                    deadline=None,
+                    database=None,
+                    phases=[Phase.generate],
+                    suppress_health_check=list(HealthCheck),
+                    **more,
+                ),
+            )
+            return figures
 
     return play
 

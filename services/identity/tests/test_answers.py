@@ -1,10 +1,11 @@
 """Whatever is asked of this service, the answer is one that its OpenAPI document has."""
 
-import asyncio
 import os
 
 import pytest
 from answers import Questioner
+
+from relevo.chassis.testing import stepwise
 
 HINTS = {
     "email": ["ana@example.com", "eva@example.com"],
@@ -24,42 +25,36 @@ def judged(servers, a_service, found_account):
     """Asks the running service, so many rounds of so many questions to each operation."""
 
     def judge(rounds, examples):
-        with asyncio.Runner() as runner:
-            # The loop stands still while the next request is drawn.
-            context = a_service(servers, RELEVO_LOOP_STALL_SECONDS="3600")
-            service = runner.run(context.__aenter__())
-            try:
-                account = runner.run(found_account(service))
-                tokens = []
+        with stepwise(a_service(servers, RELEVO_LOOP_STALL_SECONDS="3600")) as (service, run):
+            account = run(found_account(service))
+            tokens = []
 
-                async def credential(again):
-                    """The key of an administrator and their session in turns; a new account when it was asked to end them."""
-                    if again and (await account.call("GET", "/me", token=tokens[0])).status_code == 401:
-                        await begin()
-                    tokens.reverse()
-                    return tokens[0]
+            async def credential(again):
+                """The key of an administrator and their session in turns; a new account when it was asked to end them."""
+                if again and (await account.call("GET", "/me", token=tokens[0])).status_code == 401:
+                    await begin()
+                tokens.reverse()
+                return tokens[0]
 
-                def send(method, url, **more):
-                    return runner.run(service.http.request(method, url, **more))
+            def send(method, url, **more):
+                return run(service.http.request(method, url, **more))
 
-                async def begin():
-                    nonlocal account
-                    account = await found_account(service)
-                    tokens[:] = [account.token, await account.signed_in(account.admin_email)]
-                    for name in [name for name in questioner.known if name.endswith("_id")]:
-                        del questioner.known[name]
-                    role = await account.role("agent")
-                    questioner.know("role_id", role["id"])
-                    for _ in range(3):
-                        questioner.know("agent_id", (await account.new_agent(role["id"]))["id"])
+            async def begin():
+                nonlocal account
+                account = await found_account(service)
+                tokens[:] = [account.token, await account.signed_in(account.admin_email)]
+                for name in [name for name in questioner.known if name.endswith("_id")]:
+                    del questioner.known[name]
+                role = await account.role("agent")
+                questioner.know("role_id", role["id"])
+                for _ in range(3):
+                    questioner.know("agent_id", (await account.new_agent(role["id"]))["id"])
 
-                questioner = Questioner("identity", send, lambda again: runner.run(credential(again)))
-                for name, values in HINTS.items():
-                    questioner.know(name, *values)
+            questioner = Questioner("identity", send, lambda again: run(credential(again)))
+            for name, values in HINTS.items():
+                questioner.know(name, *values)
 
-                return questioner.ask(rounds, examples, lambda: runner.run(begin()))
-            finally:
-                runner.run(context.__aexit__(None, None, None))
+            return questioner.ask(rounds, examples, lambda: run(begin()))
 
     return judge
 

@@ -8,10 +8,10 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Any, LiteralString, Protocol
+from typing import Any, LiteralString, Protocol, TypeVar
 
 import httpx
 import nats
@@ -41,6 +41,8 @@ from relevo.contracts.dead import DeadLettered
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.grants import inbox_prefix, service_grants
 from relevo.contracts.permissions import ROLES
+
+T = TypeVar("T")
 
 _templates: dict[str, str] = {}
 recorded: dict[str, set[str]] = {}
@@ -316,6 +318,20 @@ async def running(
             transport = httpx.ASGITransport(_noting(app))
             async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
                 yield Running(app.state.runtime, client, admin, bus, servers.inspecting(dsn))
+
+
+@contextmanager
+def stepwise(context: AbstractAsyncContextManager[T]) -> Iterator[tuple[T, Callable[[Any], Any]]]:
+    """What an asynchronous context gives, and what runs coroutines beside it, for tests that are not asynchronous.
+
+    Its loop stands still in between: services in it want ``RELEVO_LOOP_STALL_SECONDS="3600"``.
+    """
+    with asyncio.Runner() as runner:
+        given = runner.run(context.__aenter__())
+        try:
+            yield given, runner.run
+        finally:
+            runner.run(context.__aexit__(None, None, None))
 
 
 @asynccontextmanager
