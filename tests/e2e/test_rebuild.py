@@ -10,12 +10,16 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
+import httpx
 import nats
 import psycopg
 import pytest
+from contract.test_projections import built
+from e2e.test_erasing import Marks, bearer, webchat
 from whole_stack import Account, WholeStack, message, until
 
-from relevo.contracts.base import now
+from relevo.chassis.jobs import projections
+from relevo.contracts.base import new_id, now
 from relevo.contracts.catalogue import SERVICES
 from relevo.contracts.streams import STREAMS
 
@@ -23,10 +27,15 @@ PROJECTIONS = {
     **{(service, "directory"): ("directory",) for service in SERVICES},
     ("reporting", "reports"): ("facts", "rollup_minute", "rollup_hour", "rollup_day"),
     ("assignment", "conversation_facts"): ("conversation_facts",),
-    ("realtime", "conversation_facts"): ("conversation_facts",),
+    ("realtime", "conversation_facts"): ("conversation_facts", "chats"),
+    ("automation", "agents_there"): ("agents_there",),
+    ("automation", "labels"): ("label_names",),
+    ("reporting", "labels"): ("label_names",),
 }
 LONG_AGO = date(2025, 1, 1)
 SENDERS, EACH = 6, 4
+RECEIVED = SENDERS * EACH + 1
+"""And what the visitor of the web page wrote."""
 
 
 class Log:
@@ -124,8 +133,8 @@ class Log:
         return said
 
 
-async def traffic(account: Account) -> None:
-    """Customers write, people answer, resolve and go; a rule labels."""
+async def traffic(stack: WholeStack, account: Account) -> None:
+    """Customers write, one of them on the web page; people answer, resolve and go; a rule labels, labels are merged."""
     await account.admin.post(
         "/rules",
         {
@@ -147,6 +156,20 @@ async def traffic(account: Account) -> None:
                 await account.admin.post(f"{where}/messages", {"text": "Se la enviamos"})
                 if n % 2:
                     await account.admin.post(f"{where}/resolve")
+    await webchat(stack, account, Marks())
+    invoices = await account.admin.post("/labels", {"name": "Facturas de hoy"})
+    await account.admin.post("/labels", {"name": "Envío"})
+    (used,) = [one async for one in account.admin.pages("/labels") if one["key"] == "factura"]
+    async with httpx.AsyncClient(base_url=f"{stack.edge_url}/api/v1", headers=bearer(account)) as plain:
+        path = f"/labels/{used['id']}"
+        seen = {"If-Match": (await plain.get(path)).headers["ETag"], "Idempotency-Key": new_id()}
+        done = await plain.post(f"{path}/merge", json={"into": invoices["id"]}, headers=seen)
+        assert done.is_success, done.text
+
+    async def merged() -> bool:
+        return (await account.admin.get(f"/labels/{used['id']}"))["state"] == "merged"
+
+    await until(merged, "labels that are merged", 60)
     for person in account.people:
         await person.be("offline")
 
@@ -164,19 +187,17 @@ async def answers(account: Account, began: Any, ended: Any) -> list[Any]:
 
 
 @pytest.mark.deep
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_projections_read_again_from_the_archive_are_the_same_byte_for_byte(stack: WholeStack) -> None:
     log = Log(stack)
     began = now().replace(second=0, microsecond=0)
     async with stack.account("ana", "berta") as account:
-        await traffic(account)
+        await traffic(stack, account)
         await log.quiet()
         ended = now().replace(second=0, microsecond=0) + timedelta(minutes=1)
         before, told = log.dumps(), await answers(account, began, ended)
         assert all(any(tables.values()) for tables in before.values())
-        assert any(
-            metric["metric"] == "messages_in" and metric["count"] == SENDERS * EACH for metric in told[0]["metrics"]
-        )
+        assert any(metric["metric"] == "messages_in" and metric["count"] == RECEIVED for metric in told[0]["metrics"])
 
         rows = log.age(LONG_AGO)
         archived = log.archive()
@@ -218,7 +239,16 @@ async def test_projections_read_again_from_the_archive_are_the_same_byte_for_byt
         assert "reports: done" in done.stdout
         period = {"since": began.isoformat(), "until": now().isoformat()}
         summary = {m["metric"]: m["count"] for m in (await account.admin.get("/reports/summary", **period))["metrics"]}
-        assert summary["messages_in"] == SENDERS * EACH + 1
+        assert summary["messages_in"] == RECEIVED + 1
+
+
+def test_every_projection_of_every_service_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = {
+        (service, name): projection.tables
+        for service in SERVICES
+        for name, projection in projections(built(service, monkeypatch)).items()
+    }
+    assert every == PROJECTIONS
 
 
 def test_a_projection_that_does_not_exist_is_refused_by_name(stack: WholeStack) -> None:
