@@ -9,9 +9,11 @@ import psycopg
 import pytest
 from nats.aio.msg import Msg
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
-from relevo.chassis import Consumer, Received, Service, Tx, topology
+from relevo.chassis import Consumer, Received, Service, Tx, feed, reader, topology
 from relevo.chassis.bus import Bus, until
+from relevo.chassis.feed import Feed
 from relevo.chassis.pressure import EVERY
 from relevo.chassis.service import Runtime
 from relevo.chassis.settings import ServiceSettings
@@ -376,6 +378,47 @@ async def test_a_service_tells_how_long_events_wait_while_they_do(servers, dsn):
         free.set()
         assert await handled(dsn, 2)
         assert await until(silent, 30)
+
+
+async def test_feeds_that_fall_silent_together_are_said_in_one_line_a_stream_and_a_later_one_in_its_own(
+    servers, dsn, monkeypatch
+):
+    monkeypatch.setattr(feed, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(feed, "SILENCE", 3.0)
+    monkeypatch.setattr(reader, "TOGETHER", 2.0)
+
+    async with prepared(servers) as (bus, admin), replica(servers, bus, dsn, lease=4.0) as runtime:
+        feeds = runtime.reader._held()
+
+        async def all_hear() -> bool:
+            return all(one._heard for one in feeds)
+
+        assert await until(all_hear, 30)
+        read = dict(rows(dsn, "select stream, count(*) from position group by stream"))
+        silent = await _silenced(feeds)
+        assert sorted((line["stream"], line["partitions"]) for line in silent) == sorted(read.items())
+        assert all(line["first"] == [*range(min(line["partitions"], 5))] for line in silent)
+
+        (line,) = await _silenced(feeds[-1:])
+        assert (line["stream"], line["partitions"], line["first"]) == (feeds[-1].stream.name, 1, [feeds[-1].p])
+        await beat(admin, "a", 0)
+        assert await handled(dsn, 1)
+
+
+async def _silenced(feeds: Sequence[Feed]) -> list[dict]:
+    """What is said once these hear nothing: what their consumers send is an earlier one's, and nobody's. They begin again."""
+    before = {}
+    with capture_logs() as lines:
+        for one in feeds:
+            one._generation += 1
+            before[one] = one._generation
+
+        async def told_and_follow() -> bool:
+            told = {line["stream"] for line in lines if line["event"] == "feed_silent"}
+            return told >= {one.stream.name for one in feeds} and all(one._generation > before[one] for one in feeds)
+
+        assert await until(told_and_follow, 30)
+        return [line for line in lines if line["event"] == "feed_silent"]
 
 
 async def _in_hand(dsn: str) -> bool:

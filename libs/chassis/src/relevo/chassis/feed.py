@@ -11,6 +11,7 @@ import contextlib
 import json
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -60,15 +61,17 @@ class Feed:
         positions: Positions,
         arrived: asyncio.Event,
         refused: dict[str, str],
+        silent: Callable[["Feed"], None],
         history: History,
     ) -> None:
-        """``arrived`` is set when something waits; ``refused`` tells why not, by name."""
+        """``arrived`` is set when something waits; ``refused`` tells why not, by name; ``silent`` is told of silence."""
         self.stream = stream
         self.p = p
         self._bus = bus
         self._positions = positions
         self._arrival = arrived
         self._refused = refused
+        self._silent = silent
         self._history = history
         self.waiting: deque[Received] = deque()
         self.pending = 0
@@ -189,7 +192,7 @@ class Feed:
                     async with asyncio.timeout(HEARTBEAT):
                         await self._restart.wait()
                 if time.monotonic() - self._heard > SILENCE:
-                    log.warning("feed_silent", stream=stream.name, partition=self.p)
+                    self._silent(self)
                     return
         finally:
             proving.cancel()

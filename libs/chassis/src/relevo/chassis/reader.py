@@ -20,7 +20,7 @@ from relevo.chassis import dead_letters, telemetry
 from relevo.chassis.bus import Bus
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described, is_transient
-from relevo.chassis.feed import Feed
+from relevo.chassis.feed import HEARTBEAT, Feed
 from relevo.chassis.history import History
 from relevo.chassis.pacing import pause
 from relevo.chassis.positions import PositionMoved, Positions, unhandled
@@ -35,6 +35,9 @@ log = structlog.get_logger("relevo.reader")
 MAX_BATCH = 500
 ATTEMPTS = 3
 """How often an event that fails alone is tried before it becomes a dead letter."""
+TOGETHER = 2 * HEARTBEAT
+"""Seconds within which all feeds notice one cause of silence: each looks every HEARTBEAT, and last heard up to one ago."""
+_NAMED = 5
 
 
 Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
@@ -100,6 +103,7 @@ class Reader:
             for stream, found in handlers.items()
         ]
         self._feeds: dict[int, list[Feed]] = {}
+        self._silent: dict[str, set[int]] = {}
         self._turn = asyncio.Lock()
         self._stopping = False
 
@@ -117,6 +121,7 @@ class Reader:
                 positions=self.positions,
                 arrived=self._arrived,
                 refused=self.refused,
+                silent=self._fell_silent,
                 history=self._history,
             )
             for source in self._sources
@@ -140,6 +145,7 @@ class Reader:
     def stop(self) -> None:
         self._stopping = True
         self._arrived.set()
+        self._tell_silence()
 
     def measure(self) -> None:
         """Refresh the lag gauges of the held partitions."""
@@ -169,6 +175,17 @@ class Reader:
                     await feed.more()
                 size = sum(len(events) for _, events in batch)
                 await asyncio.sleep(pause(size, MAX_BATCH, time.perf_counter() - began))
+
+    def _fell_silent(self, feed: Feed) -> None:
+        """What stops one feed mostly stops all: those that fall silent within TOGETHER are said in one line a stream."""
+        if not self._silent:
+            asyncio.get_running_loop().call_later(TOGETHER, self._tell_silence)
+        self._silent.setdefault(feed.stream.name, set()).add(feed.p)
+
+    def _tell_silence(self) -> None:
+        silent, self._silent = self._silent, {}
+        for stream, partitions in silent.items():
+            log.warning("feed_silent", stream=stream, partitions=len(partitions), first=sorted(partitions)[:_NAMED])
 
     def _held(self) -> list[Feed]:
         return [feed for feeds in self._feeds.values() for feed in feeds]
