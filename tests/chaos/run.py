@@ -235,6 +235,7 @@ async def chaos(running: ChaosStack, size: Size, name: str = "chaos") -> checker
                 await asyncio.sleep(1)
         havoc.disarm()
     verdict = scene.verdict
+    await asyncio.to_thread(decide_again, running.stack, scene.account, verdict)
     verdict.figures = havoc.figures() | verdict.figures
     print("\n".join(havoc.journal))
     print(havoc.table())
@@ -242,6 +243,17 @@ async def chaos(running: ChaosStack, size: Size, name: str = "chaos") -> checker
     if REPORTS:
         report(Path(REPORTS), name, havoc, verdict)
     return verdict
+
+
+def decide_again(stack: WholeStack, account: Account, verdict: checker.Verdict) -> None:
+    """What all replicas decided, those that were killed too, comes out of the journal once more."""
+    done = stack.relevo("simulate", f"--account={account.id}", "--since=2026-01-01T00:00:00Z", "--json")
+    if not done.stdout:
+        verdict.blame("decided otherwise again", [done.stderr])
+        return
+    check = json.loads(done.stdout)["check"]
+    verdict.figures["automatic decisions made again"] = check["automatic_decisions"]
+    verdict.blame("decided otherwise again", check["differences"])
 
 
 def _before_others(niceness: int) -> None:

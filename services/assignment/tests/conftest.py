@@ -8,7 +8,10 @@ from sqlalchemy import text
 
 from relevo.assignment.app import build
 from relevo.chassis.bus import until
-from relevo.chassis.testing import Admin, Organisation, Running, running
+from relevo.chassis.database import Database
+from relevo.chassis.database import Pool as ConnectionPool
+from relevo.chassis.outbox import ensure_days
+from relevo.chassis.testing import Admin, Organisation, Running, running, template_database
 from relevo.contracts import conversation, identity, presence
 from relevo.contracts.base import new_id, now
 from relevo.contracts.snapshots import ContactSnapshot, ConversationSnapshot
@@ -105,3 +108,14 @@ def settled(service):
         await decided(service)
 
     return wait
+
+
+@pytest.fixture
+async def database(servers) -> AsyncIterator[Database]:
+    """The service's database, without a service."""
+    dsn = servers.create_database(template=template_database(servers, "relevo.assignment.migrations"))
+    one = Database(ConnectionPool(dsn, service="assignment", size=4, lease_seconds=4), "assignment")
+    async with one.begin() as tx:
+        await ensure_days(tx)
+    yield one
+    await one.close()

@@ -38,7 +38,8 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
             conversations[one] = dice.choice(inboxes)
             open_ones.add(one)
             at = T0 + timedelta(seconds=dice.randrange(1000))
-            yield Opened(one, conversations[one], "web", at, n, dice.choice([None, *teams]), dice.randrange(4))
+            owner = dice.choice([None, None, None, *agents])
+            yield Opened(one, conversations[one], "web", at, n, dice.choice([None, *teams]), dice.randrange(4), owner)
         elif kind == "close" and open_ones:
             one = dice.choice(sorted(open_ones))
             open_ones.discard(one)

@@ -12,26 +12,13 @@ from relevo.assignment.domain.pool import Pool, decide
 from relevo.assignment.domain.roster import Roster
 from relevo.assignment.matcher import Matcher
 from relevo.assignment.store import Note
-from relevo.chassis.database import Database, Tx
-from relevo.chassis.database import Pool as ConnectionPool
-from relevo.chassis.outbox import ensure_days
+from relevo.chassis.database import Tx
 from relevo.chassis.tenancy import Entry
-from relevo.chassis.testing import template_database
 from relevo.contracts.base import new_id
 
 from .journals import journal
 
 SHOWN = "conversation_id, version, kind, mode, actor, assignee_id, team_id, from_assignee_id, from_team_id, runners_up"
-
-
-@pytest.fixture
-async def database(servers):
-    dsn = servers.create_database(template=template_database(servers, "relevo.assignment.migrations"))
-    one = Database(ConnectionPool(dsn, service="assignment", size=4, lease_seconds=4), "assignment")
-    async with one.begin() as tx:
-        await ensure_days(tx)
-    yield one
-    await one.close()
 
 
 @pytest.mark.parametrize(("seed", "batch", "chunk"), [(1, 1, 1), (2, 7, 2), (3, 50, 3), (4, 500, 1), (5, 13, 50)])

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from relevo.stack.api import Refused
-from relevo.stack.commands import account, bench, containers, lifecycle, log, replay, seed, topology
+from relevo.stack.commands import account, bench, containers, lifecycle, log, replay, seed, simulate, topology
 from relevo.stack.errors import Exit, StackError
 
-_COMMANDS = (lifecycle, account, topology, log, replay, seed, bench, containers)
+_COMMANDS = (lifecycle, account, topology, log, replay, simulate, seed, bench, containers)
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -496,8 +496,8 @@ class Pool:
         """The first that waits in a queue, None when it is not loaded (or, if complete, when there is none)."""
         heap = queue.heap
         while heap:
-            held = self.held[heap[0][2]]
-            if held.state == "queued" and held.key == key and held.place == heap[0]:
+            held = self.held.get(heap[0][2])
+            if held is not None and held.state == "queued" and held.key == key and held.place == heap[0]:
                 # One queued just now may stand behind stored ones that were not loaded yet.
                 return held if queue.complete or (queue.seen is not None and heap[0] <= queue.seen) else None
             heapq.heappop(heap)

@@ -1,0 +1,62 @@
+"""A draft, as a JSON file tells it: what it names is otherwise, everything else is as it was when the period began."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relevo.assignment.domain.inputs import Policy, Strategy
+from relevo.assignment.domain.simulation import Draft
+from relevo.assignment.simulating.journal import CannotSimulate
+
+_Slots = Annotated[int, Field(ge=0, le=10_000)]
+
+
+class DraftFile(BaseModel):
+    """The policy's fields, as PUT /routing/policy takes them, and people, by id or by their whole name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    strategy: Strategy | None = None
+    default_capacity: _Slots | None = None
+    busy_as_fallback: bool | None = None
+    out_of_shift: bool | None = None
+    owner_first: bool | None = None
+    owner_absent: Literal["anyone", "wait"] | None = None
+    capacities: dict[str, _Slots | None] = {}
+    """Agents' own capacities; null: the policy's."""
+    without: list[str] = []
+    """Agents who are not at work."""
+    doubled: list[str] = []
+    """Agents of whom there is one more, there when they are."""
+
+
+def read(text: str | bytes, policy: Policy, names: Mapping[str, str]) -> Draft:
+    """The draft on top of the policy in force. Raises CannotSimulate naming field, reason and mend."""
+    try:
+        given = DraftFile.model_validate_json(text)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors())
+        raise CannotSimulate(
+            f"the draft cannot be used: {faults}. Its fields: {', '.join(DraftFile.model_fields)}"
+        ) from error
+    people = ("capacities", "without", "doubled")
+    changes = given.model_dump(exclude=set(people), exclude_none=True)
+    return Draft(
+        policy=Policy(**asdict(policy) | changes),
+        capacities={_agent(who, names, "capacities"): slots for who, slots in given.capacities.items()},
+        without=frozenset(_agent(who, names, "without") for who in given.without),
+        doubled=tuple(sorted({_agent(who, names, "doubled") for who in given.doubled})),
+    )
+
+
+def _agent(who: str, names: Mapping[str, str], field: str) -> str:
+    if who in names:
+        return who
+    found = sorted(agent_id for agent_id, name in names.items() if name == who)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CannotSimulate(f"{field}: {len(found)} agents are called {who}: name one by id ({', '.join(found)})")
+    raise CannotSimulate(f"{field}: there is no agent {who}: name one by id, or by the whole name")
