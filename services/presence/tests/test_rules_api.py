@@ -1,6 +1,7 @@
 """Named statuses, rules, shifts and attendance as others meet them: HTTP and the bus, on a real database and broker."""
 
 import asyncio
+import base64
 from datetime import UTC, datetime, timedelta
 
 from relevo.chassis.bus import until
@@ -112,6 +113,22 @@ async def test_of_edits_of_one_state_at_once_one_is_taken_and_the_others_see_it(
         (taken,) = (one.json() for one in answers if one.status_code == 200)
         for refused in (one.json() for one in answers if one.status_code == 412):
             assert refused["present"].items() >= taken.items(), path
+
+
+async def test_an_id_that_is_none_is_refused_with_its_field(presence, org):
+    _, _, boss = await people(presence, org)
+    cursor = base64.urlsafe_b64encode(b'["2026-01-01","abc"]').decode()
+    for method, path, pointer, body in (
+        ("PUT", "/statuses/abc", "/path/status_id", {"name": "Comida", "state": "away"}),
+        ("DELETE", "/statuses/abc", "/path/status_id", None),
+        ("PUT", "/schedules/abc", "/path/schedule_id", {"name": "D", "calendar": ALWAYS}),
+        ("DELETE", "/schedules/abc", "/path/schedule_id", None),
+        ("DELETE", "/absences/abc", "/path/absence_id", None),
+        ("GET", "/absences?agent_id=abc", "/query/agent_id", None),
+        ("GET", f"/absences?cursor={cursor}", "/query/cursor", None),
+    ):
+        answer = await ask(presence, method, path, boss, body, **{"If-Match": "*"})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer), path
 
 
 async def test_a_break_is_announced_put_off_once_and_begins_by_itself(presence, org):

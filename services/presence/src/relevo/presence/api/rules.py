@@ -1,6 +1,7 @@
 """HTTP: named statuses, and the rules by which a status changes by itself."""
 
 from typing import Annotated, Any
+from uuid import UUID
 
 import psycopg.errors
 from fastapi import APIRouter, Depends, Response
@@ -124,15 +125,15 @@ async def create_named_status(body: NamedIn, who: Manager, db: Db, once: Idempot
 
 @router.put("/presence/statuses/{status_id}")
 async def edit_named_status(
-    *, status_id: Id, body: NamedIn, who: Manager, db: Db, rt: Rt, response: Response, if_match: IfMatch = None
+    *, status_id: UUID, body: NamedIn, who: Manager, db: Db, rt: Rt, response: Response, if_match: IfMatch = None
 ) -> NamedOut:
     """Write a named status anew. Who has it now stays in the routing state in which they chose it."""
     try:
         async with db.begin() as tx:
             await store.lock(tx, who.account_id)
-            present = await _status(tx, who.account_id, status_id)
+            present = await _status(tx, who.account_id, str(status_id))
             check_match(if_match, present["version"], _named(present))
-            row = await store.edit_named(tx, who.account_id, status_id, body.model_dump())
+            row = await store.edit_named(tx, who.account_id, str(status_id), body.model_dump())
             if row is None:
                 raise no_status()
             await changes.look_again(tx, who.account_id, now(), limits_of(rt.settings))
@@ -143,10 +144,10 @@ async def edit_named_status(
 
 
 @router.delete("/presence/statuses/{status_id}", status_code=204)
-async def remove_named_status(status_id: Id, who: Manager, db: Db, rt: Rt) -> None:
+async def remove_named_status(status_id: UUID, who: Manager, db: Db, rt: Rt) -> None:
     """Take a named status away: nobody can choose it any more, a break by rule ends, and the history keeps naming it."""
     async with db.begin() as tx:
-        if not await store.remove_named(tx, who.account_id, status_id):
+        if not await store.remove_named(tx, who.account_id, str(status_id)):
             raise no_status()
         await changes.look_again(tx, who.account_id, now(), limits_of(rt.settings))
 

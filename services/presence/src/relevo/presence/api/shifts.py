@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
+from uuid import UUID
 
 import psycopg.errors
 from fastapi import APIRouter, Depends, Query, Response
@@ -167,18 +168,18 @@ async def create_schedule(
 
 @router.put("/presence/schedules/{schedule_id}")
 async def edit_schedule(
-    *, schedule_id: Id, body: ScheduleIn, who: Manager, db: Db, rt: Rt, response: Response, if_match: IfMatch = None
+    *, schedule_id: UUID, body: ScheduleIn, who: Manager, db: Db, rt: Rt, response: Response, if_match: IfMatch = None
 ) -> ScheduleOut:
     """Write a schedule anew. What has been recorded stays as it was."""
     calendar = _calendar(body.calendar)
     try:
         async with db.begin() as tx:
             await store.lock(tx, who.account_id)
-            present = await _one(tx, who.account_id, schedule_id)
+            present = await _one(tx, who.account_id, str(schedule_id))
             check_match(if_match, present.version, present)
             await _all_known(tx, who.account_id, body)
-            await store.edit_schedule(tx, who.account_id, schedule_id, body.name, calendar)
-            made = await _followed(tx, who.account_id, schedule_id, body, rt)
+            await store.edit_schedule(tx, who.account_id, str(schedule_id), body.name, calendar)
+            made = await _followed(tx, who.account_id, str(schedule_id), body, rt)
     except psycopg.errors.UniqueViolation:
         raise name_taken(es="horario", en="schedule") from None
     tag(response, made.version)
@@ -186,10 +187,10 @@ async def edit_schedule(
 
 
 @router.delete("/presence/schedules/{schedule_id}", status_code=204)
-async def remove_schedule(schedule_id: Id, who: Manager, db: Db, rt: Rt) -> None:
+async def remove_schedule(schedule_id: UUID, who: Manager, db: Db, rt: Rt) -> None:
     """Take a schedule away; for who followed it nothing is planned, or what their teams follow."""
     async with db.begin() as tx:
-        if not await store.remove_schedule(tx, who.account_id, schedule_id):
+        if not await store.remove_schedule(tx, who.account_id, str(schedule_id)):
             raise _no_schedule()
         await changes.look_again(tx, who.account_id, now(), limits_of(rt.settings))
 
@@ -199,7 +200,7 @@ async def list_absences(
     *,
     who: Reader,
     db: Db,
-    agent_id: Annotated[Id | None, Query(description="Only this person's.")] = None,
+    agent_id: Annotated[UUID | None, Query(description="Only this person's.")] = None,
     since: Annotated[date | None, Query(description="That end on this day or later; today by default.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -210,7 +211,7 @@ async def list_absences(
         rows = await store.absences(
             tx,
             who.account_id,
-            agent_id,
+            None if agent_id is None else str(agent_id),
             since=since or now().astimezone(UTC).date(),
             after=after,
             limit=limit + 1,
@@ -242,10 +243,10 @@ async def create_absence(body: AbsenceIn, who: Manager, db: Db, rt: Rt, once: Id
 
 
 @router.delete("/presence/absences/{absence_id}", status_code=204)
-async def remove_absence(absence_id: Id, who: Manager, db: Db, rt: Rt) -> None:
+async def remove_absence(absence_id: UUID, who: Manager, db: Db, rt: Rt) -> None:
     """Take an absence back."""
     async with db.begin() as tx:
-        if await store.remove_absence(tx, who.account_id, absence_id) is None:
+        if await store.remove_absence(tx, who.account_id, str(absence_id)) is None:
             raise Problem(404, "absence_not_found", es="No existe esa ausencia.", en="There is no such absence.")
         await changes.look_again(tx, who.account_id, now(), limits_of(rt.settings))
 
@@ -424,6 +425,6 @@ def _schedule(row: Mapping[str, Any]) -> ScheduleOut:
 
 def _absence_place(day: str, last: str) -> tuple[date, str]:
     try:
-        return date.fromisoformat(day), last
+        return date.fromisoformat(day), str(UUID(last))
     except ValueError:
         raise paging.invalid_cursor() from None
