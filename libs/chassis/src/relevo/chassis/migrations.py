@@ -48,6 +48,14 @@ def create_erasure_tables(op: Any) -> None:
         op.execute(statement)
 
 
+def create_webhook_tables(op: Any) -> None:
+    """Create the tables of outgoing webhooks."""
+    from relevo.chassis.webhooks import tables  # noqa: PLC0415
+
+    for statement in tables.DDL:
+        op.execute(statement)
+
+
 @contextmanager
 def every_row(op: Any, *tables: str) -> Iterator[None]:
     """Let a migration change rows of every account: within the block, and within its transaction, the wall is open."""

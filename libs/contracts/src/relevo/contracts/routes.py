@@ -60,6 +60,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/rule-executions", "automation"),
     Route("/out-of-hours", "automation"),
     Route("/offline-answers", "automation"),
+    Route("/webhooks", "automation"),
     Route("/reports", "reporting"),
     Route("/webchat", "channels"),
     Route("/channels", "channels"),

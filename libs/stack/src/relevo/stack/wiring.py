@@ -132,8 +132,8 @@ def own_secrets(service: str, home: Home, *, revocation: Path) -> dict[str, str]
             "RELEVO_BUS_SYSTEM_CREDENTIALS": str(revocation),
             "RELEVO_BUS_SIGNING_KEYS": json.dumps([keys.services_signing.public, keys.issuing_signing.public]),
         }
-    if service == "channels":
-        return {"RELEVO_MASTER_KEY": home.secret("channels-master-key")}
+    if service in {"automation", "channels"}:
+        return {"RELEVO_MASTER_KEY": home.secret(f"{service}-master-key")}
     if service == "notification":
         return {"RELEVO_VAPID_SEED": home.secret("vapid-seed")}
     return {}

@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter
 
-from relevo.automation import api, offline, offline_api, out_of_hours, out_of_hours_api
+from relevo.automation import api, offline, offline_api, out_of_hours, out_of_hours_api, webhooks_api
 from relevo.automation.handlers import Automaton
 from relevo.automation.personal import PERSONAL
 from relevo.automation.settings import Settings
+from relevo.automation.webhooks import Webhooks
 from relevo.chassis import Consumer, Projection, Service, labels
 from relevo.contracts import streams
 
@@ -14,10 +15,12 @@ def build() -> Service:
     """The service, wired."""
     settings = Settings()
     automaton = Automaton(settings.rule_depth_limit)
+    webhooks = Webhooks(settings)
     router = APIRouter()
     router.include_router(api.router)
     router.include_router(out_of_hours_api.router)
     router.include_router(offline_api.router)
+    router.include_router(webhooks_api.router)
     return Service(
         name="automation",
         settings=settings,
@@ -26,9 +29,12 @@ def build() -> Service:
             Consumer(streams.EVT_CONVERSATION, automaton.on_conversation),
             Consumer(streams.EVT_CONVERSATION, out_of_hours.on_conversation),
             Consumer(streams.EVT_CONVERSATION, offline.on_conversation),
+            Consumer(streams.EVT_CONVERSATION, webhooks.on_conversation),
             Consumer(streams.EVT_PRESENCE, offline.on_presence),
         ),
         router=router,
+        workers=(webhooks.run, webhooks.forget),
+        setup=webhooks.setup,
         projections=(
             Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),
             Projection("agents_there", ("agents_there",), {streams.EVT_PRESENCE: offline.on_presence}),

@@ -4,18 +4,16 @@ import asyncio
 import contextlib
 import json
 import secrets
-import socket
 import time
 from collections import Counter
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-import httpx
 import structlog
 
 from relevo.channels import store
-from relevo.channels.domain import addresses, signing
+from relevo.channels.domain import signing
 from relevo.channels.domain.outcome import Failed, Sent, delay, of_answer
 from relevo.channels.inboxes import Inboxes
 from relevo.channels.reports import refusal, status_of
@@ -23,16 +21,17 @@ from relevo.channels.settings import Settings
 from relevo.chassis import Runtime, sealing
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Tx, described
+from relevo.chassis.egress import Egress, Unreachable
 from relevo.contracts.base import Model, now
 from relevo.contracts.conversation import OutboundMessage, OutboundUpdate
 from relevo.contracts.inbound import InboundStatus
 from relevo.contracts.ingest import InboxState
+from relevo.kernel.addresses import BadAddress
 
 log = structlog.get_logger("relevo.channels")
 
 _POLL: Final = 1.0
 _BOTH_SECRETS: Final = timedelta(days=1)
-_MAX_ANSWER: Final = 64 * 1024
 
 
 def new_secret() -> str:
@@ -70,27 +69,30 @@ class Deliverer:
 
     async def run(self) -> None:
         """Deliver until stopped."""
-        async with httpx.AsyncClient(
-            timeout=self._settings.webhook_timeout, follow_redirects=False, trust_env=False
-        ) as client:
-            try:
-                while not self._runtime.stopping.is_set():
-                    self._wake.clear()
-                    started = 0
-                    try:
-                        started = await self._start_due(client)
-                    except Exception as error:  # noqa: BLE001 — the database may be away; deliveries wait safely
-                        log.warning("deliveries_again", error=described(error))
-                    if not started:
-                        with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(_POLL):
-                                await self._wake.wait()
-            finally:
-                for task in self._under_way:
-                    task.cancel()
-                await asyncio.gather(*self._under_way, return_exceptions=True)
+        egress = Egress(
+            allow_private=self._settings.webhooks_allow_private,
+            allow_plain=True,
+            seconds=self._settings.webhook_timeout * 2,  # an answer may also drip
+        )
+        try:
+            while not self._runtime.stopping.is_set():
+                self._wake.clear()
+                started = 0
+                try:
+                    started = await self._start_due(egress)
+                except Exception as error:  # noqa: BLE001 — the database may be away; deliveries wait safely
+                    log.warning("deliveries_again", error=described(error))
+                if not started:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_POLL):
+                            await self._wake.wait()
+        finally:
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+            await egress.close()
 
-    async def _start_due(self, client: httpx.AsyncClient) -> int:
+    async def _start_due(self, egress: Egress) -> int:
         free = self._settings.webhook_parallel - len(self._under_way)
         if free <= 0:
             return 0
@@ -101,7 +103,7 @@ class Deliverer:
             due = await store.claim(tx, busy, limit=free, of_one=self._of_one, seconds=claim)
         for row in due:
             self._of_inbox[row.inbox_id] += 1
-            task = asyncio.create_task(self._deliver(client, row), name="webhook")
+            task = asyncio.create_task(self._deliver(egress, row), name="webhook")
             self._under_way.add(task)
             task.add_done_callback(partial(self._ended, row.inbox_id))
         return len(due)
@@ -113,13 +115,13 @@ class Deliverer:
         if not task.cancelled() and (error := task.exception()):
             log.warning("delivery_again", error=described(error))  # when its claim runs out
 
-    async def _deliver(self, client: httpx.AsyncClient, row: Any) -> None:
+    async def _deliver(self, egress: Egress, row: Any) -> None:
         what: OutboundMessage | OutboundUpdate
         if row.kind == "update":
             what = OutboundUpdate.model_validate_json(row.body)
         else:
             what = OutboundMessage.model_validate_json(row.body)
-        outcome = await self._attempt(client, row, what)
+        outcome = await self._attempt(egress, row, what)
         crash_point("channels.after_webhook")
         async with self._runtime.database.begin(row.account_id) as tx:
             if isinstance(outcome, Sent):
@@ -135,7 +137,7 @@ class Deliverer:
                 await store.report(tx, row.account_id, row.inbox_id, [status])
         self._runtime.extra["reports"].set()
 
-    async def _attempt(self, client: httpx.AsyncClient, row: Any, what: Model) -> Sent | Failed:
+    async def _attempt(self, egress: Egress, row: Any, what: Model) -> Sent | Failed:
         inbox = await self._inboxes.get(row.inbox_id)
         if inbox is None or inbox.webhook_url is None:
             return Failed("the inbox has no webhook any more", permanent=True)
@@ -151,54 +153,18 @@ class Deliverer:
             signing.DELIVERY: row.message_id,
         }
         try:
-            request = await self._request(client, inbox.webhook_url, headers, body)
-            if isinstance(request, Failed):
-                return request
-            async with asyncio.timeout(self._settings.webhook_timeout * 2):  # an answer may also drip
-                answer = await client.send(request, stream=True)
-                try:
-                    return of_answer(answer.status_code, answer.headers.get("retry-after"), await _json(answer))
-                finally:
-                    await answer.aclose()
-        except (httpx.HTTPError, TimeoutError, httpx.InvalidURL, OSError) as error:
-            # Its text may hold the address with a secret in it: the kind says enough.
-            return Failed(f"the webhook could not be reached ({type(error).__name__})", permanent=False)
-
-    async def _request(
-        self, client: httpx.AsyncClient, address: str, headers: dict[str, str], body: bytes
-    ) -> httpx.Request | Failed:
-        """The request to the very address that was checked: a name is resolved once, whatever it says later."""
-        url = httpx.URL(address)
-        if url.scheme not in ("http", "https") or not url.host:
-            return Failed("the webhook's address is not http:// or https://", permanent=True)
-        port = url.port or (443 if url.scheme == "https" else 80)
-        found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
-        chosen = addresses.choose(
-            [str(entry[4][0]) for entry in found], allow_private=self._settings.webhooks_allow_private
-        )
-        if chosen is None:
-            return Failed(
-                "the webhook's address is within a private network; RELEVO_WEBHOOKS_ALLOW_PRIVATE=true allows it",
-                permanent=True,
-            )
-        return client.build_request(
-            "POST",
-            url.copy_with(host=chosen),
-            headers={**headers, "Host": url.netloc.decode()},
-            content=body,
-            extensions={"sni_hostname": url.host},
-        )
+            answer = await egress.post(inbox.webhook_url, headers, body)
+        except BadAddress as refused:
+            return Failed(f"the webhook was not called. {refused}", permanent=True)
+        except Unreachable as error:
+            return Failed(f"the webhook could not be reached ({error})", permanent=False)
+        return of_answer(answer.status, answer.headers.get("retry-after"), _json(answer.body))
 
 
-async def _json(answer: httpx.Response) -> Any:
-    """The answer's body if it is small and JSON, else None."""
-    raw = b""
-    async for chunk in answer.aiter_bytes():
-        raw += chunk
-        if len(raw) > _MAX_ANSWER:
-            return None
+def _json(raw: bytes | None) -> Any:
+    """An answer's body if it is small and JSON, else None."""
     try:
-        return json.loads(raw)
+        return None if raw is None else json.loads(raw)
     except ValueError:
         return None
 

@@ -1,1 +1,5 @@
-"""Alembic migrations of the automation database."""
+"""Alembic migrations of the automation database, and its doors through the wall between accounts."""
+
+from relevo.chassis import webhooks
+
+DOORS = webhooks.DOORS

@@ -54,6 +54,16 @@ _TEMPLATES: Final[Mapping[str, Mapping[Language, tuple[str, str]]]] = {
         "es": ("{title}", "{text}"),
         "en": ("{title}", "{text}"),
     },
+    "endpoint_paused": {
+        "es": (
+            "El webhook de {host} está en pausa",
+            "No ha aceptado nada en un día, o pide que no se le envíe más ({error}). Lo pendiente espera: arréglalo y reanúdalo.",
+        ),
+        "en": (
+            "The webhook to {host} is paused",
+            "It has taken nothing for a day, or asks for nothing more ({error}). What is pending waits: mend it and resume it.",
+        ),
+    },
     "transcript": {
         "es": ("Conversación #{number} con {account}", "{comment}{transcript}"),
         "en": ("Conversation #{number} with {account}", "{comment}{transcript}"),

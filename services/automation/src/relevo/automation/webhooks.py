@@ -1,0 +1,92 @@
+"""The account's outgoing webhooks: which events wait for which endpoint, and who is told when one is paused."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from relevo.automation.domain.webhooks import TYPES, leaves, payload
+from relevo.automation.settings import Settings
+from relevo.chassis import Received, Runtime, Tx, directory
+from relevo.chassis.database import described
+from relevo.chassis.webhooks import Limits, Paused, Sender, deliveries, endpoints
+from relevo.chassis.webhooks.endpoints import Subscription
+from relevo.contracts.base import now
+from relevo.contracts.notification import Notify
+from relevo.contracts.permissions import Permission
+
+_TYPES: Final = frozenset(TYPES)
+_HOUR: Final = 3600
+
+
+class Webhooks:
+    """The events' handler and the workers; one for each process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._sender: Sender | None = None
+
+    async def setup(self, runtime: Runtime) -> None:
+        """Make the sender; nothing is sent yet."""
+        self._sender = runtime.extra["webhooks"] = Sender(
+            runtime.database,
+            key=self._settings.key,
+            limits=Limits(
+                seconds=self._settings.webhook_timeout,
+                parallel=self._settings.webhook_parallel,
+                allow_private=self._settings.webhooks_allow_private,
+            ),
+            paused=tell,
+        )
+
+    async def run(self, runtime: Runtime) -> None:
+        """The worker that sends."""
+        assert self._sender is not None
+        await self._sender.run(runtime.stopping)
+
+    async def forget(self, runtime: Runtime) -> None:
+        """The worker that deletes old deliveries, also those that nobody resumed their endpoint for."""
+        while True:
+            before = now() - timedelta(days=self._settings.webhook_days)
+            try:
+                more = True
+                while more:
+                    async with runtime.database.begin(door="retention") as tx:
+                        more = await deliveries.forget(tx, before)
+            except Exception as error:  # noqa: BLE001  (the database may be away; the next round will do)
+                runtime.log.warning("webhook_retention_again", error=described(error))
+            await asyncio.sleep(_HOUR)
+
+    async def on_conversation(self, batch: Sequence[Received], tx: Tx) -> None:
+        """Have what endpoints want wait for them, in the order of the batch."""
+        offered = [received for received in batch if received.type in _TYPES]
+        if not offered:
+            return
+        of: dict[str, list[Subscription]] = defaultdict(list)
+        for one in await endpoints.subscriptions(tx, {received.envelope.account for received in offered}):
+            of[one.account_id].append(one)
+        new = []
+        for received in offered:
+            wanting = [one for one in of.get(received.envelope.account, ()) if one.wants(received.type)]
+            if not wanting or not leaves(received.data):
+                continue
+            envelope, body = received.envelope, payload(received.envelope, received.data)
+            new += [deliveries.NewDelivery(one, envelope.entity, envelope.id, envelope.type, body) for one in wanting]
+        await deliveries.add(tx, new, now())
+        if new and self._sender is not None:
+            tx.after_commit(self._sender.wake)
+
+
+async def tell(tx: Tx, paused: Paused) -> None:
+    """Tell everybody who looks after webhooks that one takes nothing any more."""
+    for role in await directory.roles(tx, paused.account_id):
+        if Permission.WEBHOOKS_MANAGE in role.permissions:
+            command = Notify(
+                dedup_key=f"webhook_paused:{paused.endpoint_id}:{paused.at.isoformat()}",
+                kind="endpoint_paused",
+                role_id=role.id,
+                template="endpoint_paused",
+                data={"host": paused.host, "error": paused.error},
+            )
+            tx.emit(command, account=paused.account_id, entity=paused.endpoint_id)
