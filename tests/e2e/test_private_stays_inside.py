@@ -45,7 +45,12 @@ OUTSIDE: Final = [one for one in MESSAGES if set(one.consumers) - set(SERVICES)]
 """What the catalogue sends to somebody who is no service of ours."""
 NOT_SENT: Final = {"relevo.metrics.live.v1": "reporting publishes no live figures yet"}
 """Messages to the outside that nobody sends; once one is, it goes from here."""
-BY_THEMSELVES: Final = {"channels.deliveries"}
+BY_THEMSELVES: Final = {
+    "channels.deliveries",
+    "automation.webhook_deliveries",
+    "automation.webhook_endpoints",
+    "automation.webhook_lanes",
+}
 """Rows that move although nobody asks anything: a webhook that is not there is tried again."""
 LAST: Final = ("/sessions", "/me/", "/account")
 """What may end the session that asks."""
@@ -117,6 +122,8 @@ class Story:
             "actions": [{"type": "add_note", "text": m("rule note")}],
         }
         self.ids["rule_id"] = (await self.admin.post("/rules", rule))["id"]
+        hook = await self.admin.post("/webhooks", {"url": "https://hooks.example/y"})
+        self.ids["webhook_id"] = hook["id"]
         for entity in ("contact", "conversation"):
             made = {"entity": entity, "key": "plan", "name": m(f"{entity} field"), "kind": "text"}
             self.ids["attribute_id"] = (await self.admin.post("/attributes", made))["id"]
@@ -127,6 +134,11 @@ class Story:
         await self.desk(ana, zoe)
         await self.machinery(ana)
         await self.survey(ana, chat["id"])
+
+        async def waiting() -> list[dict[str, Any]]:
+            return list((await self.admin.get(f"/webhooks/{hook['id']}/deliveries"))["items"])
+
+        self.ids["delivery_id"] = (await until(waiting, "events to wait for the webhook"))[0]["id"]
 
     async def customers_write(self, chat: str, hooked: str) -> None:
         m = self.words
@@ -443,6 +455,11 @@ async def test_nothing_private_leaves_by_any_path(stack: WholeStack, documented:
         leaks += [
             f"channels keeps in {table}: {m.found(str(rows))}" for table, rows in kept.items() if m.found(str(rows))
         ]
+
+        # The account's webhooks are its own, and told of what customers and the team did; no note is among it.
+        posted = stack.rows("automation", "select body from webhook_deliveries where account_id = %s", [mine.id])
+        assert m.public["reply"] in str(posted)
+        leaks += [f"a webhook: {what}" for what in m.found(str(posted)) if "note" in what]
 
         async def answered() -> bool:
             return m.public["reply"] in str(chat.heard)
