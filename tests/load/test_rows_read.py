@@ -105,7 +105,7 @@ def test_no_question_reads_more_than_its_limit(seeded):
         "conversations_unresolved_inbox",
         "conversations_waiting",
         "conversations_of_contact",
-        "messages_mentions",
+        "conversations_mentioned",
         "messages_order",
         "search_words_words",
     ],

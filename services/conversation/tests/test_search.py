@@ -1,10 +1,19 @@
 """Search over real rows: languages, spelling, operators, pages, and that nobody finds what they may not see."""
 
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
 from relevo.contracts.base import new_id
 from relevo.contracts.ingest import InboxState
+from relevo.contracts.permissions import ConversationScope, Permission
+from relevo.conversation import searching
+from relevo.conversation.seeding.load import Seeding, seed
+from relevo.conversation.seeding.rows import Plan
 from relevo.conversation.store import search as store
+from relevo.kernel.access import Viewer
 
 
 @pytest.fixture
@@ -189,3 +198,60 @@ def test_contacts_are_found_by_fragments(found):
         assert await names("nadie") == []
 
     found(body)
+
+
+PREFIX = 8
+"""Characters of what every lexeme begins with."""
+
+
+def test_years_are_looked_through_without_a_hole(run, monkeypatch):
+    monkeypatch.setattr(store, "EXAMINED", 60)
+    monkeypatch.setattr(store, "BLOCK", 20)
+    plan = Plan(
+        account_id=new_id(),
+        conversations=150,
+        now=datetime(2026, 11, 1, tzinfo=UTC),
+        inboxes=[[new_id(), "email"], [new_id(), "webchat"]],
+        agents=[new_id(), new_id()],
+        teams=[new_id()],
+    )
+
+    async def body(service):
+        seed(Seeding(service.dsn, plan), lambda done, of: None)
+        said = {
+            str(row["id"]): ({word[PREFIX:] for word in row["words"]}, str(row["inbox_id"]))
+            for row in service.rows(
+                "select w.id, c.inbox_id, tsvector_to_array(w.words) as words"
+                " from search_words w join conversations c on c.id = w.conversation_id"
+            )
+        }
+        often = Counter(word for words, _ in said.values() for word in words if word.isalpha() and len(word) > 3)
+        ranked = [word for word, _ in often.most_common()]
+        everybody = Viewer(plan.account_id, None, frozenset(Permission), ConversationScope.ALL, inbox_ids=None)
+        of_one = replace(everybody, scope=ConversationScope.TEAM, inbox_ids=frozenset({plan.inboxes[0][0]}))
+        of_one = replace(of_one, team_ids=frozenset(plan.teams))
+
+        async def found(viewer, typed):
+            ids, place = [], None
+            while True:
+                async with service.database.begin(plan.account_id) as tx:
+                    page = await searching.messages_of(tx, viewer, typed, 15, place)
+                ids += [hit.message_id or hit.conversation_id for hit in page.hits]
+                place = page.next
+                if place is None:
+                    return ids
+
+        for typed in (ranked[0], ranked[30], ranked[-1], ranked[len(ranked) // 2], f"{ranked[0]} {ranked[9]}"):
+            async with service.database.begin(plan.account_id) as tx:
+                forms = [set(word.forms) for word in await store.forms(tx, typed.split(), open_end=False)]
+            for viewer in (everybody, of_one):
+                expected = {
+                    id_
+                    for id_, (words, inbox) in said.items()
+                    if all(words & each for each in forms) and (viewer.inbox_ids is None or inbox in viewer.inbox_ids)
+                }
+                ids = await found(viewer, f"{typed} ")
+                assert len(ids) == len(set(ids))
+                assert set(ids) == expected, typed
+
+    run(body)

@@ -29,7 +29,7 @@ def test_words_phrases_and_operators_are_told_apart():
 @given(st.text(max_size=80))
 def test_whatever_is_typed_is_taken_apart_and_makes_a_pattern_without_quotes_of_its_own(typed):
     asked = parse(typed)
-    made = pattern([Word((plain(word),), common=False, open_end=False) for word in asked.words])
+    made = pattern([Word((plain(word),), common=False) for word in asked.words])
     assert made.count("'") == 2 * len(asked.words)
     Terms(asked).marks(typed)
 
@@ -63,4 +63,4 @@ def test_common_words_count_only_among_themselves():
     assert pattern([de, factura]) == "('~factura' | '~factur')"
     assert pattern([de]) == "('~de' | '~de')"
     assert pattern([factura], "@customer") == "('~factura' | '~factur') & '~@customer'"
-    assert pattern([Word(("fac",), common=False, open_end=True)]) == "('~fac' | '~fac':*)"
+    assert pattern([Word(("fac",), common=False, begun="fac")]) == "('~fac' | '~fac':*)"

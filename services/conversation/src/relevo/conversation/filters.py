@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, any_, func, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from relevo.contracts.snapshots import ConversationStatus, Priority, Stage
-from relevo.conversation.tables import conversations, messages
+from relevo.conversation.tables import conversations
 
 Standing = Literal["all", "mine", "unassigned", "mentions", "participating", "unattended"]
 """The views that everybody has."""
@@ -23,6 +23,7 @@ _c = conversations.c
 UNRESOLVED: Final = text("conversations.status <> 'resolved'")
 _ARCHIVED: Final = text("conversations.archived")
 _NOT_ARCHIVED: Final = text("not conversations.archived")
+_SOMEBODY_MENTIONED: Final = text("conversations.mentioned <> '{}'")
 UNATTENDED: Final = text(
     "conversations.status in ('open', 'pending')"
     " and (conversations.first_reply_at is null or conversations.waiting_since is not null)"
@@ -98,7 +99,7 @@ def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
     if asked.participant_id:
         found.append(_c.participant_ids.contains([asked.participant_id]))
     if asked.mentioned:
-        found.append(_c.id == any_(func.array(_mentioning(account_id, asked.mentioned))))
+        found += [_c.mentioned.overlap(list(asked.mentioned)), _SOMEBODY_MENTIONED]
     if asked.unattended:
         found.append(UNATTENDED)
     if days := _few_days(asked):
@@ -140,9 +141,3 @@ def _created(account_id: str, start: datetime, end: datetime) -> Any:
     """The ids of what began then, found first: in the order of activity they all come together, and late."""
     c = conversations.alias("begun").c
     return select(c.id).where(c.account_id == account_id, c.created_at >= start, c.created_at < end).scalar_subquery()
-
-
-def _mentioning(account_id: str, mentioned: tuple[str, ...]) -> Any:
-    m = messages.c
-    wanted = m.account_id == account_id, m.mentions.overlap(list(mentioned)), text("messages.mentions <> '{}'")
-    return select(m.conversation_id).where(*wanted).distinct().scalar_subquery()

@@ -37,7 +37,7 @@ _c = conversations.c
 FACTS: Final = ConversationColumns.of(dict(_c.items()))
 
 SNAPSHOT: Final = (
-    *(column for column in _c if column.name not in ("contact_id", "active_minute")),
+    *(column for column in _c if column.name not in ("contact_id", "active_minute", "mentioned")),
     contacts.c.id.label("contact_id"),
     contacts.c.name,
     contacts.c.email,

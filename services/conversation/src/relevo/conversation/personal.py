@@ -38,7 +38,7 @@ PERSONAL: Final = Personal(
     },
     plain={
         # Codes, and who of the team it was.
-        "conversations": ("channel", "labels", "language", "priority", "stage", "status"),
+        "conversations": ("channel", "labels", "language", "mentioned", "priority", "stage", "status"),
         "messages": ("kind", "author", "cause", "mentions", "reactions", "reply_to", "status"),
         "files": ("content_type", "sha256", "uploaded_by"),
         "search_words": ("kind",),

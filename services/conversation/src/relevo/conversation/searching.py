@@ -74,8 +74,8 @@ async def messages_of(tx: Tx, viewer: Viewer, typed: str, limit: int, place: Pla
     if query.places and not filters.inbox_ids:
         return Found((), None)
     await tx.execute(_FROM_THE_CANDIDATES)
-    rows = list(await store.messages_found(tx, viewer, looked, filters, _by(viewer, query)))
-    block, more = rows[: store.BLOCK], rows[store.BLOCK :]
+    found = await store.messages_found(tx, viewer, looked, filters, _by(viewer, query))
+    block, more = found.rows[: store.BLOCK], found.rows[store.BLOCK :]
     terms = Terms(query)
     ranked = sorted(block, key=lambda row: -terms.exactness(row["text"]))  # stable: the newest first among equals
     hits = [_hit(row, terms) for row in ranked[shown : shown + limit]]
@@ -83,8 +83,7 @@ async def messages_of(tx: Tx, viewer: Viewer, typed: str, limit: int, place: Pla
         return Found(hits, (at, id_, shown + limit))
     if more:
         return Found(hits, (block[-1]["at"], block[-1]["id"], 0))
-    last = await store.last_candidate(tx, viewer.account_id, looked)
-    return Found(hits, None if last is None else (*last, 0))
+    return Found(hits, None if found.last is None else (*found.last, 0))
 
 
 async def conversations_of(tx: Tx, viewer: Viewer, typed: str) -> tuple[str, ...]:
@@ -103,8 +102,10 @@ async def contacts_of(tx: Tx, viewer: Viewer, typed: str, limit: int) -> Sequenc
 
 
 async def _looked(tx: Tx, viewer: Viewer, query: Query, before: tuple[datetime, str]) -> Looked | None:
-    typed = [*(word for phrase in query.phrases for word in phrase.split()), *query.words]
-    words = await store.forms(tx, typed, open_end=query.open_end) if typed else []
+    # The words of a phrase must be there as they are.
+    phrased = [word for phrase in query.phrases for word in phrase.split()]
+    typed = [*phrased, *query.words]
+    words = await store.forms(tx, typed, verbatim=len(phrased), open_end=query.open_end) if typed else []
     author = _author(viewer, query)
     if not words and author is None:
         return None

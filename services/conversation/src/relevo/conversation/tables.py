@@ -63,6 +63,7 @@ conversations = Table(
     Column("assignee_id", _ID),
     Column("team_id", _ID),
     Column("participant_ids", ARRAY(_ID), nullable=False),
+    Column("mentioned", ARRAY(Text), nullable=False),
     Column("owner_id", _ID),
     Column("assignment_version", BigInteger, nullable=False),
     Column("cycle", Integer, nullable=False),

@@ -140,20 +140,23 @@ def _next_gap(text: str, start: int, latest: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word that is looked for, as the database tells its forms. ``common``: so frequent that it says nothing."""
+    """One word that is looked for, as the database tells its forms. ``common``: so frequent that it says nothing.
+
+    ``begun``: what a word that may go on begins with.
+    """
 
     forms: tuple[str, ...]
     common: bool
-    open_end: bool = False
+    begun: str | None = None
 
 
 def pattern(words: Iterable[Word], author: str | None = None) -> str:
     """The words as a tsquery, `~` standing for what every lexeme begins with. Common ones count only among themselves."""
     wanted = list(words)
-    telling = [word for word in wanted if not word.common or word.open_end] or wanted
+    telling = [word for word in wanted if not word.common or word.begun] or wanted
     groups = [
         "("
-        + " | ".join([*(f"'~{form}'" for form in word.forms), *([f"'~{word.forms[0]}':*"] if word.open_end else [])])
+        + " | ".join([*(f"'~{form}'" for form in word.forms), *([f"'~{word.begun}':*"] if word.begun else [])])
         + ")"
         for word in telling
     ]

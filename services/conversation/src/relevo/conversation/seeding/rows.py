@@ -87,7 +87,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "contact_channels": "account_id, inbox_id, source_id, recipient_key, contact_id, created_at",
     "conversations": (
         "id, account_id, number, inbox_id, channel, contact_id, source_id, recipient_key, exclusive, status, stage,"
-        " archived, priority, subject, language, labels, assignee_id, team_id, participant_ids, owner_id,"
+        " archived, priority, subject, language, labels, assignee_id, team_id, participant_ids, mentioned, owner_id,"
         " assignment_version, cycle, created_at, opened_at, resolved_at, first_reply_at, waiting_since,"
         " last_activity_at, message_count, sequence"
     ),
@@ -151,6 +151,7 @@ class Maker:
         count = 1 + min(int(random.expovariate(1 / (MESSAGES - 0.5))), 80)
         participants = {random.choice(plan.agents)} if plan.agents and random.random() < 0.03 else set()
         labels = set(random.choices(_LABELS, cum_weights=self._labels, k=random.choices((0, 1, 2, 3), (4, 4, 2, 1))[0]))
+        everybody: set[str] = set()
         at, first_reply, waiting = begun, None, None
         for sequence in range(1, count + 1):
             at = min(at + timedelta(seconds=random.expovariate(1 / 400)), plan.now)
@@ -162,6 +163,7 @@ class Maker:
                 if kind == "note" and random.random() < 0.2:
                     mentioned = random.choice(plan.agents)
                     participants.add(mentioned)
+                    everybody.add(f"agent:{mentioned}")
                     mentions = f"{{agent:{mentioned}}}"
                 elif kind == "outgoing":
                     first_reply, waiting = first_reply or at, None
@@ -183,6 +185,7 @@ class Maker:
             random.choice(("low", "medium", "high", "urgent")) if random.random() < 0.05 else None,
             f"{random.choice(_SUBJECTS)} {random.randrange(10**6):06d}" if channel == "email" else "",
             language, _array(sorted(labels)), assignee, team, _array(sorted(participants)),
+            _array(sorted(everybody)),
             random.choice(plan.agents) if plan.agents and random.random() < 0.02 else None,
             1 if assignee or team else 0, 1, _at(begun), _at(begun), None if live else _at(at),
             _at(first_reply) if first_reply else None, _at(waiting) if waiting else None, _at(at), count, count,

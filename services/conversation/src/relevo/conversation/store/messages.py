@@ -56,6 +56,15 @@ _SAVE = text(
     """
 )
 
+# What the list of conversations with one's mentions is found by; their row is locked, as for every message.
+_MENTION = text(
+    """
+    update conversations c set mentioned = array(select distinct unnest(c.mentioned || k.actors) order by 1)
+    from json_to_recordset(cast(:mentions as json)) as k(account_id uuid, id uuid, actors text[])
+    where c.id = k.id and c.account_id = k.account_id and not c.mentioned @> k.actors
+    """
+)
+
 _REWRITE = text(
     """
     with before as (
@@ -113,7 +122,7 @@ class StoredMessage:
 
 
 async def save(tx: Tx, stored: Sequence[StoredMessage]) -> None:
-    """Write messages; of those that exist only the delivery status changes."""
+    """Write messages, and in their conversations whom they mention; of those that exist only the delivery status changes."""
     if not stored:
         return
     await tx.execute(
@@ -126,6 +135,15 @@ async def save(tx: Tx, stored: Sequence[StoredMessage]) -> None:
             "causes": [s.cause for s in stored],
         },
     )
+    mentions: dict[Key, set[str]] = {}
+    for s in stored:
+        if s.message.mentions:
+            mentions.setdefault((s.account_id, s.message.conversation_id), set()).update(s.message.mentions)
+    if mentions:
+        told = [
+            {"account_id": account, "id": id_, "actors": sorted(actors)} for (account, id_), actors in mentions.items()
+        ]
+        await tx.execute(_MENTION, {"mentions": to_json(told).decode()})
 
 
 async def rewrite(tx: Tx, account_id: str, message: MessageSnapshot, actor: str) -> None:

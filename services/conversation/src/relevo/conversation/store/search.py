@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, DateTime, Integer, String, Uuid, and_, column, func, literal, select, text
+from sqlalchemy import ColumnElement, DateTime, Integer, String, Uuid, and_, column, func, literal, select, text, true
 
 from relevo.chassis.database import Tx
 from relevo.conversation.domain.search import Word
@@ -66,7 +66,6 @@ _CANDIDATES: Final = """
     order by b.bucket desc, w.at desc, w.id desc
     limit cast(:examined as integer)
 """
-_LAST = text(f"select at, cast(id as text) as id from ({_CANDIDATES}) c offset :examined - 1")
 _CONVERSATIONS = text(f"select distinct cast(conversation_id as text) from ({_CANDIDATES}) c")
 
 
@@ -78,6 +77,11 @@ class Looked:
     phrases: tuple[str, ...]
     before: tuple[datetime, str]
 
+    @property
+    def examined(self) -> int:
+        """How many candidates one answer looks at. A phrase is compared word by word."""
+        return EXAMINED // 4 if self.phrases else EXAMINED
+
     def parameters(self, account_id: str) -> dict[str, Any]:
         """Of the candidates."""
         at, id_ = self.before
@@ -86,26 +90,34 @@ class Looked:
             "account": account_id,
             "before_at": at,
             "before_id": id_,
-            # A phrase is compared word by word.
-            "examined": EXAMINED // 4 if self.phrases else EXAMINED,
+            "examined": self.examined,
         }
 
 
-async def forms(tx: Tx, words: Sequence[str], *, open_end: bool) -> list[Word]:
-    """The words as they are indexed: several where one is written with a separator."""
+async def forms(tx: Tx, words: Sequence[str], *, verbatim: int = 0, open_end: bool) -> list[Word]:
+    """The words as they are indexed: several where one is written with a separator. The first ``verbatim`` have no forms."""
     rows = list(await tx.execute(_FORMS, {"words": list(words)}))
     return [
         Word(
-            forms=tuple(dict.fromkeys([row.word, *row.spanish, *row.english])),
+            # What has the word has its stems, too.
+            forms=(row.n > verbatim and tuple(dict.fromkeys([*row.spanish, *row.english]))) or (row.word,),
+            begun=row.word if open_end and row is rows[-1] else None,
             common=not row.spanish or not row.english,
-            open_end=open_end and row is rows[-1],
         )
         for row in rows
     ]
 
 
-async def messages_found(tx: Tx, viewer: Viewer, looked: Looked, filters: Filters, by: Any = None) -> Sequence[Row]:
-    """At most BLOCK + 1 hits that the viewer may see, the newest first. ``by``: a condition on the message's author."""
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What was found, the newest first, and the place of the last candidate if as many were looked at as one answer may."""
+
+    rows: Sequence[Row]
+    last: tuple[datetime, str] | None
+
+
+async def messages_found(tx: Tx, viewer: Viewer, looked: Looked, filters: Filters, by: Any = None) -> Hits:
+    """At most BLOCK + 1 hits that the viewer may see; with so many, no last candidate. ``by``: a condition on the author."""
     candidate = (
         text(_CANDIDATES)
         .bindparams(**looked.parameters(viewer.account_id))
@@ -116,8 +128,9 @@ async def messages_found(tx: Tx, viewer: Viewer, looked: Looked, filters: Filter
             column("at", DateTime(timezone=True)),
             column("bucket", Integer),
         )
-        .subquery("candidate")
+        .cte("candidate")
     )
+    newest = candidate.c.bucket.desc(), candidate.c.at.desc(), candidate.c.id.desc()
     said: ColumnElement[str] = func.coalesce(_m.text, _c.subject)
     wanted: list[Any] = [visible(viewer, FACTS), *conditions(viewer.account_id, filters)]
     for phrase in looked.phrases:
@@ -125,11 +138,12 @@ async def messages_found(tx: Tx, viewer: Viewer, looked: Looked, filters: Filter
         wanted.append(spaced.contains(func.concat(" ", func.search_plain(phrase), " ")))
     if by is not None:
         wanted.append(by)
-    statement = (
+    hit = (
         select(
             candidate.c.id,
             candidate.c.kind,
             candidate.c.at,
+            candidate.c.bucket,
             said.label("text"),
             _m.author,
             _m.author_name,
@@ -147,16 +161,29 @@ async def messages_found(tx: Tx, viewer: Viewer, looked: Looked, filters: Filter
         .join(contacts, contacts.c.id == _c.contact_id)
         .outerjoin(messages, and_(_m.id == candidate.c.id, _m.account_id == viewer.account_id))
         .where(*wanted)
-        .order_by(candidate.c.bucket.desc(), candidate.c.at.desc(), candidate.c.id.desc())
+        .order_by(*newest)
         .limit(BLOCK + 1)
+        .cte("hit")
     )
-    return list(plain(await tx.execute(statement)))
-
-
-async def last_candidate(tx: Tx, account_id: str, looked: Looked) -> tuple[datetime, str] | None:
-    """The place of the last candidate that was looked at, None when there was no more than that."""
-    row = (await tx.execute(_LAST, looked.parameters(account_id))).first()
-    return None if row is None else (row.at, row.id)
+    # Both read the candidates that were found once; this one only when the hits made somebody find them all.
+    few = select(func.count()).select_from(hit).scalar_subquery() <= BLOCK
+    last = (
+        select(candidate.c.at.label("last_at"), candidate.c.id.label("last_id"))
+        .where(few)
+        .order_by(*newest)
+        .offset(looked.examined - 1)
+        .limit(1)
+        .subquery("last")
+    )
+    one = select(literal(1)).subquery("one")
+    statement = (
+        select(hit, last)
+        .select_from(one.outerjoin(hit, true()).outerjoin(last, true()))
+        .order_by(hit.c.bucket.desc(), hit.c.at.desc(), hit.c.id.desc())
+    )
+    found = list(plain(await tx.execute(statement)))
+    at, id_ = found[0]["last_at"], found[0]["last_id"]
+    return Hits([row for row in found if row["id"] is not None], None if at is None else (at, id_))
 
 
 async def conversations_found(tx: Tx, account_id: str, looked: Looked) -> list[str]:
