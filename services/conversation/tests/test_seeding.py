@@ -17,6 +17,12 @@ from relevo.kernel.text import fold
 
 INDEXES = "select indexdef from pg_indexes where schemaname = 'public' order by 1"
 
+MENTIONED = """
+    select count(*) filter (where c.mentioned <> array(
+        select distinct unnest(m.mentions) from messages m where m.conversation_id = c.id order by 1
+    )), bool_or(c.mentioned <> '{}') from conversations c
+"""
+
 
 def silent(done, of):
     pass
@@ -76,6 +82,7 @@ def test_a_seeding_that_was_cut_short_goes_on(seeding, plan, monkeypatch, server
         expected, messages, number = connection.execute(sums, (plan.account_id,)).fetchone()
         assert expected == messages
         assert number > 2300
+        assert connection.execute(MENTIONED).fetchone() == (0, True)
         seed(seeding, silent)
         assert connection.execute("select count(*) from messages").fetchone() == (messages,)
 
