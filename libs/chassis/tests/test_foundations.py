@@ -16,6 +16,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from relevo.chassis import directory, logging, telemetry
 from relevo.chassis.database import Database, Pool
@@ -23,7 +24,7 @@ from relevo.chassis.health import LoopWatchdog
 from relevo.chassis.migrations import _LOCK, migrate
 from relevo.chassis.problems import from_validation
 from relevo.chassis.settings import BadSettings, ServiceSettings
-from relevo.contracts.base import new_id
+from relevo.contracts.base import Time, new_id
 from relevo.contracts.identity import AccountState, TeamState
 from relevo.contracts.ingest import InboxState
 
@@ -94,6 +95,13 @@ def test_trace_context_is_carried_and_put_back():
             assert telemetry.trace_id(inner) == telemetry.trace_id(parent)
         assert telemetry.current_traceparent() == outer
     assert telemetry.current_traceparent() == ""
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_a_moment_that_utc_has_not_is_refused_like_any_other_that_is_none(moment):
+    with pytest.raises(ValidationError) as refused:
+        TypeAdapter(Time).validate_python(moment)
+    assert [one["type"] for one in refused.value.errors()] == ["datetime_parsing"]
 
 
 def test_a_validator_may_bring_both_languages():

@@ -9,13 +9,17 @@ from typing import Annotated
 
 import uuid_utils
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
+from pydantic_core import PydanticKnownError
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 """One subject token: a UUIDv7, or another token-safe key."""
 
 
 def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:  # the first or the last day there is, in another zone
+        raise PydanticKnownError("datetime_parsing", {"error": "it is beyond the calendar in UTC"}) from None
 
 
 Time = Annotated[AwareDatetime, AfterValidator(_utc)]
