@@ -149,7 +149,7 @@ class Running:
         self.bus = bus
         self.dsn = dsn
 
-    async def settle(self, seconds: float = 15.0) -> None:
+    async def settle(self, seconds: float = 30.0) -> None:
         """Wait until everything on the bus that this service wants is handled and everything it emitted is published."""
 
         async def caught_up() -> bool:
