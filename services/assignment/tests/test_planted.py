@@ -13,11 +13,19 @@ ROOT = HERE.parents[2]
 PLANTED = ROOT / "tests" / "planted" / "assignment"
 EVERY_AGENT = "test_explaining.py::test_what_keeps_somebody_from_it_is_said_exactly_when_assignment_gives_it_to_nobody"
 EVERY_JOURNAL = "test_explaining.py::test_in_any_journal_each_decision_is_explained_as_it_was_counted"
+RACES = "test_races.py::test_by_hand_stands_the_loser_is_told_and_each_act_is_told_once"
+DAY = "test_judged.py::test_a_day_on_three_replicas_has_no_fault"
 # By which test each is found, and what of its report tells so.
 DEFECTS = {
     "off_shift_unsaid": (EVERY_AGENT, "assert codes"),
     "explained_by_what_was_before": (EVERY_JOURNAL, "assert (reached, excluded)"),
     "draft_follows_what_was": ("test_simulation.py::test_more_people_let_wait_less_and_fewer_more", "assert"),
+    "takes_whatever_changed": (RACES, "in _judge"),
+    "judged_over_capacity": (DAY, "over capacity"),
+    "judged_two_holders": (DAY, "two holders"),
+    "judged_idle": (DAY, "idle"),
+    "judged_out_of_order": (DAY, "out of order"),
+    "told_of_what_was_taken_back": (RACES, "the loser is told who has it"),
 }
 
 
@@ -45,7 +53,7 @@ def test_a_planted_defect_is_found(name, tmp_path):
     done = subprocess.run(
         [sys.executable, *run, str(HERE / test)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, "RELEVO_TEST_ROUNDS": "20"},
         capture_output=True,
         text=True,
         check=False,

@@ -66,6 +66,7 @@ _KEEP = text("""
     update idempotency set status = :status, response = cast(:response as jsonb)
     where account_id = :account and actor = :actor and key = :key
 """)
+_FORGET = text("delete from idempotency where account_id = :account and actor = :actor and key = :key")
 _SWEEP = text("delete from idempotency where created_at < now() - interval '24 hours'")
 
 
@@ -122,6 +123,11 @@ class Once:
             response = answer.model_dump_json(by_alias=True) if isinstance(answer, BaseModel) else json.dumps(None)
             await tx.execute(_KEEP, {**self._row(), "status": status, "response": response})
         return answer
+
+    async def withdraw(self, tx: Tx) -> None:
+        """Nothing was done, and the transaction commits all the same: the key may be used as if it had not been."""
+        if self._key is not None:
+            await tx.execute(_FORGET, self._row())
 
     def _row(self) -> dict[str, Any]:
         who = self._request.state.principal

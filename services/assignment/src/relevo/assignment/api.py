@@ -179,11 +179,14 @@ async def assign(
             given = _for_myself(given, await readings.assignment(tx, who.account_id, str(conversation_id)), who)
     async with db.begin() as tx:
         await once.start(tx)
-        refusal = await _decided(tx, rt, who, given)
+        journal_id, refusal = await _decided(tx, rt, who, given)
         found = await readings.assignment(tx, who.account_id, str(conversation_id))
-        if refusal is not None:
-            raise _refused(refusal, found, who)
-        return await once.finish(tx, _assignment(found, who))
+        if refusal is None:
+            return await once.finish(tx, _assignment(found, who))
+        # What was decided on the way here stays: the refusal tells of it.
+        await store.withdraw(tx, who.account_id, journal_id)
+        await once.withdraw(tx)
+    raise _refused(refusal, found, who)
 
 
 @router.get("/conversations/{conversation_id}/decisions")
@@ -291,12 +294,12 @@ async def set_capacity(agent_id: UUID, body: CapacityBody, who: RoutingManager, 
 # How an act by hand is decided: written into the journal like everything else, and decided on in the same transaction.
 
 
-async def _decided(tx: Tx, rt: Runtime, who: Principal, given: Input) -> Refusal | None:
+async def _decided(tx: Tx, rt: Runtime, who: Principal, given: Input) -> tuple[int, Refusal | None]:
     settings = rt.settings
     assert isinstance(settings, Settings)
     (journal_id,) = await store.append(tx, [Note(who.account_id, given)])
     pool = await _pool(tx, who.account_id)
-    return await matcher.decide_now(tx, pool, journal_id, settings.matcher_batch)
+    return journal_id, await matcher.decide_now(tx, pool, journal_id, settings.matcher_batch)
 
 
 async def _pool(tx: Tx, account_id: str) -> PoolRow:

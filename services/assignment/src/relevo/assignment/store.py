@@ -74,6 +74,8 @@ _DONE = text("""
     where j.id = d.id
 """)
 
+_WITHDRAW = text("delete from journal where account_id = cast(:account as uuid) and id = :id")
+
 _WAIT = text("""
     update journal j set waiting_for = w.conversation_id
     from unnest(cast(:ids as bigint[]), cast(:conversations as uuid[])) as w (id, conversation_id)
@@ -342,6 +344,11 @@ async def take(tx: Tx, account_id: str, limit: int) -> list[Entry | Unreadable]:
 async def done(tx: Tx, run: int, rows: Mapping[int, str | None]) -> None:
     """Mark rows of the journal as decided, with why not where that failed."""
     await tx.execute(_DONE, {"ids": list(rows), "errors": list(rows.values()), "run": run})
+
+
+async def withdraw(tx: Tx, account_id: str, journal_id: int) -> None:
+    """Take an input back that was refused, and so changed nothing; what was decided before it stays."""
+    await tx.execute(_WITHDRAW, {"account": account_id, "id": journal_id})
 
 
 async def wait_for(tx: Tx, rows: Mapping[int, str]) -> None:

@@ -1,0 +1,56 @@
+"""A random day on three replicas, judged from what was published by a program that shares nothing with the service."""
+
+import os
+import random
+
+from judging.judge import judge, read
+
+from relevo.assignment.app import build
+from relevo.chassis.testing import running
+from relevo.contracts.base import new_id, now
+
+from .conftest import World, decided
+
+CAPACITY = 3
+STATES = ("available", "available", "available", "busy", "away", "offline")
+
+
+async def live(world: World, dice: random.Random, people: list[str], steps: int) -> None:
+    """More conversations come than people can take, who come and go, and resolve some."""
+    inboxes = (world.inbox, new_id())
+    for _ in range(steps):
+        one = dice.random()
+        if one < 0.4:
+            await world.open(inbox_id=dice.choice(inboxes), priority=dice.choice([None, "low", "high", "urgent"]))
+        elif one < 0.6 and world.conversations:
+            chosen = dice.choice(list(world.conversations))
+            if world.conversations[chosen].status == "open":
+                await world.resolve(chosen)
+        else:
+            await world.status(dice.choice(people), dice.choice(STATES))
+
+
+async def test_a_day_on_three_replicas_has_no_fault(servers):
+    dice = random.Random(int(os.environ.get("RELEVO_TEST_SEED", "1")))
+    async with (
+        running(build, servers) as one,
+        running(build, servers, bus=one.bus, dsn=one.dsn),
+        running(build, servers, bus=one.bus, dsn=one.dsn),
+    ):
+        world = World(one.admin)
+        await world.found()
+        boss = await world.hire("Boss", "administrator", None)
+        some = (world.inbox,)
+        people = [await world.hire(f"P{n}", state="away", inbox_ids=some if n % 3 else None) for n in range(12)]
+        await decided(one)
+        policy = {"strategy": dice.choice(["round_robin", "least_loaded"]), "busy_as_fallback": False}
+        head = world.as_(boss) | {"If-Match": "*"}
+        answer = await one.http.put("/routing/policy", json=policy | {"default_capacity": CAPACITY}, headers=head)
+        assert answer.status_code == 200, answer.text
+        await live(world, dice, people, 300)
+        await decided(one)
+        events = await read(one.admin.nats, world.account)
+        verdict, found = judge(events, capacity=CAPACITY, until=now())
+        assert not verdict.faults, verdict.text()
+        assert verdict.figures["given by turn out of the queue"] > 10
+        assert len(found.delays) > 5

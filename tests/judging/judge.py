@@ -1,0 +1,378 @@
+"""The judge of who got which conversation. It imports nothing of Relevo and believes only what was published.
+
+It reads the events of presence, of conversations, of assignment and of people, as one JSON object a line:
+
+    {"stream": "EVT_ASSIGNMENT", "seq": 7, "at": "2026-11-22T10:00:00.123456Z", "type": "conversation_assigned",
+     "time": "2026-11-22T10:00:00.120000Z", "subject": "evt.assignment.0.<account>.<id>.conversation_assigned", "data": {...}}
+
+`at` is when the broker stored it, `time` when its author says that it happened. A file of such lines is judged by
+`python judge.py events.jsonl [--capacity 10]`; `read` takes them from a broker. Four things are judged:
+
+- over capacity: nobody is given a conversation by the machine while they hold as many as they may;
+- two holders: a conversation is never given to somebody before it was taken from whoever has it;
+- idle: nobody who could take a waiting conversation waits beside it for longer than a second;
+- out of order: nothing is given away while something that goes before it waits: of higher priority, or longer.
+
+When something was published lies after it was decided, never before. So whatever is judged by the broker's clock is
+judged in favour of the service: a holding begins late and ends early, and what it had no time to do counts as late only
+when a whole second passed between two things that both were published.
+"""
+
+import argparse
+import json
+import sys
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nats.aio.client import Client
+
+RANK = {"urgent": 3, "high": 2, "medium": 1, None: 1, "low": 0}
+IDLE_SECONDS = 1.0
+SHOWN = 5
+STREAMS = ("EVT_IDENTITY", "EVT_PRESENCE", "EVT_CONVERSATION", "EVT_ASSIGNMENT")
+GIVEN_BY_TURN = {"round_robin", "least_loaded"}
+"""Reasons of what went to whoever was next: the owner's and the last agent's conversations go before the queue."""
+
+Key = tuple[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as it was published."""
+
+    stream: str
+    seq: int
+    at: datetime
+    type: str
+    time: datetime
+    subject: str
+    data: Mapping[str, Any]
+
+    @property
+    def subjects(self) -> list[str]:
+        """The tokens of the subject: the account is one of them."""
+        return self.subject.split(".")
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> "Event":
+        moments = {name: datetime.fromisoformat(line[name]) for name in ("at", "time")}
+        return cls(**{**line, **moments})
+
+
+@dataclass
+class Waiting:
+    """One time that a conversation waited. `told`: when that was published; `left`: when what ended it happened."""
+
+    conversation: str
+    key: Key
+    rank: int
+    since: datetime
+    told: datetime
+    left: datetime | None = None
+
+    @property
+    def place(self) -> tuple[int, datetime]:
+        return -self.rank, self.since
+
+
+@dataclass
+class Given:
+    """A conversation went to an agent by the machine, because it was their turn."""
+
+    agent: str
+    waited: Waiting
+    time: datetime
+
+
+@dataclass
+class Agent:
+    """What an agent is, as far as was published."""
+
+    id: str
+    reach: tuple[frozenset[str] | None, frozenset[str]] | None = None
+    """Inboxes (None: every one) and teams; None: never told, they reach everything."""
+    active: bool = True
+    available: bool = False
+    holds: set[str] = field(default_factory=set)
+
+    def reaches(self, key: Key) -> bool:
+        if self.reach is None:
+            return True
+        inboxes, teams = self.reach
+        return (inboxes is None or key[0] in inboxes) and (key[1] is None or key[1] in teams)
+
+
+@dataclass
+class Verdict:
+    """`faults` by kind, each with examples; empty: all four hold. `figures`: how much was judged."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def blame(self, kind: str, what: str) -> None:
+        self.figures[kind] = self.figures.get(kind, 0) + 1
+        if len(examples := self.faults.setdefault(kind, [])) < SHOWN:
+            examples.append(what)
+
+    def text(self) -> str:
+        lines = [f"  {name:<40} {value}" for name, value in self.figures.items()]
+        return "\n".join(lines + [f"  ✗ {kind}: {one}" for kind, found in self.faults.items() for one in found])
+
+
+class Judge:
+    """Takes the events in the order of the broker's clock. `delays`: see there."""
+
+    def __init__(self, capacity: int, own: Mapping[str, int] | None = None) -> None:
+        """`capacity`: how many conversations an agent may hold; `own`: of those who may another number."""
+        self.capacity = capacity
+        self.own = dict(own or {})
+        self.verdict = Verdict()
+        self.agents: dict[str, Agent] = {}
+        self.ranks: dict[str, int] = {}
+        self.versions: dict[str, int] = {}
+        self.holders: dict[str, str | None] = {}
+        self.closed: set[str] = set()
+        self.waiting: dict[str, Waiting] = {}
+        self.waits: list[Waiting] = []
+        self.given: list[Given] = []
+        self.became: dict[str, datetime] = {}
+        """Since when agents are available, by the event's own time."""
+        self.delays: list[float] = []
+        """Seconds from a change in presence to the first conversation that it brought."""
+        self.beside: dict[tuple[str, Key], datetime] = {}
+        """Since when an agent who could take one is beside a queue that is not empty."""
+        self.told: set[tuple[str, Key]] = set()
+        self.free: set[str] = set()
+        self.queues: Counter[Key] = Counter()
+        self._sorted: list[Waiting] = []
+        self._places: list[tuple[int, datetime]] = []
+
+    def take(self, event: Event) -> None:
+        match event.type:
+            case "agent_changed":
+                self._person(event)
+            case "status_changed":
+                self._status(event)
+            case "conversation_opened" | "conversation_reopened":
+                one = event.data["conversation"]
+                self.ranks[one["id"]] = RANK[one.get("priority")]
+                self.closed.discard(one["id"])
+                self._hold(one["id"], self.holders.get(one["id"]))
+            case "conversation_resolved":
+                self._resolved(event)
+            case "conversation_queued" | "conversation_assigned" | "conversation_unassigned":
+                self._decided(event)
+            case _:
+                return
+        self.look(event.at)
+
+    def judged(self) -> Verdict:
+        """The verdict, once all is taken."""
+        self._sorted = sorted(self.waits, key=lambda one: one.place)
+        self._places = [one.place for one in self._sorted]
+        for found in self.given:
+            self._in_order(found)
+        self.verdict.figures = {
+            "agents": len(self.agents),
+            "conversations": len(self.versions),
+            "times that one waited": len(self.waits),
+            "given by turn out of the queue": len(self.given),
+            **self.verdict.figures,
+        }
+        return self.verdict
+
+    def _agent(self, agent_id: str) -> Agent:
+        return self.agents.setdefault(agent_id, Agent(agent_id))
+
+    def _limit(self, agent_id: str) -> int:
+        return self.own.get(agent_id, self.capacity)
+
+    def _person(self, event: Event) -> None:
+        told = event.data["agent"]
+        agent = self._agent(told["id"])
+        inboxes = told.get("inbox_ids")
+        agent.reach = (None if inboxes is None else frozenset(inboxes), frozenset(told.get("team_ids") or ()))
+        agent.active = told.get("active", True) and not event.data.get("deleted", False)
+        self._weigh(agent)
+
+    def _status(self, event: Event) -> None:
+        status = event.data["status"]
+        agent = self._agent(status["agent_id"])
+        agent.available = status["state"] == "available" and status.get("in_shift") is not False
+        self._weigh(agent)
+        if agent.available:
+            self.became[agent.id] = event.time
+        else:
+            self.became.pop(agent.id, None)
+
+    def _resolved(self, event: Event) -> None:
+        one = event.data["conversation"]["id"]
+        self.closed.add(one)
+        self._drop(one)
+        self._leaves(one, event)
+
+    def _decided(self, event: Event) -> None:
+        data = event.data
+        one, version, holder = data["conversation_id"], data["version"], data.get("assignee_id")
+        before = self.versions.get(one, 0)
+        if version != before + 1:
+            self.verdict.blame("two holders", f"{one}: version {version} follows {before}, to {holder}")
+        elif data.get("from_assignee_id") != self.holders.get(one):
+            known = self.holders.get(one)
+            self.verdict.blame("two holders", f"{one}: given to {holder} though {known} has it")
+        self.versions[one] = max(version, before)
+        waited = self._leaves(one, event)
+        by_turn = data.get("mode") == "automatic" and data["reason"]["code"] in GIVEN_BY_TURN
+        if event.type == "conversation_assigned" and data.get("mode") == "automatic":
+            agent = self._agent(holder)
+            if len(agent.holds - {one}) >= self._limit(holder):
+                self.verdict.blame("over capacity", f"{holder} gets {one} and holds {len(agent.holds)} already")
+            if (since := self.became.pop(holder, None)) is not None and waited is not None:
+                self.delays.append((event.at - since).total_seconds())
+        if event.type == "conversation_assigned" and by_turn and waited is not None:
+            self.given.append(Given(holder, waited, event.time))
+        self._hold(one, holder)
+        if event.type == "conversation_queued":
+            key = data["inbox_id"], data.get("team_id")
+            since = datetime.fromisoformat(data["queued_at"])
+            self.waiting[one] = Waiting(one, key, self.ranks.get(one, 1), since, event.at)
+            self.queues[key] += 1
+            self.waits.append(self.waiting[one])
+
+    def _hold(self, one: str, holder: str | None) -> None:
+        self._drop(one)
+        self.holders[one] = holder
+        if holder is not None and one not in self.closed:
+            agent = self._agent(holder)
+            agent.holds.add(one)
+            self._weigh(agent)
+
+    def _drop(self, one: str) -> None:
+        if (holder := self.holders.get(one)) is not None:
+            agent = self._agent(holder)
+            agent.holds.discard(one)
+            self._weigh(agent)
+
+    def _leaves(self, one: str, event: Event) -> Waiting | None:
+        waited = self.waiting.pop(one, None)
+        if waited is not None:
+            waited.left = event.time
+            self.queues[waited.key] -= 1
+        return waited
+
+    def look(self, at: datetime) -> None:
+        """Who is beside a queue and could take from it; whoever has been for too long is told, once each time."""
+        keys = [key for key, number in self.queues.items() if number]
+        beside = {(one, key) for one in self.free for key in keys if self.agents[one].reaches(key)}
+        for pair in list(self.beside):
+            if (at - self.beside[pair]).total_seconds() > IDLE_SECONDS and pair not in self.told:
+                self.told.add(pair)
+                self.verdict.blame("idle", f"{pair[0]} beside a queue of {pair[1][0]} since {self.beside[pair]}")
+            if pair not in beside:
+                del self.beside[pair]
+                self.told.discard(pair)
+        for pair in beside:
+            self.beside.setdefault(pair, at)
+
+    def _weigh(self, agent: Agent) -> None:
+        if agent.active and agent.available and len(agent.holds) < self._limit(agent.id):
+            self.free.add(agent.id)
+        else:
+            self.free.discard(agent.id)
+
+    def _in_order(self, found: Given) -> None:
+        """Whether nothing that goes before it waited, for sure, when this one was given."""
+        agent, mine = self.agents[found.agent], found.waited
+        for other in self._before(found):
+            if other.told < found.time and (other.left is None or other.left > found.time) and agent.reaches(other.key):
+                self.verdict.blame("out of order", f"{mine.conversation} to {agent.id} before {other.conversation}")
+                return
+
+    def _before(self, found: Given) -> Iterator[Waiting]:
+        yield from self._sorted[: bisect_left(self._places, found.waited.place)]
+
+
+def judge(
+    events: Iterable[Event], *, capacity: int, own: Mapping[str, int] | None = None, until: datetime | None = None
+) -> tuple[Verdict, Judge]:
+    """Judge events, in whatever order they come; `until`: nothing more was published until then."""
+    one = Judge(capacity, own)
+    for event in sorted(events, key=lambda event: (event.at, event.seq)):
+        one.take(event)
+    if until is not None:
+        one.look(until)
+    return one.judged(), one
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that a share of them do not exceed; 0 of none."""
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)] if values else 0.0
+
+
+async def read(client: Client, account: str, streams: Iterable[str] = STREAMS) -> list[Event]:
+    """Every event of an account that a broker holds."""
+    return [event for stream in streams async for event in _stored(client, stream) if account in event.subjects]
+
+
+async def _stored(client: Client, stream: str) -> AsyncIterator["Event"]:
+    config = {"ack_policy": "none", "deliver_policy": "all", "mem_storage": True, "inactive_threshold": 60_000_000_000}
+    asked = json.dumps({"stream_name": stream, "config": config}).encode()
+    made = json.loads((await client.request(f"$JS.API.CONSUMER.CREATE.{stream}", asked, timeout=30)).data)
+    if error := made.get("error"):
+        raise RuntimeError(f"{stream}: {error}")
+    left = made["num_pending"]
+    inbox = client.new_inbox()
+    replies = await client.subscribe(inbox)
+    try:
+        while left > 0:
+            wanted = min(left, 500)
+            more = json.dumps({"batch": wanted, "expires": 30_000_000_000}).encode()
+            await client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{made['name']}", more, reply=inbox)
+            for _ in range(wanted):
+                got = await replies.next_msg(timeout=60)
+                if not got.reply:
+                    raise RuntimeError(f"{stream}: {got.headers}")
+                left -= 1
+                if got.headers and "ce-type" in got.headers:
+                    yield event_of(stream, got.subject, got.reply, got.headers, got.data)
+    finally:
+        await replies.unsubscribe()
+
+
+def event_of(stream: str, subject: str, reply: str, headers: Mapping[str, str], body: bytes) -> Event:
+    """A message as an event. Where the broker says how it is acknowledged, it says when it was stored, too."""
+    *_, seq, _, nanoseconds, _ = reply.split(".")
+    at = datetime.fromtimestamp(int(nanoseconds) // 1000 / 1e6, UTC)
+    time = datetime.fromisoformat(headers["ce-time"])
+    type_ = headers["ce-type"].split(".")[-2]
+    return Event(stream, int(seq), at, type_, time, subject, json.loads(body))
+
+
+def lines(events: Iterable[Event]) -> Iterator[str]:
+    """Events as a file has them."""
+    for event in events:
+        moments = {"at": event.at.isoformat(), "time": event.time.isoformat()}
+        rest = {name: getattr(event, name) for name in ("stream", "seq", "type", "subject", "data")}
+        yield json.dumps(rest | moments)
+
+
+def main() -> int:
+    """Judge a file; exits 1 when something is wrong."""
+    parser = argparse.ArgumentParser(description="Judge who got which conversation, from published events alone.")
+    parser.add_argument("events", type=Path)
+    parser.add_argument("--capacity", type=int, default=10)
+    given = parser.parse_args()
+    with given.events.open(encoding="utf-8") as file:
+        events = [Event.of(json.loads(line)) for line in file]
+    verdict, _ = judge(events, capacity=given.capacity)
+    sys.stdout.write(verdict.text() + "\n")
+    return 1 if verdict.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The judge judges rightly what is written down by hand: nothing wrong, and each fault by itself."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judging import judge as the_judge
+from judging.judge import Event, judge, lines
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Log:
+    """Events that are told at a moment, and happened a little before."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.versions: dict[str, int] = {}
+        self.holders: dict[str, str | None] = {}
+
+    def __call__(self, second: float, type_: str, **data: Any) -> None:
+        at = T0 + timedelta(seconds=second)
+        happened = at - timedelta(milliseconds=2)
+        self.events.append(Event("S", len(self.events) + 1, at, type_, happened, "evt.s.0.account.x.y", data))
+
+    def status(self, second: float, agent: str, state: str = "available", **more: Any) -> None:
+        self(second, "status_changed", status={"agent_id": agent, "state": state, **more})
+
+    def opened(self, second: float, one: str, priority: str | None = None) -> None:
+        self(second, "conversation_opened", conversation={"id": one, "priority": priority})
+
+    def resolved(self, second: float, one: str) -> None:
+        self(second, "conversation_resolved", conversation={"id": one})
+
+    def decided(self, second: float, one: str, to: str | None, code: str = "round_robin", **more: Any) -> None:
+        kind = "conversation_assigned" if to else "conversation_queued"
+        self.versions[one] = self.versions.get(one, 0) + 1
+        given = {
+            "conversation_id": one,
+            "inbox_id": "i",
+            "team_id": None,
+            "version": self.versions[one],
+            "assignee_id": to,
+            "from_assignee_id": self.holders.get(one),
+            "mode": "automatic",
+            "reason": {"code": code},
+            "queued_at": None if to else (T0 + timedelta(seconds=second)).isoformat(),
+        }
+        self.holders[one] = to
+        self(second, kind, **given | more)
+
+    def wait(self, second: float, one: str, priority: str | None = None) -> None:
+        self.opened(second, one, priority)
+        self.decided(second + 0.001, one, None)
+
+    def faults(self, capacity: int = 1, until: float | None = None) -> set[str]:
+        end = None if until is None else T0 + timedelta(seconds=until)
+        return set(judge(self.events, capacity=capacity, until=end)[0].faults)
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_a_day_without_fault(log: Log) -> None:
+    log.wait(0, "c1")
+    log.wait(1, "c2", "urgent")
+    log.status(2, "ana")
+    log.decided(2.05, "c2", "ana")
+    log.resolved(3, "c2")
+    log.decided(3.05, "c1", "ana")
+    log.decided(4, "c1", "bea", "manual", mode="manual")
+    verdict, one = judge(log.events, capacity=1)
+    assert not verdict.faults
+    assert one.delays == [pytest.approx(0.052)]
+    assert verdict.figures["given by turn out of the queue"] == 2
+
+
+def test_over_capacity(log: Log) -> None:
+    log.status(0, "ana")
+    for n in range(2):
+        log.opened(1 + n, f"c{n}")
+        log.decided(1.1 + n, f"c{n}", "ana")
+    assert log.faults(1) == {"over capacity"}
+    assert log.faults(2) == set()
+
+
+def test_by_hand_anybody_may_hold_any_number(log: Log) -> None:
+    for n in range(2):
+        log.opened(1 + n, f"c{n}")
+        log.decided(1.1 + n, f"c{n}", "ana", "manual", mode="manual")
+    assert log.faults(1) == set()
+
+
+@pytest.mark.parametrize("more", [{"version": 1}, {"from_assignee_id": None}])
+def test_two_holders(log: Log, more: dict[str, Any]) -> None:
+    log.opened(0, "c")
+    log.decided(1, "c", "ana")
+    log.decided(2, "c", "bea", "manual", mode="manual", **more)
+    assert log.faults(5) == {"two holders"}
+
+
+@pytest.mark.parametrize(("second", "faults"), [(1.9, set()), (2.2, {"idle"})])
+def test_idle_beside_a_queue(log: Log, second: float, faults: set[str]) -> None:
+    log.wait(0, "c")
+    log.status(1, "ana")
+    log.decided(second, "c", "ana")
+    assert log.faults() == faults
+
+
+def test_idle_to_the_end(log: Log) -> None:
+    log.wait(0, "c")
+    log.status(1, "ana")
+    assert log.faults(until=1.5) == set()
+    assert log.faults(until=9) == {"idle"}
+
+
+def test_who_is_away_outside_of_their_shift_full_or_of_another_inbox_is_not_idle(log: Log) -> None:
+    log(0, "agent_changed", agent={"id": "dan", "inbox_ids": ["j"], "team_ids": []})
+    log(0, "agent_changed", agent={"id": "gone", "active": False, "inbox_ids": None, "team_ids": []})
+    log.status(0.1, "full")
+    log.opened(0.2, "c0")
+    log.decided(0.3, "c0", "full")
+    log.wait(1, "c")
+    log.status(1.1, "away", "away")
+    log.status(1.2, "off", in_shift=False)
+    log.status(1.3, "dan")
+    log.status(1.4, "gone")
+    assert log.faults(until=9) == set()
+
+
+@pytest.mark.parametrize(("first", "second"), [(None, None), ("high", "low"), ("urgent", None)])
+def test_out_of_order(log: Log, first: str | None, second: str | None) -> None:
+    log.wait(0, "early", first)
+    log.wait(1, "late", second)
+    log.status(2, "ana")
+    log.decided(2.1, "late", "ana")
+    assert log.faults() == {"out of order"}
+
+
+def test_what_is_of_higher_priority_may_come_later(log: Log) -> None:
+    log.wait(0, "early", "low")
+    log.wait(1, "late", "high")
+    log.status(2, "ana")
+    log.decided(2.1, "late", "ana")
+    assert log.faults() == set()
+
+
+def test_what_was_told_of_only_after_it_is_no_fault(log: Log) -> None:
+    log.wait(0, "late")
+    log.status(2, "ana")
+    log.decided(2.1, "late", "ana")
+    log.opened(2.1, "early")
+    log.decided(2.11, "early", None, queued_at=(T0 - timedelta(seconds=9)).isoformat())
+    assert log.faults() == set()
+
+
+def test_a_file_is_judged_alone_and_nothing_of_relevo_is_needed(log: Log, tmp_path: Path) -> None:
+    source = Path(the_judge.__file__)
+    assert "relevo" not in source.read_text().lower().replace("nothing of relevo", "")
+    log.wait(0, "early")
+    log.wait(1, "late")
+    log.status(2, "ana")
+    log.decided(2.1, "late", "ana")
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n".join(lines(log.events)))
+    assert [Event.of(json.loads(line)) for line in file.read_text().splitlines()] == log.events
+    run = [sys.executable, "-I", str(source), str(file), "--capacity", "1"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert (done.returncode, "out of order" in done.stdout) == (1, True), done.stdout + done.stderr
