@@ -143,3 +143,44 @@ def test_priority_and_subject_tell_what_they_were(at_desk):
         await desk.refused(unknown, 404, "conversation_not_found")
 
     at_desk(body)
+
+
+def test_what_was_resolved_long_ago_is_archived_by_itself_unless_it_was_opened_again(at_desk):
+    async def body(desk):
+        await desk.know("inbox", desk.world.inbox.model_copy(update={"archive_after_days": 7}))
+        _, who = await desk.agent()
+        old, opened_again, early = [await desk.begun(who, who=f"3460000000{n}") for n in range(3)]
+        for path in (old, opened_again, early):
+            assert (await desk.post(f"{path}/resolve", who)).status_code == 200
+        assert (await desk.post(f"{opened_again}/reopen", who)).status_code == 200
+        ids = {path: path.rsplit("/", 1)[1] for path in (old, opened_again, early)}
+
+        async def rows(sql, *ids):
+            async with desk.service.runtime.database.begin(desk.world.account_id) as tx:
+                found = await tx.conn.execute(sql, (list(ids),))
+                return await found.fetchall() if found.description else []
+
+        due = "select key, due_at - now() from timers where kind = 'archive' and key = any(%s)"
+        assert {key: round(left / timedelta(days=1)) for key, left in await rows(due, *ids.values())} == dict.fromkeys(
+            ids.values(), 7
+        )
+        # The third was resolved just now: its inbox said a shorter time when the timer was set, and says seven days now.
+        await rows(
+            "update conversations set resolved_at = now() - interval '8 days' where id = any(%s::uuid[])", ids[old]
+        )
+        await rows("update timers set due_at = now() where kind = 'archive' and key = any(%s)", *ids.values())
+
+        async def archived():
+            return (await desk.get(old, who)).json()["archived"]
+
+        async def put_off():
+            found = await rows(due, *ids.values())
+            return [key for key, left in found if left > timedelta(days=6)] == [ids[early]] and len(found) == 1
+
+        assert await until(archived, 30)
+        assert await until(put_off, 30)
+        assert (await desk.lines(old, who | {"accept-language": "en"}))[-1] == "Relevo archived this."
+        assert (await desk.get(opened_again, who)).json()["status"] == "open"
+        assert not (await desk.get(early, who)).json()["archived"]
+
+    at_desk(body)

@@ -56,6 +56,25 @@ def test_inboxes_from_first_to_last(world: World) -> None:
     asyncio.run(scenario())
 
 
+def test_after_how_many_days_what_was_resolved_is_put_away_is_a_setting_of_the_inbox(world: World) -> None:
+    async def scenario() -> None:
+        async with world() as w:
+            manager = await w.key(P.INBOXES_MANAGE)
+            made = await w.inbox(manager)
+            assert made["archive_after_days"] is None
+            path, latest = f"/inboxes/{made['id']}", {"If-Match": "*"}
+            for days in (30, None):
+                changed = await w.ask("PATCH", path, manager, json={"archive_after_days": days}, headers=latest)
+                assert changed.json()["archive_after_days"] == days
+                assert (await w.ask("GET", path, manager)).json() == changed.json()
+            bad = await w.ask("PATCH", path, manager, json={"archive_after_days": 0}, headers=latest)
+            assert bad.json()["errors"][0]["pointer"] == "/archive_after_days"
+            told = [data.inbox.archive_after_days for _, data in await w.events(ingest.InboxChanged)]
+            assert told == [None, 30, None]
+
+    asyncio.run(scenario())
+
+
 def test_whether_and_how_customers_are_asked_how_they_were_served_is_a_setting_of_the_inbox(world: World) -> None:
     async def scenario() -> None:
         async with world() as w:

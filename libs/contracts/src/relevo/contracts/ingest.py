@@ -32,6 +32,7 @@ class InboxState(Model):
     """An inbox with all its settings: a channel connected to an account. Holds no secret.
 
     ``changes``: what its channel can do to messages that the customer has already; the webchat can do all of it.
+    ``archive_after_days``: what was resolved so long ago is put away by itself; None: never.
     """
 
     id: Id
@@ -47,6 +48,7 @@ class InboxState(Model):
     show_typing: bool = True
     survey: SurveySettings | None = None
     changes: tuple[MessageChange, ...] = ()
+    archive_after_days: int | None = None
 
     @property
     def changeable(self) -> frozenset[MessageChange]:

@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from relevo.chassis import directory, timers
 from relevo.chassis.database import Tx
-from relevo.chassis.timers import DueTimer, Handler
+from relevo.chassis.timers import DueTimer, Handler, Timer
 from relevo.contracts.base import now
 from relevo.conversation import store
 from relevo.conversation.bulk import BULK, on_bulk
 from relevo.conversation.changes import SEND, SNOOZE, Changes
-from relevo.conversation.domain import snooze, writing
+from relevo.conversation.domain import life, snooze, writing
 from relevo.conversation.domain.state import Refused, Writing
 from relevo.conversation.labels import LABELS, on_labels
 from relevo.conversation.reminders import REMINDER, on_reminder
+from relevo.conversation.resolutions import ARCHIVE
 from relevo.conversation.store import waiting
 
 
@@ -54,11 +56,29 @@ async def on_send(due: Sequence[DueTimer], tx: Tx) -> None:
     await changes.save(tx)
 
 
+async def on_archive(due: Sequence[DueTimer], tx: Tx) -> None:
+    """What has been resolved for as long as its inbox says now is archived; where it says longer now, then."""
+    changes = Changes(await store.conversations.lock(tx, ((timer.account_id, timer.key) for timer in due)))
+    inboxes = await directory.inboxes(tx, (one.state.inbox_id for one in changes.conversations.values()))
+    moment = now()
+    later = []
+    for (account_id, id_), conversation in list(changes.conversations.items()):
+        inbox = inboxes.get(conversation.state.inbox_id)
+        when = life.archive_due(conversation, inbox.archive_after_days if inbox else None)
+        if when is not None and when > moment:
+            later.append(Timer(id_, when, account_id=account_id))
+        elif when is not None:
+            changes.apply(life.archive(conversation, moment), actor="system")
+    await changes.save(tx)
+    await timers.schedule_all(tx, ARCHIVE, later)
+
+
 TIMERS: Final[Mapping[str, Handler]] = {
     SNOOZE: on_snooze,
     SEND: on_send,
     BULK: on_bulk,
     LABELS: on_labels,
     REMINDER: on_reminder,
+    ARCHIVE: on_archive,
 }
 """What comes due in this service, by kind."""

@@ -1,6 +1,6 @@
 """The life of one conversation: begun, written to by its customer, resolved, reopened, archived."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from relevo.contracts.conversation import (
@@ -168,6 +168,14 @@ def archive(conversation: Conversation, now: datetime) -> Change:
     conversation = following(conversation, archived=True)
     event = ConversationArchived(conversation=conversation.state, before=before.access)
     return Change(conversation, now, (*events, event))
+
+
+def archive_due(conversation: Conversation, days: int | None) -> datetime | None:
+    """When a conversation is to be archived by itself; None while it is not resolved, or where that is not done."""
+    state = conversation.state
+    if days is None or conversation.unresolved or state.archived or state.resolved_at is None:
+        return None
+    return state.resolved_at + timedelta(days=days)
 
 
 def unarchive(conversation: Conversation, now: datetime) -> Change:

@@ -69,6 +69,16 @@ Changes = Annotated[
 ]
 
 
+Days = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=3650,
+        description="Put away by itself what was resolved so many days ago, counted for what is resolved from now on; null: never.",
+    ),
+]
+
+
 class NewInbox(BaseModel):
     """``channel`` is the adapter's kind: webchat, whatsapp, email, api, or one of your own; it never changes."""
 
@@ -85,6 +95,7 @@ class NewInbox(BaseModel):
     show_typing: bool = Field(default=True, description="Tell visitors of a webchat that the team is writing to them.")
     survey: Survey | None = None
     changes: Changes = ()
+    archive_after_days: Days | None = None
 
 
 class InboxChange(BaseModel):
@@ -102,9 +113,10 @@ class InboxChange(BaseModel):
     show_typing: bool | None = None
     survey: Survey | None = None
     changes: Changes | None = None
+    archive_after_days: Days | None = None
 
 
-_NULLABLE = frozenset({"team_id", "webhook_url", "survey"})
+_NULLABLE = frozenset({"team_id", "webhook_url", "survey", "archive_after_days"})
 
 
 class InboxOut(InboxState):
