@@ -14,6 +14,7 @@ import httpx
 import nats
 import psycopg
 import pytest
+from aged import age, archive
 from contract.test_projections import built
 from e2e.test_erasing import Marks, bearer, webchat
 from whole_stack import Account, WholeStack, message, until
@@ -85,24 +86,6 @@ class Log:
             return len(seen) > 8 and all(one == found for one in seen[-8:]) and not any(row[0] for row in found)
 
         await until(settled, "quiet", 60)
-
-    def age(self, day: date) -> int:
-        """As if all that was published until now had been published on that day; answers how many rows it is."""
-        moved = 0
-        for service in SERVICES:
-            with self.database(service) as connection:
-                connection.execute(
-                    f"create table outbox_{day:%Y%m%d} partition of outbox "
-                    f"for values from ('{day} 00:00+00') to ('{day + timedelta(days=1)} 00:00+00')"
-                )
-                moved += connection.execute("update outbox set created_at = %s", (f"{day} 12:00+00",)).rowcount
-                connection.execute("update relay_mark set at = %s", (f"{day} 12:00+00",))
-        return moved
-
-    def archive(self) -> list[dict[str, Any]]:
-        done = self.stack.relevo("archive", "--json")
-        assert done.returncode == 0, done.stdout + done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
 
     async def purge(self) -> None:
         """Empty every stream that services read in order."""
@@ -199,8 +182,8 @@ async def test_projections_read_again_from_the_archive_are_the_same_byte_for_byt
         assert all(any(tables.values()) for tables in before.values())
         assert any(metric["metric"] == "messages_in" and metric["count"] == RECEIVED for metric in told[0]["metrics"])
 
-        rows = log.age(LONG_AGO)
-        archived = log.archive()
+        rows = age(stack, LONG_AGO)
+        archived = archive(stack)
         assert sum(one["rows"] for one in archived) == rows > 0
         assert {one["service"] for one in archived} == set(SERVICES)
         assert all(stack.rows(service, "select count(*) from outbox") == [(0,)] for service in SERVICES)
