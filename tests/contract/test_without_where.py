@@ -8,11 +8,15 @@ counted, so that the test cannot go blind.
 """
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -48,7 +52,20 @@ UNTRIED = {
 }
 """What cannot be run without its WHERE clause, and why."""
 
-_PARAMETER = re.compile(r"%\((\w+)\)s|%%")
+COMPOSED = {
+    "assignment": (["test_pool", "test_matcher"], 2),
+    "conversation": (
+        ["test_lists", "test_search", "test_desk", "test_contacts_segments", "test_bulk", "test_reminders"],
+        50,
+    ),
+    "identity": (["test_audit_api"], 3),
+    "notification": (["test_notification", "test_reaching"], 14),
+    "realtime": (["test_socket"], 2),
+    "reporting": (["test_facts", "test_labels", "test_rollup", "test_service"], 20),
+}
+"""By which of its tests a service sends the statements that it composes, and how many of those tell at least."""
+
+_PARAMETER = re.compile(r"%\((\w+)\)s|%[s%]")
 _RECORD = re.compile(r"to_recordset\(.*?\)\)\s*(?:as\s*)?\w*\s*\(([^)]*)\)", re.DOTALL)
 _DOCUMENT = re.compile(r"cast\((?:\w+\.)?(\w+) as jsonb?\)")
 _UNTYPED = re.compile(r"could not determine data type of parameter \$(\d+)")
@@ -217,7 +234,8 @@ def guarding(worlds: Worlds, statements: set[str]) -> list[str]:
     return sorted(
         one
         for one in statements
-        if worlds.named(one) and (stripped(one) != one or re.match(r"\s*(select|with|update|delete)\b", one))
+        if worlds.named(one)
+        and (stripped(one) != one or re.match(r"\s*(select|with|update|delete)\b", one, re.IGNORECASE))
     )
 
 
@@ -228,9 +246,9 @@ def prepare(worlds: Worlds, statement: str, name: str) -> Prepared:
     def numbered(match: re.Match[str]) -> str:
         if match.group() == "%%":
             return "%"
-        if match[1] not in names:
-            names.append(match[1])
-        return f"${names.index(match[1]) + 1}"
+        if match[1] is None or match[1] not in names:
+            names.append(match[1] or f"unnamed_{len(names)}")
+        return f"${names.index(match[1]) + 1}" if match[1] else f"${len(names)}"
 
     body = _NOW.sub("timestamptz '2026-02-02'", _PARAMETER.sub(numbered, stripped(statement)))
     if re.search(r"\bwith recursive\b", body):
@@ -296,29 +314,77 @@ def judge(worlds: Worlds, one: Prepared) -> Verdict:
     return verdict
 
 
+@dataclass(slots=True)
+class Tally:
+    """How many statements were tried, and how many of them would show foreign rows without the wall; what could not be tried."""
+
+    tried: int = 0
+    telling: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def judge_all(there: Worlds, own: set[str], common: set[str]) -> Tally:
+    """``common``: the chassis' statements, of which some are about tables that other services have."""
+    tally = Tally()
+    for number, statement in enumerate(guarding(there, own | common)):
+        try:
+            one = prepare(there, statement, f"s{number}")
+        except psycopg.errors.UndefinedTable:
+            assert statement in common, statement
+            continue
+        verdict = judge(there, one)
+        tally.tried += 1
+        tally.telling += verdict.telling
+        if not verdict.ran and not (told := " ".join(statement.split())).startswith(tuple(UNTRIED)):
+            tally.refused[told] = verdict.refused
+    return tally
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_statement_meets_a_foreign_row_without_its_where(service: str, servers: TestServers) -> None:
     own = written(f"relevo.{service}")
     common = written("relevo.chassis") - own if service in SHARED else set()
     with worlds(service, servers) as there:
-        tried, telling, refused = 0, 0, {}
-        for number, statement in enumerate(guarding(there, own | common)):
-            try:
-                one = prepare(there, statement, f"s{number}")
-            except psycopg.errors.UndefinedTable:
-                assert statement in common, statement
-                continue
-            verdict = judge(there, one)
-            tried += 1
-            telling += verdict.telling
-            if not verdict.ran:
-                refused[" ".join(statement.split())] = verdict.refused
+        tally = judge_all(there, own, common)
     print(
-        f"{service}: {tried} statements without their WHERE, {telling} of which would show foreign rows without the wall"
+        f"{service}: {tally.tried} statements without their WHERE, {tally.telling} of which tell that the wall is there"
     )
-    unexpected = {told: why for told, why in refused.items() if not told.startswith(tuple(UNTRIED))}
-    assert not unexpected, "these cannot be run, so nothing is seen of them: mend the test's values, or name them"
-    assert telling >= AT_LEAST[service]
+    assert not tally.refused, "these cannot be run, so nothing is seen of them: mend the test's values, or name them"
+    assert tally.telling >= AT_LEAST[service]
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("service", COMPOSED)
+def test_nor_does_what_is_composed_while_it_runs(service: str, servers: TestServers, tmp_path: Path) -> None:
+    """Statements that functions compose are taken from what a service sends while its own tests run."""
+    root = Path(__file__).parents[2]
+    tests, least = COMPOSED[service]
+    kept = tmp_path / "statements.json"
+    path = os.pathsep.join([str(root / "tests"), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "not deep", "--hypothesis-profile=ci", "-p", "contract.recorder"]
+        + [str(root / "services" / service / "tests" / f"{test}.py") for test in tests],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": path, "RELEVO_STATEMENTS": str(kept)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    known = written(f"relevo.{service}") | written("relevo.chassis")
+    sent = {
+        one
+        for one in json.loads(kept.read_text())[service]
+        if re.match(r"\s*(select|with|insert|update|delete)\b", one, re.IGNORECASE)
+    }
+    with worlds(service, servers) as there:
+        tally = judge_all(there, sent - known, set())
+    print(
+        f"{service}: {tally.tried} composed statements without their WHERE, {tally.telling} of which tell that the wall is there"
+    )
+    assert not tally.refused, "these cannot be run, so nothing is seen of them: mend the test's values, or name them"
+    assert tally.telling >= least
 
 
 @pytest.mark.parametrize(
