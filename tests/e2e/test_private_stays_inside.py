@@ -124,6 +124,8 @@ class Story:
         self.ids["rule_id"] = (await self.admin.post("/rules", rule))["id"]
         hook = await self.admin.post("/webhooks", {"url": "https://hooks.example/y"})
         self.ids["webhook_id"] = hook["id"]
+        level = {"name": m("service level"), "targets": {"default": {"first_response": 600}}}
+        self.ids["policy_id"] = (await self.admin.post("/sla/policies", level))["id"]
         for entity in ("contact", "conversation"):
             made = {"entity": entity, "key": "plan", "name": m(f"{entity} field"), "kind": "text"}
             self.ids["attribute_id"] = (await self.admin.post("/attributes", made))["id"]

@@ -9,7 +9,7 @@ from relevo.chassis.testing import running
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import LabelChanged, LabelsChanged, LabelState
 from relevo.contracts.identity import AgentChanged, AgentState, KeyChanged, KeyState, TeamChanged, TeamState
-from relevo.contracts.permissions import Permission
+from relevo.contracts.permissions import ConversationScope, Permission
 
 from .samples import ACCOUNT, AGENT, TEAM, contains, conversation, said
 
@@ -25,10 +25,18 @@ RULE = {
 }
 
 
-async def _key(service, *permissions: Permission, account: str = ACCOUNT) -> dict[str, str]:
+async def _key(
+    service, *permissions: Permission, account: str = ACCOUNT, scope: ConversationScope = ConversationScope.ALL
+) -> dict[str, str]:
     key = new_key("api")
     state = KeyState(
-        id=key.id, account_id=account, kind="api", name="k", sha256=key.sha256, permissions=frozenset(permissions)
+        id=key.id,
+        account_id=account,
+        kind="api",
+        name="k",
+        sha256=key.sha256,
+        permissions=frozenset(permissions),
+        scope=scope,
     )
     await service.admin.publish(KeyChanged(key=state), account=account, entity=key.id, sequence=1)
     await service.settle()

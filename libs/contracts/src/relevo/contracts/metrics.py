@@ -26,6 +26,8 @@ Metric = Literal[
     "presence_seconds",
     "surveys_sent",
     "satisfaction",
+    "sla_met",
+    "sla_missed",
 ]
 
 
@@ -115,6 +117,16 @@ METRICS: Final[Mapping[Metric, Definition]] = {
         "Un cliente valoró la atención de 1 a 5. Es de quien resolvió la conversación; si cambia de opinión, cuenta la última.",
         "A customer rated how they were served, 1 to 5. It counts for who resolved the conversation; changed, the last counts.",
     ),
+    "sla_met": Definition(
+        "count",
+        "Un plazo de un acuerdo de servicio se cumplió (primera respuesta, respuesta o resolución). Es de quien tenía la conversación.",
+        "A time of a service level was kept (first reply, reply or resolution). It counts for who had the conversation.",
+    ),
+    "sla_missed": Definition(
+        "count",
+        "Un plazo de un acuerdo de servicio no se cumplió; cuenta cuando venció. Es de quien tenía la conversación.",
+        "A time of a service level was not kept; counted when it was due. It counts for who had the conversation.",
+    ),
 }
 """Every metric, in the order of reports. A time's value is clock time; its business value counts business hours only."""
 
@@ -142,10 +154,14 @@ NAMES: Final[Mapping[Metric, tuple[str, str]]] = {
     "surveys_sent": ("Encuestas enviadas", "Surveys sent"),
     "satisfaction": ("Satisfacción", "Satisfaction"),
     "presence_seconds": ("Presencia", "Presence"),
+    "sla_met": ("Plazos cumplidos", "Service levels met"),
+    "sla_missed": ("Plazos incumplidos", "Service levels missed"),
 }
 """What people call each metric, in Spanish and English."""
 
-UNLABELLED: Final[frozenset[Metric]] = frozenset({"wait_in_queue", "rules_executed", "presence_seconds"})
+UNLABELLED: Final[frozenset[Metric]] = frozenset(
+    {"wait_in_queue", "rules_executed", "presence_seconds", "sla_met", "sla_missed"}
+)
 """What is not told by label: those who tell of it know nothing of labels."""
 
 BY_LABEL: Final = {

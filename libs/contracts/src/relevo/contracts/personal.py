@@ -120,6 +120,9 @@ NOT_PERSONAL: Final = frozenset(
         "assignment.ConversationQueued.channel",
         "assignment.ConversationUnassigned.channel",
         "automation.RuleExecuted.channel",
+        "automation.SlaBreached.channel",
+        "automation.SlaMet.channel",
+        "automation.SlaWarned.channel",
     }
 )
 """Fields of text that tell nothing of a contact: words of the team's own, codes, keys, and what reports are counted by."""

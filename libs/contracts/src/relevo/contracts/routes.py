@@ -17,6 +17,7 @@ ROUTES: tuple[Route, ...] = (
     # The more particular first: the first match answers.
     Route("/conversations/*/assignment", "assignment"),
     Route("/conversations/*/decisions", "assignment"),
+    Route("/conversations/*/sla", "automation"),
     Route("/queue", "assignment"),
     Route("/routing", "assignment"),
     Route("/conversations", "conversation"),
@@ -61,6 +62,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/out-of-hours", "automation"),
     Route("/offline-answers", "automation"),
     Route("/webhooks", "automation"),
+    Route("/sla", "automation"),
     Route("/reports", "reporting"),
     Route("/webchat", "channels"),
     Route("/channels", "channels"),

@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter
 
-from relevo.automation import api, offline, offline_api, out_of_hours, out_of_hours_api, webhooks_api
+from relevo.automation import api, offline, offline_api, out_of_hours, out_of_hours_api, sla_api, webhooks_api
 from relevo.automation.handlers import Automaton
 from relevo.automation.personal import PERSONAL
 from relevo.automation.settings import Settings
+from relevo.automation.sla import CLOCK, RECKON, Sla
 from relevo.automation.webhooks import Webhooks
-from relevo.chassis import Consumer, Projection, Service, labels
+from relevo.chassis import Consumer, Projection, Runtime, Service, labels
 from relevo.contracts import streams
 
 
@@ -16,11 +17,18 @@ def build() -> Service:
     settings = Settings()
     automaton = Automaton(settings.rule_depth_limit)
     webhooks = Webhooks(settings)
+    sla = Sla(webhooks)
+
+    async def setup(runtime: Runtime) -> None:
+        await webhooks.setup(runtime)
+        sla.setup(runtime)
+
     router = APIRouter()
     router.include_router(api.router)
     router.include_router(out_of_hours_api.router)
     router.include_router(offline_api.router)
     router.include_router(webhooks_api.router)
+    router.include_router(sla_api.router)
     return Service(
         name="automation",
         settings=settings,
@@ -30,11 +38,14 @@ def build() -> Service:
             Consumer(streams.EVT_CONVERSATION, out_of_hours.on_conversation),
             Consumer(streams.EVT_CONVERSATION, offline.on_conversation),
             Consumer(streams.EVT_CONVERSATION, webhooks.on_conversation),
+            Consumer(streams.EVT_CONVERSATION, sla.on_conversation),
             Consumer(streams.EVT_PRESENCE, offline.on_presence),
+            Consumer(streams.EVT_IDENTITY, sla.on_identity),
         ),
         router=router,
         workers=(webhooks.run, webhooks.forget),
-        setup=webhooks.setup,
+        setup=setup,
+        timers={CLOCK: sla.on_clock, RECKON: sla.on_reckon},
         projections=(
             Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),
             Projection("agents_there", ("agents_there",), {streams.EVT_PRESENCE: offline.on_presence}),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -12,7 +12,8 @@ from relevo.chassis import Received, Runtime, Tx, directory
 from relevo.chassis.database import described
 from relevo.chassis.webhooks import Limits, Paused, Sender, deliveries, endpoints
 from relevo.chassis.webhooks.endpoints import Subscription
-from relevo.contracts.base import now
+from relevo.contracts.base import Model, now
+from relevo.contracts.envelope import Envelope
 from relevo.contracts.notification import Notify
 from relevo.contracts.permissions import Permission
 
@@ -63,19 +64,36 @@ class Webhooks:
         offered = [received for received in batch if received.type in _TYPES]
         if not offered:
             return
-        of: dict[str, list[Subscription]] = defaultdict(list)
-        for one in await endpoints.subscriptions(tx, {received.envelope.account for received in offered}):
-            of[one.account_id].append(one)
+        of = await _subscriptions(tx, {received.envelope.account for received in offered})
+        if of:
+            wanted = [r for r in offered if any(one.wants(r.type) for one in of.get(r.envelope.account, ()))]
+            await self._add(tx, of, [(received.envelope, received.data) for received in wanted])
+
+    async def add(self, tx: Tx, events: Sequence[tuple[Envelope, Model]]) -> None:
+        """Have events of our own wait for the endpoints that want them, in the transaction that emits them."""
+        if events and (of := await _subscriptions(tx, {envelope.account for envelope, _ in events})):
+            await self._add(tx, of, events)
+
+    async def _add(
+        self, tx: Tx, of: Mapping[str, Sequence[Subscription]], events: Sequence[tuple[Envelope, Model]]
+    ) -> None:
         new = []
-        for received in offered:
-            wanting = [one for one in of.get(received.envelope.account, ()) if one.wants(received.type)]
-            if not wanting or not leaves(received.data):
+        for envelope, event in events:
+            wanting = [one for one in of.get(envelope.account, ()) if one.wants(envelope.type)]
+            if not wanting or not leaves(event):
                 continue
-            envelope, body = received.envelope, payload(received.envelope, received.data)
+            body = payload(envelope, event)
             new += [deliveries.NewDelivery(one, envelope.entity, envelope.id, envelope.type, body) for one in wanting]
         await deliveries.add(tx, new, now())
         if new and self._sender is not None:
             tx.after_commit(self._sender.wake)
+
+
+async def _subscriptions(tx: Tx, accounts: set[str]) -> dict[str, list[Subscription]]:
+    of: dict[str, list[Subscription]] = defaultdict(list)
+    for one in await endpoints.subscriptions(tx, accounts):
+        of[one.account_id].append(one)
+    return of
 
 
 async def tell(tx: Tx, paused: Paused) -> None:

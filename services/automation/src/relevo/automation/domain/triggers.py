@@ -140,13 +140,16 @@ def _trigger(data: Model) -> Trigger | None:
     return next(iter(triggers)) if triggers else None
 
 
-def _facts(envelope: Envelope, data: ConversationEvent) -> dict[str, Any]:
-    conversation, contact = data.conversation, data.conversation.contact
-    values: dict[str, Any] = {
-        "now": envelope.time,
-        "actor": envelope.actor,
-        # As of the event, by the version of the calendar that counted then; missing where none did.
-        "business_hours": data.business_hours.open if data.business_hours else None,
+SNAPSHOT_FIELDS: Final[Mapping[str, FieldType]] = {
+    name: kind for name, kind in _COMMON.items() if name not in {"actor", "business_hours"}
+}
+"""The fields that a conversation's state alone answers, whatever happened."""
+
+
+def snapshot_facts(conversation: ConversationSnapshot) -> dict[str, Any]:
+    """The facts of a conversation's state."""
+    contact = conversation.contact
+    return {
         "conversation.channel": conversation.channel,
         "conversation.inbox_id": conversation.inbox_id,
         "conversation.status": conversation.status,
@@ -165,6 +168,16 @@ def _facts(envelope: Envelope, data: ConversationEvent) -> dict[str, Any]:
         "contact.phone": contact.phone,
         "contact.language": contact.language,
         "contact.labels": contact.labels,
+    }
+
+
+def _facts(envelope: Envelope, data: ConversationEvent) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "now": envelope.time,
+        "actor": envelope.actor,
+        # As of the event, by the version of the calendar that counted then; missing where none did.
+        "business_hours": data.business_hours.open if data.business_hours else None,
+        **snapshot_facts(data.conversation),
     }
     match data:
         case MessageCreated(message=message):

@@ -4,6 +4,7 @@ import json
 from typing import Any, Final
 
 from relevo.contracts import conversation as c
+from relevo.contracts.automation import SlaBreached, SlaMet, SlaWarned
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import BY_MODEL
 from relevo.contracts.envelope import Envelope
@@ -40,6 +41,9 @@ _OFFERED: Final[tuple[type[Model], ...]] = (
     c.ContactDeleted,
     c.ContactMerged,
     c.ContactRestored,
+    SlaWarned,
+    SlaBreached,
+    SlaMet,
 )
 TYPES: Final = tuple(BY_MODEL[model].name for model in _OFFERED)
 """What an account may have posted, by the types of the events."""

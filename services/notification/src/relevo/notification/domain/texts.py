@@ -64,6 +64,33 @@ _TEMPLATES: Final[Mapping[str, Mapping[Language, tuple[str, str]]]] = {
             "It has taken nothing for a day, or asks for nothing more ({error}). What is pending waits: mend it and resume it.",
         ),
     },
+    "sla_warned_first_response": {
+        "es": (
+            "Conversación #{number}: pronto vence la primera respuesta",
+            "El plazo acordado está a punto de cumplirse.",
+        ),
+        "en": ("Conversation #{number}: the first reply is due soon", "The agreed time is about to run out."),
+    },
+    "sla_breached_first_response": {
+        "es": ("Conversación #{number}: ha vencido la primera respuesta", "Se ha pasado el plazo acordado."),
+        "en": ("Conversation #{number}: the first reply is overdue", "The agreed time has run out."),
+    },
+    "sla_warned_next_response": {
+        "es": ("Conversación #{number}: pronto vence la respuesta", "El plazo acordado está a punto de cumplirse."),
+        "en": ("Conversation #{number}: the reply is due soon", "The agreed time is about to run out."),
+    },
+    "sla_breached_next_response": {
+        "es": ("Conversación #{number}: ha vencido la respuesta", "Se ha pasado el plazo acordado."),
+        "en": ("Conversation #{number}: the reply is overdue", "The agreed time has run out."),
+    },
+    "sla_warned_resolution": {
+        "es": ("Conversación #{number}: pronto vence la resolución", "El plazo acordado está a punto de cumplirse."),
+        "en": ("Conversation #{number}: the resolution is due soon", "The agreed time is about to run out."),
+    },
+    "sla_breached_resolution": {
+        "es": ("Conversación #{number}: ha vencido la resolución", "Se ha pasado el plazo acordado."),
+        "en": ("Conversation #{number}: the resolution is overdue", "The agreed time has run out."),
+    },
     "transcript": {
         "es": ("Conversación #{number} con {account}", "{comment}{transcript}"),
         "en": ("Conversation #{number} with {account}", "{comment}{transcript}"),

@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from relevo.contracts.assignment import ConversationAssigned
-from relevo.contracts.automation import RuleExecuted
+from relevo.contracts.automation import RuleExecuted, SlaBreached, SlaMet
 from relevo.contracts.base import Model
 from relevo.contracts.conversation import (
     AssigneeChanged,
@@ -291,6 +291,18 @@ def _executed(envelope: Envelope, event: RuleExecuted) -> list[Fact]:
     return [_fact(envelope, "rules_executed", dimensions, conversation_id=event.conversation_id)]
 
 
+def _kept(envelope: Envelope, event: SlaMet | SlaBreached) -> list[Fact]:
+    dimensions = Dimensions(
+        agent_id=event.assignee_id,
+        team_id=event.team_id,
+        inbox_id=event.inbox_id,
+        channel=event.channel,
+        priority=event.priority,
+    )
+    metric: Metric = "sla_met" if isinstance(event, SlaMet) else "sla_missed"
+    return [_fact(envelope, metric, dimensions, conversation_id=event.conversation_id)]
+
+
 def _presence(envelope: Envelope, event: StatusChanged) -> list[Fact]:
     """The interval that ended, cut at the hours (UTC) and counted where each part began: a night's shift is of two days.
 
@@ -323,5 +335,7 @@ _RULES: Final[Mapping[type[Model], Callable[[Envelope, Any], list[Fact]]]] = {
     SurveyAnswered: _rated,
     ConversationAssigned: _assigned,
     RuleExecuted: _executed,
+    SlaBreached: _kept,
+    SlaMet: _kept,
     StatusChanged: _presence,
 }
