@@ -83,6 +83,10 @@ soak: install  ## chaos for as long as told: make soak SOAK_MINUTES=60
 	RELEVO_CHAOS_SECONDS=$$(($(SOAK_MINUTES) * 60)) RELEVO_CHAOS_KILLS=$$(($(SOAK_MINUTES) * 4)) \
 		$(BIN)/pytest -q -m "not deep" tests/chaos --timeout=0
 
+.PHONY: judged
+judged: install  ## a thousand agents beside a long queue, three replicas, kills; judged from what was published
+	RELEVO_JUDGED_FULL=1 $(BIN)/pytest -q -s tests/judging/test_load.py --timeout=0
+
 .PHONY: docs
 docs: install  ## write the generated documents (AsyncAPI, schemas, OpenAPI, tables)
 	$(BIN)/python -m relevo.stack.documents write .

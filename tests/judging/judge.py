@@ -13,9 +13,10 @@ It reads the events of presence, of conversations, of assignment and of people, 
 - idle: nobody who could take a waiting conversation waits beside it for longer than a second;
 - out of order: nothing is given away while something that goes before it waits: of higher priority, or longer.
 
-When something was published lies after it was decided, never before. So whatever is judged by the broker's clock is
-judged in favour of the service: a holding begins late and ends early, and what it had no time to do counts as late only
-when a whole second passed between two things that both were published.
+What an author says of the time of a decision is when it learnt of what led to it, which lies before the decision; when
+it was published lies after. So two things are in order for sure only where the one was published before the other's
+author had learnt of anything; nothing else is held against the service. What it had no time to do counts as late when a
+whole second passed between two things that both were published.
 """
 
 import argparse
@@ -87,6 +88,22 @@ class Given:
     agent: str
     waited: Waiting
     time: datetime
+    told: datetime
+
+
+@dataclass
+class Holding:
+    """One time that an agent had a conversation. `end`: when what ended it happened; None: it never did."""
+
+    conversation: str
+    automatic: bool
+    time: datetime
+    told: datetime
+    end: datetime | None = None
+
+    def at(self, moment: datetime) -> bool:
+        """Whether it was so at a moment, for sure."""
+        return self.told <= moment and (self.end is None or self.end > moment)
 
 
 @dataclass
@@ -98,7 +115,8 @@ class Agent:
     """Inboxes (None: every one) and teams; None: never told, they reach everything."""
     active: bool = True
     available: bool = False
-    holds: set[str] = field(default_factory=set)
+    holds: dict[str, Holding] = field(default_factory=dict)
+    held: list[Holding] = field(default_factory=list)
 
     def reaches(self, key: Key) -> bool:
         if self.reach is None:
@@ -127,9 +145,12 @@ class Verdict:
 class Judge:
     """Takes the events in the order of the broker's clock. `delays`: see there."""
 
-    def __init__(self, capacity: int, own: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, capacity: int, own: Mapping[str, int] | None = None, *, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         """`capacity`: how many conversations an agent may hold; `own`: of those who may another number."""
         self.capacity = capacity
+        self.idle_seconds = idle_seconds
         self.own = dict(own or {})
         self.verdict = Verdict()
         self.agents: dict[str, Agent] = {}
@@ -141,7 +162,7 @@ class Judge:
         self.waits: list[Waiting] = []
         self.given: list[Given] = []
         self.became: dict[str, datetime] = {}
-        """Since when agents are available, by the event's own time."""
+        """Since when agents can take one of those that wait, by the event's own time: the moment just before its commit."""
         self.delays: list[float] = []
         """Seconds from a change in presence to the first conversation that it brought."""
         self.beside: dict[tuple[str, Key], datetime] = {}
@@ -162,7 +183,7 @@ class Judge:
                 one = event.data["conversation"]
                 self.ranks[one["id"]] = RANK[one.get("priority")]
                 self.closed.discard(one["id"])
-                self._hold(one["id"], self.holders.get(one["id"]))
+                self._hold(one["id"], self.holders.get(one["id"]), event)
             case "conversation_resolved":
                 self._resolved(event)
             case "conversation_queued" | "conversation_assigned" | "conversation_unassigned":
@@ -177,6 +198,8 @@ class Judge:
         self._places = [one.place for one in self._sorted]
         for found in self.given:
             self._in_order(found)
+        for agent in self.agents.values():
+            self._within(agent)
         self.verdict.figures = {
             "agents": len(self.agents),
             "conversations": len(self.versions),
@@ -205,15 +228,14 @@ class Judge:
         agent = self._agent(status["agent_id"])
         agent.available = status["state"] == "available" and status.get("in_shift") is not False
         self._weigh(agent)
-        if agent.available:
+        self.became.pop(agent.id, None)
+        if agent.id in self.free and any(number and agent.reaches(key) for key, number in self.queues.items()):
             self.became[agent.id] = event.time
-        else:
-            self.became.pop(agent.id, None)
 
     def _resolved(self, event: Event) -> None:
         one = event.data["conversation"]["id"]
         self.closed.add(one)
-        self._drop(one)
+        self._drop(one, event)
         self._leaves(one, event)
 
     def _decided(self, event: Event) -> None:
@@ -228,15 +250,12 @@ class Judge:
         self.versions[one] = max(version, before)
         waited = self._leaves(one, event)
         by_turn = data.get("mode") == "automatic" and data["reason"]["code"] in GIVEN_BY_TURN
-        if event.type == "conversation_assigned" and data.get("mode") == "automatic":
-            agent = self._agent(holder)
-            if len(agent.holds - {one}) >= self._limit(holder):
-                self.verdict.blame("over capacity", f"{holder} gets {one} and holds {len(agent.holds)} already")
-            if (since := self.became.pop(holder, None)) is not None and waited is not None:
-                self.delays.append((event.at - since).total_seconds())
+        given = event.type == "conversation_assigned" and data.get("mode") == "automatic"
+        if given and (since := self.became.pop(holder, None)) is not None and waited is not None:
+            self.delays.append((event.at - since).total_seconds())
         if event.type == "conversation_assigned" and by_turn and waited is not None:
-            self.given.append(Given(holder, waited, event.time))
-        self._hold(one, holder)
+            self.given.append(Given(holder, waited, event.time, event.at))
+        self._hold(one, holder, event)
         if event.type == "conversation_queued":
             key = data["inbox_id"], data.get("team_id")
             since = datetime.fromisoformat(data["queued_at"])
@@ -244,18 +263,21 @@ class Judge:
             self.queues[key] += 1
             self.waits.append(self.waiting[one])
 
-    def _hold(self, one: str, holder: str | None) -> None:
-        self._drop(one)
+    def _hold(self, one: str, holder: str | None, event: Event) -> None:
+        self._drop(one, event)
         self.holders[one] = holder
         if holder is not None and one not in self.closed:
             agent = self._agent(holder)
-            agent.holds.add(one)
+            automatic = event.data.get("mode") == "automatic"
+            agent.holds[one] = Holding(one, automatic, event.time, event.at)
+            agent.held.append(agent.holds[one])
             self._weigh(agent)
 
-    def _drop(self, one: str) -> None:
-        if (holder := self.holders.get(one)) is not None:
-            agent = self._agent(holder)
-            agent.holds.discard(one)
+    def _drop(self, one: str, event: Event) -> None:
+        holder = self.holders.get(one)
+        agent = self.agents.get(holder) if holder is not None else None
+        if agent is not None and (holding := agent.holds.pop(one, None)) is not None:
+            holding.end = event.time
             self._weigh(agent)
 
     def _leaves(self, one: str, event: Event) -> Waiting | None:
@@ -270,7 +292,7 @@ class Judge:
         keys = [key for key, number in self.queues.items() if number]
         beside = {(one, key) for one in self.free for key in keys if self.agents[one].reaches(key)}
         for pair in list(self.beside):
-            if (at - self.beside[pair]).total_seconds() > IDLE_SECONDS and pair not in self.told:
+            if (at - self.beside[pair]).total_seconds() > self.idle_seconds and pair not in self.told:
                 self.told.add(pair)
                 self.verdict.blame("idle", f"{pair[0]} beside a queue of {pair[1][0]} since {self.beside[pair]}")
             if pair not in beside:
@@ -289,19 +311,37 @@ class Judge:
         """Whether nothing that goes before it waited, for sure, when this one was given."""
         agent, mine = self.agents[found.agent], found.waited
         for other in self._before(found):
-            if other.told < found.time and (other.left is None or other.left > found.time) and agent.reaches(other.key):
+            if other.told < found.time and (other.left is None or other.left > found.told) and agent.reaches(other.key):
                 self.verdict.blame("out of order", f"{mine.conversation} to {agent.id} before {other.conversation}")
                 return
+
+    def _within(self, agent: Agent) -> None:
+        """Whether the agent had no more than they may when the machine had given them one; people give what they like."""
+        for mine in agent.held:
+            if not mine.automatic:
+                continue
+            together = [
+                one
+                for one in agent.held
+                if one.at(mine.told) and (one is mine or one.automatic or one.told < mine.time)
+            ]
+            if len(together) > self._limit(agent.id):
+                self.verdict.blame("over capacity", f"{agent.id} got {mine.conversation} and held {len(together)} then")
 
     def _before(self, found: Given) -> Iterator[Waiting]:
         yield from self._sorted[: bisect_left(self._places, found.waited.place)]
 
 
 def judge(
-    events: Iterable[Event], *, capacity: int, own: Mapping[str, int] | None = None, until: datetime | None = None
+    events: Iterable[Event],
+    *,
+    capacity: int,
+    own: Mapping[str, int] | None = None,
+    until: datetime | None = None,
+    idle_seconds: float = IDLE_SECONDS,
 ) -> tuple[Verdict, Judge]:
     """Judge events, in whatever order they come; `until`: nothing more was published until then."""
-    one = Judge(capacity, own)
+    one = Judge(capacity, own, idle_seconds=idle_seconds)
     for event in sorted(events, key=lambda event: (event.at, event.seq)):
         one.take(event)
     if until is not None:

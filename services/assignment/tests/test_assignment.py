@@ -421,3 +421,25 @@ async def test_who_may_only_take_for_themselves_takes_from_nobody(service, world
     assert (await service.http.post(path, json={"assignee_id": None}, headers=me)).json()["state"] == "unassigned"
     await service.http.post(path, json={"assignee_id": "me"}, headers=world.as_(ana))
     assert (await service.http.post(path, json={"assignee_id": "me"}, headers=me)).status_code == 403
+
+
+async def test_what_was_refused_may_be_asked_again_with_its_key(service, world, settled):
+    boss, cid = await world.hire("Boss", "administrator", None), await world.hire("Cid", state=None)
+    before = world.people[cid]
+    await world.dismiss(cid)
+    await settled()
+    one = await world.open()
+    await settled()
+
+    async def give():
+        head = world.as_(boss) | {"Idempotency-Key": "once"}
+        return await service.http.post(f"/conversations/{one}/assignment", json={"assignee_id": cid}, headers=head)
+
+    refused = await give()
+    assert (refused.status_code, refused.json()["code"]) == (422, "agent_not_found")
+    await world.change(before)
+    await settled()
+    given, again = await give(), await give()
+    assert given.status_code == 200, given.text
+    assert (again.json(), again.headers["idempotency-replayed"]) == (given.json(), "true")
+    await assert_consistent(service)

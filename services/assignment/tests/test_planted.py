@@ -25,6 +25,7 @@ DEFECTS = {
     "judged_two_holders": (DAY, "two holders"),
     "judged_idle": (DAY, "idle"),
     "judged_out_of_order": (DAY, "out of order"),
+    "rule_after_hand": (RACES, "assert acts in"),
     "told_of_what_was_taken_back": (RACES, "the loser is told who has it"),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
@@ -240,6 +241,17 @@ def test_people_may_exceed_capacity_and_what_they_decide_stays():
     assert (nobody.kind, nobody.reason.code) == ("unassigned", "unassigned_by_hand")
     assert story.status("ana", "busy") == story.status("bea", "busy") == story.status("bea", "available") == []
     assert story(Assign("c", "agent:bea", "manual", set_assignee=True)) == []
+
+
+def test_what_a_person_decided_stands_against_a_rule_that_had_not_seen_it():
+    story = Story(agent("ana"), agent("bea"), agent("cid"))
+    story.opened("c")
+    rule = Assign("c", "rule:r", "automation", set_assignee=True, assignee_id="cid", seen_version=1)
+    story(Assign("c", "agent:bea", "manual", set_assignee=True, assignee_id="bea"))
+    assert story(rule) == "hand_was_first"
+    assert story.holder("c") == "bea"
+    (later,) = story(replace(rule, seen_version=2))
+    assert (later.assignee_id, later.mode) == ("cid", "automation")
 
 
 def test_a_team_drops_who_is_not_of_it_and_hands_out():

@@ -93,8 +93,8 @@ def test_actions_become_commands_in_order() -> None:
     assert execution.commands == (
         ChangeLabels(conversation_id=of, add=("ventas",)),
         ChangeLabels(conversation_id=of, remove=("nuevo",)),
-        Assign(conversation_id=of, assignee_id=AGENT),
-        Assign(conversation_id=of, team_id=TEAM),
+        Assign(conversation_id=of, assignee_id=AGENT, seen_version=data.conversation.assignment_version),
+        Assign(conversation_id=of, team_id=TEAM, seen_version=data.conversation.assignment_version),
         SendMessage(conversation_id=of, text="Gracias"),
         SendMessage(conversation_id=of, text="mirar", private=True),
         Remind(conversation_id=of, days=2, to="team", unless="customer_answers", text="¿Sigue interesado?"),

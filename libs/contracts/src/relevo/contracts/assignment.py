@@ -85,8 +85,12 @@ class AgentLoadChanged(Model):
 
 
 class Assign(Model):
-    """Give a conversation to an agent, to a team, or to nobody (both None)."""
+    """Give a conversation to an agent, to a team, or to nobody (both None).
+
+    ``seen_version`` is that of the assignment which the decision was based on: what a person decided later stands.
+    """
 
     conversation_id: Id
     assignee_id: Id | None = None
     team_id: Id | None = None
+    seen_version: int | None = None

@@ -409,10 +409,10 @@ def _refused(refusal: Refusal, found: Assignment | None, who: Principal) -> Prob
                 en="That agent is not a member of the given team: change one of the two.",
                 errors=[FieldError("/assignee_id", es="No es del equipo.", en="Is not of the team.")],
             )
-        case "version_conflict":
+        case "version_conflict" | "hand_was_first":
             return Problem(
                 409,
-                refusal,
+                "version_conflict",
                 es="La asignación cambió mientras tanto: mira el estado actual y decide de nuevo.",
                 en="The assignment changed meanwhile: look at the present state and decide again.",
                 extra={"current": _assignment(found, who).model_dump(mode="json")},

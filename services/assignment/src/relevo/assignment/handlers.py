@@ -153,5 +153,6 @@ def _of_commands(batch: Sequence[Received]) -> Iterator[Note]:
                 assignee_id=wish.assignee_id,
                 set_team=nobody or wish.team_id is not None,
                 team_id=wish.team_id,
+                seen_version=wish.seen_version,
             )
             yield Note(received.envelope.account, given, received.envelope)

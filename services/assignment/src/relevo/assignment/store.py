@@ -103,7 +103,7 @@ _TEAMS = text("""
 _HELD_COLUMNS = """
     cast(conversation_id as text) as conversation_id, cast(inbox_id as text) as inbox_id, channel, state, version,
     cast(team_id as text) as team_id, cast(assignee_id as text) as assignee_id, opened_at, queued_at, rank, sequence,
-    by_hand, cast(kept_for as text) as kept_for, reason
+    by_hand, cast(kept_for as text) as kept_for, hand_version, reason
 """
 _HELD = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -190,16 +190,17 @@ _SAVE_TEAMS = text("""
 
 _SAVE_HELD = text("""
     insert into conversations_held as h (conversation_id, account_id, inbox_id, channel, state, version, team_id,
-        assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, reason, decision_id)
+        assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id)
     select conversation_id, cast(:account as uuid), inbox_id, channel, state, version, team_id, assignee_id, opened_at,
-        queued_at, rank, sequence, by_hand, kept_for, reason, decision_id
+        queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (conversation_id uuid, inbox_id uuid, channel text, state text,
         version bigint, team_id uuid, assignee_id uuid, opened_at timestamptz, queued_at timestamptz, rank smallint,
-        sequence bigint, by_hand boolean, kept_for uuid, reason jsonb, decision_id uuid)
+        sequence bigint, by_hand boolean, kept_for uuid, hand_version bigint, reason jsonb, decision_id uuid)
     on conflict (conversation_id) do update set state = excluded.state, version = excluded.version,
         team_id = excluded.team_id, assignee_id = excluded.assignee_id, opened_at = excluded.opened_at,
         queued_at = excluded.queued_at, rank = excluded.rank, sequence = excluded.sequence, by_hand = excluded.by_hand,
-        kept_for = excluded.kept_for, reason = excluded.reason, decision_id = coalesce(excluded.decision_id, h.decision_id)
+        kept_for = excluded.kept_for, hand_version = excluded.hand_version, reason = excluded.reason,
+        decision_id = coalesce(excluded.decision_id, h.decision_id)
         where h.account_id = excluded.account_id
 """)
 
@@ -434,6 +435,7 @@ def _held_of(row: Any) -> Held:
         sequence=row.sequence,
         by_hand=row.by_hand,
         kept_for=row.kept_for,
+        hand_version=row.hand_version,
         reason=None if row.reason is None else Reason.model_construct(**row.reason),
     )
 
@@ -565,6 +567,7 @@ async def save_held(tx: Tx, account_id: str, changed: Iterable[Held], decision_o
             "sequence": one.sequence,
             "by_hand": one.by_hand,
             "kept_for": one.kept_for,
+            "hand_version": one.hand_version,
             "reason": None if one.reason is None else _reason(one.reason),
             "decision_id": decision_of.get(one.id),
         }

@@ -123,6 +123,8 @@ class Assign:
     set_team: bool = False
     team_id: str | None = None
     expected_version: int | None = None
+    seen_version: int | None = None
+    """What a person decided after this version stands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,12 @@ from relevo.contracts.assignment import Reason
 
 State = Literal["assigned", "queued", "unassigned", "closed"]
 Refusal = Literal[
-    "conversation_not_found", "agent_not_found", "team_not_found", "agent_not_in_team", "version_conflict"
+    "conversation_not_found",
+    "agent_not_found",
+    "team_not_found",
+    "agent_not_in_team",
+    "version_conflict",
+    "hand_was_first",
 ]
 Place = tuple[int, datetime, str]
 """Order in a queue: the negated rank, since when it waits, the conversation's id."""
@@ -78,6 +83,8 @@ class Held:
     """Somebody left it without an agent on purpose: nothing automatic touches it."""
     kept_for: str | None = None
     """The owner of its contact, whom it waits for."""
+    hand_version: int = 0
+    """The version that a person decided last; 0: none did."""
     reason: Reason | None = None
     shown_assignee_id: str | None = field(init=False)
     """Assignee and team as the last decision left them: where the next one starts from."""
@@ -361,6 +368,8 @@ class Pool:
             return "conversation_not_found"
         if given.expected_version is not None and given.expected_version != held.version:
             return "version_conflict"
+        if given.seen_version is not None and held.hand_version > given.seen_version:
+            return "hand_was_first"
         team_id = given.team_id if given.set_team else held.team_id
         team = self.teams.get(team_id) if team_id else None
         if given.set_team and team_id and (team is None or team.deleted):
@@ -399,6 +408,8 @@ class Pool:
         else:
             held.by_hand = False
             self._route(entry, held, since=waits_since or entry.at, after=why)
+        if given.mode == "manual":
+            held.hand_version = held.version
 
     def _hand(self, given: Assign, team_id: str | None, new: Agent | None) -> Reason:
         assignee_id = new.id if given.set_assignee and new else None

@@ -14,7 +14,7 @@ from relevo.automation.domain.triggers import FIELDS, Occurrence, Trigger
 from relevo.contracts.assignment import Assign
 from relevo.contracts.base import Id, Model
 from relevo.contracts.conversation import ChangeLabels, Label, Remind, ResolveConversation, SendMessage, Text
-from relevo.contracts.snapshots import Unless
+from relevo.contracts.snapshots import ConversationSnapshot, Unless
 from relevo.kernel.conditions import Predicate, compile_condition, parse
 
 MAX_ACTIONS: Final = 20
@@ -211,21 +211,22 @@ def evaluate(rules: RuleSet, event: Occurrence, *, depth_limit: int) -> list[Exe
         if event.depth >= depth_limit:
             executions.append(Execution(rule, event, "depth_limit", ()))
         else:
-            commands = tuple(_command(action, event.conversation.id) for action in rule.actions)
+            commands = tuple(_command(action, event.conversation) for action in rule.actions)
             executions.append(Execution(rule, event, "ordered", commands))
     return executions
 
 
-def _command(action: Any, conversation_id: str) -> Model:
+def _command(action: Any, conversation: ConversationSnapshot) -> Model:
+    conversation_id, seen = conversation.id, conversation.assignment_version
     match action:
         case AddLabels():
             return ChangeLabels(conversation_id=conversation_id, add=action.labels)
         case RemoveLabels():
             return ChangeLabels(conversation_id=conversation_id, remove=action.labels)
         case AssignAgent():
-            return Assign(conversation_id=conversation_id, assignee_id=action.agent_id)
+            return Assign(conversation_id=conversation_id, assignee_id=action.agent_id, seen_version=seen)
         case AssignTeam():
-            return Assign(conversation_id=conversation_id, team_id=action.team_id)
+            return Assign(conversation_id=conversation_id, team_id=action.team_id, seen_version=seen)
         case Reply():
             return SendMessage(conversation_id=conversation_id, text=action.text)
         case AddNote():
