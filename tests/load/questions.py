@@ -19,7 +19,7 @@ from relevo.conversation import lists, searching
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import writing
 from relevo.conversation.domain.state import Writing
-from relevo.conversation.filters import UNRESOLVED_STATUSES, Filters
+from relevo.conversation.filters import UNRESOLVED_STATUSES, Filters, within_channels
 from relevo.conversation.store import conversations, counts, messages
 from relevo.kernel.access import Viewer
 
@@ -151,11 +151,7 @@ class Questions:
         }
 
     def _channel(self) -> dict[str, Any]:
-        channel = self._random.choice(sorted(set(self._account.channels.values())))
-        return {
-            "channel": (channel,),
-            "inbox_ids": tuple(inbox for inbox, of in self._account.channels.items() if of == channel),
-        }
+        return {"channel": (self._random.choice(sorted(set(self._account.channels.values()))),)}
 
     def _filtered(self, name: str) -> Callable[[], Ask]:
         return lambda: self._listed(Filters(**self._filters()[name]()))
@@ -166,7 +162,8 @@ class Questions:
         return self._listed(replace(Filters(**made[one]()), **made[other]()))
 
     def _listed(self, filters: Filters) -> Ask:
-        return lambda tx, viewer: lists.conversations_page(tx, viewer, filters, 50)
+        asked = within_channels(filters, self._account.channels)
+        return lambda tx, viewer: lists.conversations_page(tx, viewer, asked, 50)
 
     def _list_by(self, sort: Any) -> Callable[[], Ask]:
         status = (UNRESOLVED_STATUSES, ())
@@ -182,7 +179,7 @@ class Questions:
 
     def _count(self) -> Ask:
         made = self._filters()
-        filters = Filters(**made[self._random.choice(sorted(made))]())
+        filters = within_channels(Filters(**made[self._random.choice(sorted(made))]()), self._account.channels)
         return lambda tx, viewer: lists.count(tx, viewer, filters)
 
     def _search(self, typed: str) -> Ask:

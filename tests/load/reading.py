@@ -37,7 +37,7 @@ async def read(database: Database, ask: Ask, viewer: Viewer) -> Reading:
 
             async def explained(statement: Any, parameters: Any = None) -> Any:
                 sql, values = rendered(statement, parameters)
-                if sql.lstrip().startswith(("select", "SELECT", "with")) and "set_config" not in sql:
+                if sql.lstrip().lower().startswith(("select", "with")) and "set_config" not in sql:
                     cursor = await tx.conn.execute(f"explain (analyze, buffers, format json) {sql}", values)
                     _add(reading, (await cursor.fetchone())[0])
                 return await execute(statement, parameters)

@@ -9,7 +9,7 @@ import pytest
 from relevo.contracts.base import new_id, now
 from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.conversation import lists
-from relevo.conversation.filters import UNRESOLVED_STATUSES, Filters
+from relevo.conversation.filters import UNRESOLVED_STATUSES, Filters, within_channels
 from relevo.conversation.handlers import on_ingest
 from relevo.conversation.store import counts
 from relevo.kernel.access import ConversationFacts, Viewer, may_see
@@ -243,6 +243,17 @@ def test_filters_narrow_to_exactly_what_they_say(filled, world):
         assert {r["id"] for r in await paged(service, admin, Filters(archived=True), "activity")} == archived
 
     filled(body)
+
+
+def test_a_channel_is_its_inboxes():
+    channels = {"a": "email", "b": "email", "c": "webchat"}
+    of = lambda *inboxes: within_channels(Filters(channel=("email",), inbox_ids=inboxes), channels)  # noqa: E731
+    assert of().inbox_ids == ("a", "b")
+    assert of("b", "c").inbox_ids == ("b",)
+    assert of("unknown").inbox_ids == ("unknown",)
+    assert of("c").among == ()
+    assert within_channels(Filters(inbox_ids=("c",)), channels).inbox_ids == ("c",)
+    assert within_channels(Filters(channel=("api",)), channels).inbox_ids == ()
 
 
 def test_views_are_saved_for_oneself_or_for_all(at_desk):

@@ -14,9 +14,9 @@ the scope covers it or the viewer takes part in it:
 - `none` sees nothing at all, not even by taking part.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, bindparam, false, or_
@@ -24,9 +24,6 @@ from sqlalchemy.types import TypeEngine
 
 from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.contracts.snapshots import AccessFacts
-
-_FEW: Final = 12
-"""Inboxes of a viewer up to which each has a way of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,26 +146,6 @@ def visible(viewer: Viewer, columns: ConversationColumns) -> ColumnElement[bool]
         return mine
     covered = [_of_my_teams_sql(viewer, columns)] if _covers_some(viewer) else []
     return and_(mine, or_(false(), *_takes_part_sql(viewer, columns), *covered))
-
-
-def ways(viewer: Viewer, columns: ConversationColumns) -> Sequence[ColumnElement[bool]]:
-    """`visible`, taken apart: each row that is seen meets at least one of these, perhaps several; () sees nothing.
-
-    One index each serves them, in whatever order it has, which no index does for them all together: a page of a list is
-    the first rows of each, merged. A viewer of a few inboxes has one way for each of them.
-    """
-    if not _sees_anything(viewer):
-        return ()
-    mine = _equals(columns.account_id, viewer.account_id)
-    if viewer.scope is ConversationScope.ALL:
-        return (mine,)
-    found = _takes_part_sql(viewer, columns)
-    if _covers_some(viewer):
-        each: Sequence[Viewer] = (viewer,)
-        if viewer.inbox_ids is not None and len(viewer.inbox_ids) <= _FEW:
-            each = [replace(viewer, inbox_ids=frozenset({inbox})) for inbox in sorted(viewer.inbox_ids)]
-        found += [_of_my_teams_sql(one, columns) for one in each]
-    return [and_(mine, way) for way in found]
 
 
 def _sees_anything(viewer: Viewer) -> bool:

@@ -1,10 +1,11 @@
 """What a list of conversations is narrowed to: the conditions that were asked for, whoever asks."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, any_, func, literal, select, text
+from sqlalchemy import BigInteger, ColumnElement, any_, case, func, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from relevo.contracts.snapshots import ConversationStatus, Priority, Stage
@@ -29,6 +30,13 @@ UNATTENDED: Final = text(
     " and (conversations.first_reply_at is null or conversations.waiting_since is not null)"
 )
 """No human has answered since it was opened, or the customer waits again."""
+
+_RANKS: Final[dict[Priority, int]] = {"urgent": 4, "high": 3, "medium": 2, "low": 1}
+RANK: Final = case(
+    *((_c.priority == text(f"'{priority}'"), text(str(rank))) for priority, rank in _RANKS.items() if rank > 1),
+    else_=text("1"),
+).cast(BigInteger)
+"""Of what has a priority; an index has it before the activity, so that one priority is in order, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,19 @@ class Filters:
     among: tuple[str, ...] | None = None
 
 
+def within_channels(asked: Filters, channels: Mapping[str, str]) -> Filters:
+    """The same by inbox, of which there are indexes in order. ``channels``: of each inbox that is known.
+
+    A conversation has the channel of its inbox.
+    """
+    if not asked.channel:
+        return asked
+    if asked.inbox_ids:
+        fitting = tuple(inbox for inbox in asked.inbox_ids if channels.get(inbox, asked.channel[0]) in asked.channel)
+        return replace(asked, inbox_ids=fitting) if fitting else replace(asked, among=())
+    return replace(asked, inbox_ids=tuple(inbox for inbox, channel in channels.items() if channel in asked.channel))
+
+
 def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
     """The conditions on `conversations`, of one account."""
     found: list[Any] = [_c.account_id == account_id]
@@ -69,7 +90,8 @@ def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
         found.append(_ARCHIVED)
     elif "archived" not in asked.stage and not asked.with_archived:
         found.append(_NOT_ARCHIVED)
-    if asked.status:
+    # Said twice, the planner would take it for twice as rare.
+    if asked.status and set(asked.status) != set(UNRESOLVED_STATUSES):
         found.append(_c.status.in_(asked.status))
     if asked.stage:
         found.append(_c.stage.in_(asked.stage))
@@ -92,6 +114,7 @@ def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
         found.append(_c.labels.contains(list(asked.labels)))
     if asked.priority:
         found.append(_c.priority.in_(asked.priority))
+        found.append(RANK.in_([_RANKS[priority] for priority in asked.priority]))
     if asked.source_id is not None:
         found.append(_c.source_id == asked.source_id)
     if asked.contact_id:
@@ -117,11 +140,6 @@ def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
     if asked.among is not None:
         found.append(_c.id == any_(literal(list(asked.among), ARRAY(_c.id.type))))
     return found
-
-
-def few(asked: Filters) -> bool:
-    """Whether these leave so few conversations that they are found first, and put in order then."""
-    return bool(asked.among is not None or asked.mentioned or asked.contact_id or _few_days(asked))
 
 
 def _few_days(asked: Filters) -> tuple[datetime, datetime] | None:

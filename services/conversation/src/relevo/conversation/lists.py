@@ -7,26 +7,22 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     DateTime,
     Select,
     Uuid,
-    and_,
-    case,
     func,
     literal,
     select,
     text,
     tuple_,
-    union,
 )
 
 from relevo.chassis.database import Tx
-from relevo.conversation.filters import Filters, conditions, few
+from relevo.conversation.filters import RANK, Filters, conditions
 from relevo.conversation.store.rows import Row, plain
 from relevo.conversation.tables import contacts, conversations
-from relevo.kernel.access import ConversationColumns, Viewer, visible, ways
+from relevo.kernel.access import ConversationColumns, Viewer, visible
 
 COUNT_LIMIT: Final = 1000
 """Counts of what is not counted beforehand are exact up to here."""
@@ -62,12 +58,6 @@ class Part:
     only: ColumnElement[bool] | None = None
 
 
-_RANK: Final = case(
-    (_c.priority == text("'urgent'"), text("4")),
-    (_c.priority == text("'high'"), text("3")),
-    (_c.priority == text("'medium'"), text("2")),
-    else_=text("1"),
-).cast(BigInteger)
 BY_ACTIVITY: Final = (_c.active_minute, _c.last_activity_at, _c.id)
 """An index finds the minute; within it the moment says."""
 ORDERS: Final[Mapping[Sort, tuple[Part, ...]]] = {
@@ -80,7 +70,7 @@ ORDERS: Final[Mapping[Sort, tuple[Part, ...]]] = {
         Part(BY_ACTIVITY, only=_c.waiting_since.is_(None)),
     ),
     "priority": (
-        Part((_RANK, *BY_ACTIVITY), only=_c.priority.is_not(None)),
+        Part((RANK, *BY_ACTIVITY), only=_c.priority.is_not(None)),
         Part(BY_ACTIVITY, only=_c.priority.is_(None)),
     ),
 }
@@ -92,63 +82,35 @@ Place = tuple[int, Sequence[Any]]
 
 def page_of_conversations(
     viewer: Viewer, filters: Filters, limit: int, part: Part = ORDERS["activity"][0], after: Sequence[Any] | None = None
-) -> Select[Any] | None:
-    """The statement of one page within a part, at most ``limit`` rows; None when the viewer sees nothing at all.
-
-    The first rows of each way to see a conversation, merged: each is served by an index in its own order.
-    """
-    wanted = conditions(viewer.account_id, filters)
+) -> Select[Any]:
+    """The statement of one page within a part, at most ``limit`` rows."""
+    wanted = [_seen(viewer, filters), *conditions(viewer.account_id, filters)]
     if part.only is not None:
         wanted.append(part.only)
     if after is not None:
         place = tuple_(*(literal(value, key.type) for key, value in zip(part.keys, after, strict=True)))
         keys = tuple_(*part.keys)
         wanted.append(keys < place if part.falling else keys > place)
-    seen = _seen(viewer, filters)
-    if not seen:
-        return None
-    if len(seen) == 1:
-        return (
-            select(*SNAPSHOT, *(key.label(f"key_{n}") for n, key in enumerate(part.keys)))
-            .join_from(conversations, contacts, contacts.c.id == _c.contact_id)
-            .where(seen[0], *wanted)
-            .order_by(*_ordered(part, part.keys))
-            .limit(limit)
-        )
-    found = union(
-        *(
-            select(_c.id.label("found_id"), *(key.label(f"key_{n}") for n, key in enumerate(part.keys)))
-            .where(way, *wanted)
-            .order_by(*_ordered(part, part.keys))
-            .limit(limit)
-            # Parentheses: the limit is of each.
-            .subquery()
-            .select()
-            for way in seen
-        )
-    ).subquery("found")
-    keys_found = [found.c[f"key_{n}"] for n in range(len(part.keys))]
-    first = select(found).order_by(*_ordered(part, keys_found)).limit(limit).subquery("first")
     return (
-        select(*SNAPSHOT, *(first.c[f"key_{n}"] for n in range(len(part.keys))))
-        .join_from(first, conversations, and_(_c.id == first.c.found_id, _c.account_id == viewer.account_id))
-        .join(contacts, contacts.c.id == _c.contact_id)
-        .order_by(*_ordered(part, [first.c[f"key_{n}"] for n in range(len(part.keys))]))
+        select(*SNAPSHOT, *(key.label(f"key_{n}") for n, key in enumerate(part.keys)))
+        .join_from(conversations, contacts, contacts.c.id == _c.contact_id)
+        .where(*wanted)
+        .order_by(*(key.desc() if part.falling else key.asc() for key in part.keys))
+        .limit(limit)
     )
 
 
-def _ordered(part: Part, keys: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
-    return [key.desc() if part.falling else key.asc() for key in keys]
+def _seen(viewer: Viewer, filters: Filters) -> ColumnElement[bool]:
+    """What the viewer sees of what the filters leave.
 
-
-def _seen(viewer: Viewer, filters: Filters) -> Sequence[ColumnElement[bool]]:
-    """The ways to see what the filters leave; one where they leave so little that its order is of no matter."""
-    found = ways(_within(viewer, filters), FACTS)
-    return [visible(viewer, FACTS)] if found and few(filters) else found
+    One condition, though it is an *or* that no index has in order: an index that has the filter in order, or the whole
+    account, is read until enough of it is seen, or the indexes of the *or* are put together, whichever is less.
+    """
+    return visible(_within(viewer, filters), FACTS)
 
 
 def _within(viewer: Viewer, filters: Filters) -> Viewer:
-    """A viewer who sees the same of what the filters leave, in fewer ways: the planner cannot know that others are empty."""
+    """A viewer who sees the same of what the filters leave: of the ways that nothing left has, the planner cannot know it."""
     teams, inboxes = viewer.team_ids, viewer.inbox_ids
     if filters.inbox_ids:
         asked = frozenset(filters.inbox_ids)
@@ -173,8 +135,6 @@ async def conversations_page(
         statement = page_of_conversations(
             viewer, filters, limit + 1 - len(found), part, keys if number == first else None
         )
-        if statement is None:
-            break
         for row in plain(await tx.execute(statement)):
             place = [row.pop(f"key_{n}") for n in range(len(part.keys))]
             found.append((row, (number, place)))
@@ -197,15 +157,9 @@ async def conversation(tx: Tx, viewer: Viewer, conversation_id: str) -> Row | No
 
 async def count(tx: Tx, viewer: Viewer, filters: Filters) -> int:
     """How many conversations of these filters the viewer sees; at most COUNT_LIMIT + 1."""
-    seen = _seen(viewer, filters)
-    if not seen:
-        return 0
     await tx.execute(PLAN_FOR_THESE_VALUES)
-    wanted = conditions(viewer.account_id, filters)
-    # As many of each way make as many together, and more is not asked.
-    each = [select(_c.id).where(way, *wanted).limit(COUNT_LIMIT + 1).subquery().select() for way in seen]
-    found = (union(*each) if len(each) > 1 else each[0]).subquery()
-    some = select(literal(1)).select_from(found).limit(COUNT_LIMIT + 1).subquery()
+    wanted = _seen(viewer, filters), *conditions(viewer.account_id, filters)
+    some = select(literal(1)).select_from(conversations).where(*wanted).limit(COUNT_LIMIT + 1).subquery()
     return int((await tx.execute(select(func.count()).select_from(some))).scalar_one())
 
 

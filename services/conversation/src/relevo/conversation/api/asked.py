@@ -14,7 +14,7 @@ from relevo.chassis.database import Tx
 from relevo.chassis.problems import FieldError, Problem
 from relevo.contracts.snapshots import ConversationStatus, Priority, Stage
 from relevo.conversation import labels, searching
-from relevo.conversation.filters import UNRESOLVED_STATUSES, Filters, Standing
+from relevo.conversation.filters import UNRESOLVED_STATUSES, Filters, Standing, within_channels
 from relevo.conversation.lists import Sort
 from relevo.kernel.text import clean
 
@@ -124,12 +124,10 @@ async def resolved_filters(tx: Tx, asked: Asked, who: Principal) -> Filters:
     found = filters_of(asked, who)
     if found.labels:
         found = replace(found, labels=tuple(await labels.keys(tx, who.account_id, found.labels)))
-    if found.channel and not found.inbox_ids:
-        # By inbox there are indexes in every order. Nobody's conversation is of an inbox that the directory lacks.
+    if found.channel:
         inboxes = await directory.account_inboxes(tx, who.account_id)
-        of_channel = tuple(inbox.id for inbox in inboxes if inbox.channel in found.channel)
-        found = replace(found, inbox_ids=of_channel) if of_channel else found
-    if not (asked.text and asked.text.strip()):
+        found = within_channels(found, {inbox.id: inbox.channel for inbox in inboxes})
+    if found.among is not None or not (asked.text and asked.text.strip()):
         return found
     return replace(found, among=await searching.conversations_of(tx, who.viewer, clean(asked.text)))
 

@@ -17,10 +17,11 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    literal_column,
     null,
-    or_,
     select,
     text,
+    union,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -71,17 +72,19 @@ async def standing(tx: Tx, viewer: Viewer) -> dict[str, int]:
     me = viewer.agent_id
     if me is None:
         return _ints((await tx.execute(counted)).mappings().one())
-    alone = (
-        select(*_sums(viewer, literal(1), _c.assignee_id, UNATTENDED))
-        .where(
+    # Each way has an index; both together have none.
+    ways = [
+        select(_c.id, _c.assignee_id, literal_column(f"({UNATTENDED.text})", Boolean).label("unattended")).where(
             _c.account_id == viewer.account_id,
             UNRESOLVED,
-            or_(_c.owner_id == me, _c.participant_ids.contains([me])),
+            way,
             visible(viewer, FACTS),
             visible(viewer, replace(FACTS, **_NOBODY)).is_not(True),
         )
-        .select_from(conversations)
-    )
+        for way in (_c.owner_id == me, _c.participant_ids.contains([me]))
+    ]
+    own = union(*ways).subquery("own").c
+    alone = select(*_sums(viewer, literal(1), own.assignee_id, own.unattended))
     found = [_ints(row) for row in (await tx.execute(union_all(counted, alone))).mappings()]
     return {name: sum(row[name] for row in found) for name in found[0]}
 
