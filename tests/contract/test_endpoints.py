@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -57,17 +57,22 @@ class People:
         await self.know("signing_key", SigningKeyState(id=self.key_id, public_pem=self.public), PLATFORM)
         found = [await self.agent(name, role.permissions, role.scope) for name, role in ROLES.items()]
         found.append(await self.agent("none", frozenset(), ConversationScope.NONE))
-        for kind, permissions in (("api", frozenset(Permission)), ("adapter", frozenset())):
-            key = new_key("api" if kind == "api" else "adapter")
+        keys: tuple[tuple[Literal["api", "adapter", "bot"], frozenset[Permission]], ...] = (
+            ("api", frozenset(Permission)),
+            ("adapter", frozenset()),
+            ("bot", frozenset()),
+        )
+        for kind, permissions in keys:
+            key = new_key(kind)
             state = KeyState(
                 id=key.id,
                 account_id=self.account,
-                kind="api" if kind == "api" else "adapter",
+                kind=kind,
                 name=kind,
                 sha256=key.sha256,
                 permissions=permissions,
                 scope=ConversationScope.ALL,
-                inbox_id=new_id() if kind == "adapter" else None,
+                inbox_id=None if kind == "api" else new_id(),
             )
             await self.know("key", state, self.account)
             found.append(Caller(f"{kind} key", kind, permissions, lambda plain=key.plain: plain))
@@ -101,9 +106,10 @@ def expected(needed: list[str] | None, caller: Caller | None) -> set[str]:
         return set()
     if caller is None:
         return {"missing_credential"}
-    if ("adapter" in needed) is not (caller.kind == "adapter"):
+    only = next((kind for kind in ("adapter", "bot") if kind in needed), None)
+    if only != (caller.kind if caller.kind in ("adapter", "bot") else None):
         return {"wrong_credential"}
-    if needed and "adapter" not in needed and not caller.permissions & set(map(Permission, needed)):
+    if needed and only is None and not caller.permissions & set(map(Permission, needed)):
         return {"permission_missing"}
     return set()
 

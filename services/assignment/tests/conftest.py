@@ -42,14 +42,18 @@ class World(Organisation):
         await self.tell(presence.StatusChanged(status=status, previous="offline", previous_since=now()), agent_id)
 
     async def open(self, **more) -> str:
-        given = {"inbox_id": self.inbox, "opened_at": now(), "contact": ContactSnapshot(id=new_id())} | more
+        given = {
+            "inbox_id": self.inbox,
+            "status": "open",
+            "opened_at": now(),
+            "contact": ContactSnapshot(id=new_id()),
+        } | more
         one = ConversationSnapshot(
             id=new_id(),
             account_id=self.account,
             number=len(self.conversations) + 1,
             channel="web",
             source_id="x",
-            status="open",
             stage="new",
             created_at=now(),
             last_activity_at=now(),
@@ -60,20 +64,20 @@ class World(Organisation):
         await self.tell(conversation.ConversationOpened(conversation=one), one.id)
         return one.id
 
-    async def _on(self, event: type[conversation.ConversationEvent], one: str, **changes) -> None:
+    async def change_to(self, event: type[conversation.ConversationEvent], one: str, **changes) -> None:
         before = self.conversations[one]
         after = before.model_copy(update={"sequence": before.sequence + 1} | changes)
         self.conversations[one] = after
         await self.tell(event(conversation=after, before=before.access), one)
 
     async def resolve(self, one: str) -> None:
-        await self._on(conversation.ConversationResolved, one, status="resolved", stage="closed")
+        await self.change_to(conversation.ConversationResolved, one, status="resolved", stage="closed")
 
     async def reopen(self, one: str) -> None:
-        await self._on(conversation.ConversationReopened, one, status="open", opened_at=now())
+        await self.change_to(conversation.ConversationReopened, one, status="open", opened_at=now())
 
     async def join(self, one: str, agent_id: str) -> None:
-        await self._on(conversation.ParticipantsChanged, one, participant_ids=(agent_id,))
+        await self.change_to(conversation.ParticipantsChanged, one, participant_ids=(agent_id,))
 
 
 async def decided(service: Running) -> None:

@@ -1,6 +1,8 @@
 """Whose customer a contact is: said by those who may, seen by the owner, kept through transfers and merges."""
 
 from relevo.contracts.base import new_id
+from relevo.contracts.identity import RoleChanged
+from relevo.contracts.permissions import ROLES
 
 from .contact_office import Office
 from .test_contacts_api import writes
@@ -52,6 +54,32 @@ def test_who_may_say_so_and_what_cannot_be(at_office):
         other = await Office(office.service).open()
         stranger = await other.who("administrator")
         assert (await owner(other, stranger, contact)).status_code == 404
+
+    at_office(body)
+
+
+def test_a_role_s_switch_says_who_may_and_administrators_always_do(at_office):
+    async def body(office, boss):
+        contact = (await office.contact(boss, name="Ana"))["id"]
+        eva = await office.people.hire("Eva", "agent", language="es")
+        may = {}
+        for name, template in ROLES.items():
+            role = office.people.roles[name]
+            for on in (False, True):
+                permissions = template.permissions | (template.switches if on else frozenset())
+                changed = role.model_copy(update={"permissions": permissions})
+                await office.people.tell(RoleChanged(role=changed), role.id)
+                who = await office.who(name)
+                answer = await owner(office, who, contact, agent_id=eva)
+                # Who reaches no contact finds none, whatever they may.
+                may[name, on] = answer.status_code
+        assert may == {
+            ("administrator", False): 200, ("administrator", True): 200,
+            ("supervisor", False): 200, ("supervisor", True): 200,
+            ("agent", False): 403, ("agent", True): 200,
+            ("auditor", False): 403, ("auditor", True): 200,
+            ("marketing", False): 403, ("marketing", True): 200,
+        }  # fmt: skip
 
     at_office(body)
 

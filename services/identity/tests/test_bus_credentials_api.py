@@ -331,3 +331,49 @@ async def test_a_broker_that_forgot_its_revocations_is_told_again(account, serve
         runtime = account.service.runtime
         await bus_credentials.settle(runtime.database, runtime.extra["bus_access"], again=True)
         await asyncio.wait_for(client.gone.wait(), 30)
+
+
+async def test_a_bot_is_told_what_is_addressed_to_it_and_publishes_nothing(account, servers):
+    inbox = await new_inbox(account)
+    body = {"inbox_id": inbox, "name": "Menú"}
+    issued = (await account.call("POST", "/bots", body, expect=201)).json()
+    assert issued["key"].startswith(f"bk_{issued['id']}_")
+    assert (await account.call("POST", "/bots", {"inbox_id": new_id(), "name": "x"}, expect=422)).json()["code"] == (
+        "inbox_unknown"
+    )
+    listed = (await account.call("GET", "/bots", expect=200)).json()["items"]
+    assert [(one["id"], one["inbox_id"], one["name"]) for one in listed] == [(issued["id"], inbox, "Menú")]
+    # Its inbox's first adapter takes what waits there, though a bot was there before.
+    js = account.service.admin.nats.jetstream()
+    await js.publish(
+        streams.OUTBOUND.subject(account=account.id, inbox=inbox, contact="c", kind="message"), b"adapter's"
+    )
+    adapter = await issue(account, inbox)
+    assert (await js.consumer_info("OUTBOUND", adapter["id"])).num_pending == 1
+    await js.publish(
+        streams.OUTBOUND.subject(account=account.id, inbox=issued["id"], contact="c", kind="bot"), b"yours"
+    )
+    async with connected(servers, issued) as client:
+        pull = await client.jetstream().pull_subscribe_bind(durable=issued["id"], stream="OUTBOUND")
+        (got,) = await pull.fetch(1, timeout=30)
+        assert got.data == b"yours"
+        await got.ack_sync()
+        for subject in (
+            streams.INBOUND.subject(account=account.id, inbox=inbox, sender="s", kind="message"),
+            streams.INBOUND.subject(account=account.id, inbox=issued["id"], sender="s", kind="message"),
+            streams.OUTBOUND.subject(account=account.id, inbox=inbox, contact="c", kind="message"),
+            f"$JS.API.CONSUMER.MSG.NEXT.OUTBOUND.{adapter['id']}",
+            f"$JS.API.CONSUMER.CREATE.OUTBOUND.{issued['id']}.outbound.{account.id}.>",
+        ):
+            assert await refused(client, subject), subject
+        await account.call("DELETE", f"/bots/{issued['id']}", expect=204)
+        await asyncio.wait_for(client.gone.wait(), 30)
+    with pytest.raises(nats.js.errors.NotFoundError):
+        await js.consumer_info("OUTBOUND", issued["id"])
+    await account.service.settle()
+    keys = [
+        (json.loads(body)["key"]["kind"], json.loads(body)["key"]["permissions"], json.loads(body)["deleted"])
+        for _, headers, body in await account.service.admin.stored("EVT_IDENTITY")
+        if headers["ce-subject"] == issued["id"]
+    ]
+    assert keys == [("bot", [], False), ("bot", [], True)]

@@ -15,6 +15,7 @@ from relevo.contracts.conversation import (
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
+    ConversationTakenOver,
     LabelsChanged,
     MessageCreated,
     MessageStatusChanged,
@@ -61,6 +62,28 @@ def test_a_reply_belongs_to_its_author_and_not_to_the_assignee() -> None:
     }
     assert {fact.dimensions.agent_id for fact in facts.values()} == {other}
     assert facts["first_response"].start == NOON - timedelta(minutes=10)
+
+
+def test_who_had_a_bot_first_waited_for_people_only_since_it_left_them() -> None:
+    snapshot = conversation(first_reply_at=NOON, people_since=NOON - timedelta(minutes=2))
+    facts = _facts(reply(snapshot=snapshot, first_reply=True))
+    assert (facts["first_response"].value, facts["first_response"].start) == (120, NOON - timedelta(minutes=2))
+
+
+@pytest.mark.parametrize(
+    ("reason", "counts"),
+    [("customer_asked", True), ("cannot_help", True), ("silent", True), ("endless", True), ("taken", False)],
+)
+def test_what_a_bot_leaves_to_people_counts_and_what_somebody_takes_does_not(reason, counts) -> None:
+    assert set(_facts(ConversationTakenOver(conversation=conversation(), reason=reason))) == (
+        {"bot_handoffs"} if counts else set()
+    )
+
+
+def test_what_a_bot_resolves_is_its_own_count() -> None:
+    resolved = ConversationResolved(conversation=conversation(status="resolved", resolved_at=NOON))
+    assert "bot_resolutions" in _facts(resolved, actor=f"bot:{new_id()}")
+    assert "bot_resolutions" not in _facts(resolved, actor=f"agent:{AGENT}")
 
 
 def test_a_later_reply_of_the_cycle_is_no_first_response_and_nobody_waited() -> None:

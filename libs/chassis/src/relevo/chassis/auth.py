@@ -2,7 +2,7 @@
 
 - An access token (JWT, EdDSA, header `kid`, claims `sub` agent, `acc` account, `sid` session, `iat`, `exp`) says who
   it is; never what they may. Permissions, scope, teams and inboxes come from the directory at every request.
-- `rk_<key id>_<secret>` is an API key, `ak_<key id>_<secret>` an adapter's; only the SHA-256 of the whole key is known.
+- `rk_<key id>_<secret>` is an API key, `ak_<key id>_<secret>` an adapter's, `bk_<key id>_<secret>` a bot's; only the SHA-256 of the whole key is known.
 
 The directory follows identity within moments. What it does not know yet is waited for, up to a second; then an agent
 is 503 with Retry-After, a key is 401. Nothing is ever allowed by default.
@@ -40,17 +40,18 @@ _MAX_WAITING: Final = 32
 _KEYS_FRESH_SECONDS: Final = 10.0
 """A retired signing key is refused after this long at the latest."""
 _LEEWAY: Final = timedelta(seconds=5)
-_KEY = re.compile(r"^(rk|ak)_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_([A-Za-z0-9-]{20,100})$")
-_KINDS: Final = {"rk": "api", "ak": "adapter"}
+_KEY = re.compile(r"^(rk|ak|bk)_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_([A-Za-z0-9-]{20,100})$")
+_KINDS: Final = {"rk": "api", "ak": "adapter", "bk": "bot"}
+_PREFIXES: Final = {kind: prefix for prefix, kind in _KINDS.items()}
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whoever sent the request. `session_id` only for agents, `inbox_id` only for adapter keys."""
+    """Whoever sent the request. `session_id` only for agents, `inbox_id` only for keys of adapters and bots."""
 
     account_id: str
-    kind: Literal["agent", "key", "adapter"]
+    kind: Literal["agent", "key", "adapter", "bot"]
     id: str
     name: str
     language: Language
@@ -61,7 +62,7 @@ class Principal:
     @property
     def actor(self) -> str:
         """What events name as their author."""
-        return f"agent:{self.id}" if self.kind == "agent" else f"key:{self.id}"
+        return f"{self.kind if self.kind in ('agent', 'bot') else 'key'}:{self.id}"
 
     def can(self, permission: Permission) -> bool:
         """Whether the permission is held at all; for one conversation ask `kernel.access.may`."""
@@ -77,10 +78,10 @@ class NewKey:
     sha256: str
 
 
-def new_key(kind: Literal["api", "adapter"]) -> NewKey:
+def new_key(kind: Literal["api", "adapter", "bot"]) -> NewKey:
     """A new key: id, the whole key to hand out, and its SHA-256 (hex) to keep."""
     id_ = new_id()
-    plain = f"{'rk' if kind == 'api' else 'ak'}_{id_}_{secrets.token_hex(24)}"
+    plain = f"{_PREFIXES[kind]}_{id_}_{secrets.token_hex(24)}"
     return NewKey(id_, plain, hash_key(plain))
 
 
@@ -195,8 +196,8 @@ class Authenticator:
             key.account_id, key.agent_id, key.permissions, key.scope, teams, _inboxes(agent) if agent else None
         )
         language: Language = agent.language if agent else "es"
-        if key.kind == "adapter":
-            return Principal(key.account_id, "adapter", key.id, key.name, language, viewer, inbox_id=key.inbox_id)
+        if key.kind != "api":
+            return Principal(key.account_id, key.kind, key.id, key.name, language, viewer, inbox_id=key.inbox_id)
         return Principal(key.account_id, "key", key.id, key.name, language, viewer)
 
     async def _verified(self, token: str) -> dict[str, Any]:
@@ -300,7 +301,9 @@ def _bad_key() -> Problem:
     return _unauthenticated("invalid_key", "La clave no es válida.", "The key is not valid.")
 
 
-_bearer = HTTPBearer(auto_error=False, description="An access token, an API key (rk_…) or an adapter key (ak_…).")
+_bearer = HTTPBearer(
+    auto_error=False, description="An access token, an API key (rk_…), or the key of an adapter (ak_…) or a bot (bk_…)."
+)
 
 
 async def _principal(
@@ -314,25 +317,33 @@ async def _principal(
     return principal
 
 
+_OUTSIDE: Final = {"adapter": ("adaptador", "an adapter"), "bot": ("bot", "a bot")}
+"""Whoever has one inbox and the doors made for it, and nothing else."""
+
+
 class Require:
     """A dependency that answers the Principal when it is an agent or key that holds one of the permissions.
 
     Raises Problem 401, 403 or 503.
     """
 
-    def __init__(self, *permissions: Permission, adapter: bool = False) -> None:
+    def __init__(self, *permissions: Permission, only: Literal["adapter", "bot"] | None = None) -> None:
         self.permissions = permissions
-        self.adapter = adapter
+        self.only = only
 
     async def __call__(self, principal: Annotated[Principal, Depends(_principal)]) -> Principal:
-        if (principal.kind == "adapter") is not self.adapter:
+        outside = principal.kind if principal.kind in _OUTSIDE else None
+        if outside != self.only:
+            needed, given = self.only or "", outside or ""
             raise Problem(
                 403,
                 "wrong_credential",
-                es="Aquí hace falta una clave de adaptador."
-                if self.adapter
-                else "Una clave de adaptador no vale aquí.",
-                en="An adapter key is needed here." if self.adapter else "An adapter key does not serve here.",
+                es=f"Aquí hace falta una clave de {_OUTSIDE[needed][0]}."
+                if needed
+                else f"Una clave de {_OUTSIDE[given][0]} no vale aquí.",
+                en=f"The key of {_OUTSIDE[needed][1]} is needed here."
+                if needed
+                else f"The key of {_OUTSIDE[given][1]} does not serve here.",
             )
         if self.permissions and not any(principal.can(permission) for permission in self.permissions):
             names = ", ".join(self.permissions)
@@ -351,5 +362,7 @@ def require(*permissions: Permission) -> Require:
     return Require(*permissions)
 
 
-require_adapter: Final = Require(adapter=True)
+require_adapter: Final = Require(only="adapter")
 """The dependency of an endpoint for adapters: their key names account and inbox."""
+require_bot: Final = Require(only="bot")
+"""The same for bots."""

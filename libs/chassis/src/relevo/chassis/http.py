@@ -170,7 +170,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         if found is not None:
             for method in operation.methods or ():
                 entry = document["paths"][operation.path_format][method.lower()]
-                entry["x-permission"] = ["adapter"] if found.adapter else [str(one) for one in found.permissions]
+                entry["x-permission"] = [found.only] if found.only else [str(one) for one in found.permissions]
     app.openapi_schema = document
     return document
 

@@ -83,6 +83,12 @@ _SCHEDULE = text("""
         set account_id = excluded.account_id, due_at = excluded.due_at, payload = excluded.payload,
             attempts = 0, retry_at = null
 """)
+_SCHEDULE_NEW = text("""
+    insert into timers (kind, key, account_id, due_at, payload)
+    select :kind, * from unnest(
+        cast(:keys as text[]), cast(:accounts as text[]), cast(:dues as timestamptz[]), cast(:payloads as jsonb[]))
+    on conflict (kind, key) do nothing
+""")
 _CANCEL = text("delete from timers where kind = :kind and key = any(cast(:keys as text[]))")
 _TAKE = text("""
     delete from timers using (
@@ -119,8 +125,10 @@ async def schedule(
     await schedule_all(tx, kind, [Timer(key, due_at, payload or {}, account_id)])
 
 
-async def schedule_all(tx: Tx, kind: str, timers: Iterable[Timer]) -> None:
+async def schedule_all(tx: Tx, kind: str, timers: Iterable[Timer], *, move: bool = True) -> None:
     """Schedule many timers of a kind in one statement; of two with the same key the later one counts.
+
+    With ``move`` False those that are set already stay as they are.
 
     Raises ValueError for a time without an offset.
     """
@@ -130,7 +138,7 @@ async def schedule_all(tx: Tx, kind: str, timers: Iterable[Timer]) -> None:
     if naive := [row.key for row in rows if row.due_at.tzinfo is None]:
         raise ValueError(f"timer {kind}/{naive[0]}: due_at has no time zone")
     await tx.execute(
-        _SCHEDULE,
+        _SCHEDULE if move else _SCHEDULE_NEW,
         {
             "kind": kind,
             "keys": [row.key for row in rows],

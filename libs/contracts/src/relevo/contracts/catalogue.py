@@ -127,7 +127,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.ConversationSnoozed, *_TOLD),
     _event("conversation", conversation.ConversationWoken, *_TOLD),
     _event("conversation", conversation.ConversationMadePending, *_TOLD),
-    _event("conversation", conversation.ConversationTakenOver, *_TOLD),
+    _event("conversation", conversation.ConversationTakenOver, *_TOLD, "assignment"),
     _event("conversation", conversation.ConversationMarkedSpam, *_TOLD),
     _event("conversation", conversation.ConversationDeleted, *_TOLD),
     _event("conversation", conversation.ConversationMerged, *_TOLD),
@@ -201,6 +201,16 @@ MESSAGES: tuple[Message, ...] = (
         ("conversation",),
         ("adapter", "channels"),
         tokens=lambda data: {"inbox": data.inbox_id, "contact": data.recipient_key},
+    ),
+    Message(
+        "relevo.outbound.bot.v1",
+        conversation.BotEvent,
+        streams.OUTBOUND,
+        "bot",
+        ("conversation",),
+        ("bot",),
+        # A bot stands where an inbox does: what it is told reaches no adapter, and it reads no adapter's messages.
+        tokens=lambda data: {"inbox": data.bot_id, "contact": data.conversation_id},
     ),
     Message(
         "relevo.metrics.fact.v1",

@@ -124,8 +124,15 @@ class ConversationMadePending(ConversationEvent):
     """A conversation was handed to a bot."""
 
 
+HandOver = Literal["taken", "customer_asked", "cannot_help", "silent", "detached", "endless"]
+"""Why people have what a bot had: somebody took it; the customer asked for a person; the bot could not help; it said
+nothing in time; it is no bot of the inbox any more; it talked without end."""
+
+
 class ConversationTakenOver(ConversationEvent):
-    """A pending conversation is open: people have it, no bot any more."""
+    """A pending conversation is open: people have it, no bot any more. ``reason`` tells why."""
+
+    reason: HandOver = "taken"
 
 
 class ConversationMarkedSpam(ConversationEvent):
@@ -411,6 +418,28 @@ class OutboundMessage(Model):
     reply_to: str | None = None
     attachments: tuple[Attachment, ...] = ()
     created_at: Time
+
+
+class BotEvent(Model):
+    """What a bot is told of a conversation that it has: the customer wrote, it was given to the bot, or it is over.
+
+    ``over``: people have it or it is resolved; the bot says nothing more. Of the customer only the name and the language
+    are told; what the team writes never is.
+    """
+
+    event_id: Id
+    bot_id: Id
+    kind: Literal["message", "given", "over"]
+    conversation_id: Id
+    inbox_id: Id
+    number: int
+    message_id: Id | None = None
+    text: str = ""
+    attachments: int = 0
+    contact_name: str = ""
+    language: str | None = None
+    owned: bool = False
+    at: Time
 
 
 class OutboundUpdate(Model):

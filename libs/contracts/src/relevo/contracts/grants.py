@@ -159,6 +159,18 @@ def adapter_grants(account: str, inbox: str, credential: str) -> Grants:
     )
 
 
+def bot_grants(credential: str) -> Grants:
+    """A bot's user: takes what it is told from its own durable, and publishes nothing; it answers over HTTP."""
+    return Grants(
+        (
+            f"$JS.API.CONSUMER.INFO.OUTBOUND.{credential}",
+            f"$JS.API.CONSUMER.MSG.NEXT.OUTBOUND.{credential}",
+            f"$JS.ACK.OUTBOUND.{credential}.>",
+        ),
+        (f"{inbox_prefix(credential)}.>",),
+    )
+
+
 def metrics_grants(account: str, credential: str) -> Grants:
     """A metrics consumer's user: one consumer of its own over its account's metrics, from any time."""
     return Grants(

@@ -104,12 +104,13 @@ class CalendarState(Model):
 class KeyState(Model):
     """A secret's public half: services compare its SHA-256, nobody can read the key itself.
 
-    ``kind`` api: acts with ``permissions`` on the HTTP interface; adapter: may publish for ``inbox_id``.
+    ``kind`` api: acts with ``permissions`` on the HTTP interface; adapter: may publish for ``inbox_id``; bot: answers
+    in the conversations of ``inbox_id`` that bots have.
     """
 
     id: Id
     account_id: Id
-    kind: Literal["api", "adapter"]
+    kind: Literal["api", "adapter", "bot"]
     name: str
     sha256: str
     permissions: Permissions = frozenset()

@@ -33,6 +33,8 @@ class InboxState(Model):
 
     ``changes``: what its channel can do to messages that the customer has already; the webchat can do all of it.
     ``archive_after_days``: what was resolved so long ago is put away by itself; None: never.
+    ``bot_first``: a bot that is attached to it gets conversations before people do, but, with ``bot_skips_owned``, not
+    those of contacts who have an owner; one that says nothing for ``bot_timeout_seconds`` loses them to people.
     """
 
     id: Id
@@ -43,6 +45,8 @@ class InboxState(Model):
     reopen: ReopenPolicy = "always_one"
     team_id: Id | None = None
     bot_first: bool = False
+    bot_skips_owned: bool = False
+    bot_timeout_seconds: int = 60
     phone_region: str = "ES"
     webhook_url: str | None = None
     show_typing: bool = True

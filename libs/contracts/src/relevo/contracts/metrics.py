@@ -28,6 +28,8 @@ Metric = Literal[
     "satisfaction",
     "sla_met",
     "sla_missed",
+    "bot_handoffs",
+    "bot_resolutions",
 ]
 
 
@@ -71,8 +73,8 @@ METRICS: Final[Mapping[Metric, Definition]] = {
     ),
     "first_response": Definition(
         "seconds",
-        "Desde que la conversación se abrió o se reabrió hasta la primera respuesta pública de una persona en ese ciclo.",
-        "From when the conversation was opened or reopened to the first public reply of a person in that cycle.",
+        "Desde que la conversación se abrió o se reabrió, o desde que un bot la dejó a las personas, hasta la primera respuesta pública de una persona en ese ciclo.",
+        "From when the conversation was opened or reopened, or a bot left it to people, to the first public reply of a person in that cycle.",
     ),
     "reply_time": Definition(
         "seconds",
@@ -107,6 +109,12 @@ METRICS: Final[Mapping[Metric, Definition]] = {
         "Cuánto estuvo un agente en un estado. Se cuenta cuando el estado termina, por horas (UTC).",
         "How long an agent was in a state. Counted when the state ends, by the hour (UTC).",
     ),
+    "bot_handoffs": Definition(
+        "count",
+        "Un bot dejó una conversación a las personas: porque el cliente lo pidió, porque no supo ayudar o porque no respondió. Que alguien la tome no cuenta.",
+        "A bot left a conversation to people: the customer asked for one, it could not help, or it did not answer. That somebody takes it is none.",
+    ),
+    "bot_resolutions": Definition("count", "Un bot resolvió una conversación.", "A bot resolved a conversation."),
     "surveys_sent": Definition(
         "count",
         "Se pidió a un cliente que valorase la atención. Es de quien resolvió la conversación.",

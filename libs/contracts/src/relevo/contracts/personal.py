@@ -54,6 +54,7 @@ PERSONAL: Final[Mapping[type[Model], Mapping[str, Any]]] = {
         "reply_to": None,
         "attachments": (),
     },
+    conversation.BotEvent: {"text": "", "contact_name": "", "language": None},
     notification.Notify: {"address": None, "data": {}},
     notification.NotificationCreated: {"title": "", "body": ""},
     dead.DeadLettered: {"subject": "", "headers": {}, "body": "", "error": ""},

@@ -96,7 +96,8 @@ class ConversationSnapshot(Model):
 
     ``sequence`` is that event's number. ``cycle`` counts openings (1, then +1 a reopening); ``opened_at`` is the
     start of the present cycle, ``first_reply_at`` its first public human reply, ``waiting_since`` the first
-    customer message that no human has answered. ``merged_into`` is the one that it is part of: it is over. ``snoozed_until`` is None also when it is snoozed until the customer's
+    customer message that no human has answered. ``people_since``: when a bot that had it first in this cycle left it to
+    people; None where they had it from the start. ``merged_into`` is the one that it is part of: it is over. ``snoozed_until`` is None also when it is snoozed until the customer's
     next message. ``assignment_version`` is assignment's own counter.
     """
 
@@ -126,11 +127,17 @@ class ConversationSnapshot(Model):
     opened_at: Time
     resolved_at: Time | None = None
     first_reply_at: Time | None = None
+    people_since: Time | None = None
     waiting_since: Time | None = None
     last_activity_at: Time
     message_count: int = 0
     merged_into: Id | None = None
     sequence: int
+
+    @property
+    def answerable_since(self) -> Time:
+        """From when on people could answer in this cycle: what their first response is measured from."""
+        return self.people_since or self.opened_at
 
     @property
     def access(self) -> AccessFacts:

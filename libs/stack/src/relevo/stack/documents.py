@@ -82,7 +82,7 @@ def endpoint_table(documents: dict[str, dict[str, Any]]) -> str:
         "# Endpoints and permissions",
         "",
         "Generated; do not edit. Any one of the permissions named is enough; *signed in* asks for none but a valid token;",
-        "*adapter* for the key of an inbox's adapter; *public* for nothing. `ASGUM`: which of the predefined roles hold one",
+        "*adapter* and *bot* for the key of an inbox's adapter or bot; *public* for nothing. `ASGUM`: which of the predefined roles hold one",
         "as they come: administrator, supervisor, agent, auditor, marketing. A test asks every endpoint as each of them.",
         "",
         "| method | path | service | permission | roles | what |",
@@ -109,7 +109,7 @@ _LETTERS = {"administrator": "A", "supervisor": "S", "agent": "G", "auditor": "U
 
 
 def _roles(needed: list[str] | None) -> str:
-    if needed is None or "adapter" in needed:
+    if needed is None or {"adapter", "bot"} & set(needed):
         return ""
     return "".join(
         letter if not needed or ROLES[name].permissions.intersection(map(Permission, needed)) else "·"

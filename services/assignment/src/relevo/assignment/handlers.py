@@ -15,6 +15,7 @@ from relevo.contracts.conversation import (
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
+    ConversationTakenOver,
     OwnerChanged,
     ParticipantsChanged,
 )
@@ -27,7 +28,14 @@ Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
 
 # The others change nothing that assignment looks at, so they are not even decoded; least of all assignee_changed,
 # which tells what assignment itself decided.
-_STORY = (ConversationOpened, ConversationReopened, ConversationResolved, ParticipantsChanged, OwnerChanged)
+_STORY = (
+    ConversationOpened,
+    ConversationReopened,
+    ConversationTakenOver,
+    ConversationResolved,
+    ParticipantsChanged,
+    OwnerChanged,
+)
 
 
 class Handlers:
@@ -84,14 +92,16 @@ def _of_story(event: ConversationEvent) -> Input | None:
     one = event.conversation
     if isinstance(event, ConversationResolved):
         return Closed(one.id, one.sequence)
-    if isinstance(event, ConversationOpened | ConversationReopened):
-        kind = Opened if isinstance(event, ConversationOpened) else Reopened
+    if one.status == "pending":
+        return None  # a bot has it: it comes when people are to have it
+    if isinstance(event, ConversationOpened | ConversationReopened | ConversationTakenOver):
+        kind = Reopened if isinstance(event, ConversationReopened) else Opened
         rank = RANK[one.priority]
         return kind(
             one.id,
             one.inbox_id,
             one.channel,
-            one.opened_at,
+            one.answerable_since,
             one.sequence,
             one.team_id,
             rank,

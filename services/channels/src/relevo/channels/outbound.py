@@ -29,6 +29,7 @@ _PATIENCE: Final = 15
 _ACCOUNT: Final = streams.OUTBOUND.tokens.index("{account}")
 _INBOX: Final = streams.OUTBOUND.tokens.index("{inbox}")
 _UPDATE: Final = "update"
+_BOT: Final = "bot"
 
 
 def serves(inbox: InboxState) -> bool:
@@ -43,6 +44,9 @@ def subscribe(broker: NatsBroker, runtime: Runtime) -> None:
     async def on_outbound(message: Any) -> None:
         delivered: Msg = message
         tokens = delivered.subject.split(".")
+        if tokens[-1] == _BOT:
+            await delivered.ack()  # a bot stands there, no inbox
+            return
         try:
             inbox = await inboxes.get(tokens[_INBOX])
             if inbox is None:

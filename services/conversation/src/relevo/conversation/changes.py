@@ -25,6 +25,7 @@ from relevo.contracts.conversation import (
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
 from relevo.conversation import store
+from relevo.conversation.bots import Turns
 from relevo.conversation.domain import activity
 from relevo.conversation.domain.activity import Line
 from relevo.conversation.domain.business_hours import with_business_hours
@@ -63,13 +64,16 @@ class Changes:
         self._timers: dict[str, Timer] = {}
         self._resolutions: dict[str, Resolution] = {}
         self._emissions: list[_Emission] = []
+        self._turns = Turns()
 
     def apply(self, change: Change, *, actor: str, cause: Envelope | None = None) -> None:
         """Take an act over: its state, its message, its events, and what leaves for the customer."""
         state = change.conversation.state
         account_id = state.account_id
         key = (account_id, state.id)
-        if self.conversations.get(key) is not change.conversation:
+        before = self.conversations.get(key)
+        self._turns.note(before.state if before else None, change, actor, cause)
+        if before is not change.conversation:
             self.conversations[key] = change.conversation
             self._changed.add(key)
         if change.message and isinstance(change.events[-1], MessageEdited | MessageDeleted | MessageReacted):
@@ -106,6 +110,7 @@ class Changes:
             await store.messages.rewrite(tx, account_id, message, actor)
         await timers.schedule_all(tx, SNOOZE, self._timers.values())
         await follow(tx, list(self._resolutions.values()))
+        await self._turns.tell(tx)
         crash_point("conversation.before_events")
         told = [emission for emission in self._emissions if isinstance(emission.data, ConversationEvent)]
         known = await calendars(tx, {emission.account_id for emission in told})

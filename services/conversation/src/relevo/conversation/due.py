@@ -8,6 +8,7 @@ from relevo.chassis.database import Tx
 from relevo.chassis.timers import DueTimer, Handler, Timer
 from relevo.contracts.base import now
 from relevo.conversation import store
+from relevo.conversation.bots import BOT
 from relevo.conversation.bulk import BULK, on_bulk
 from relevo.conversation.changes import SEND, SNOOZE, Changes
 from relevo.conversation.domain import life, snooze, writing
@@ -15,6 +16,7 @@ from relevo.conversation.domain.state import Refused, Writing
 from relevo.conversation.labels import LABELS, on_labels
 from relevo.conversation.reminders import REMINDER, on_reminder
 from relevo.conversation.resolutions import ARCHIVE
+from relevo.conversation.silent_bots import on_silent
 from relevo.conversation.store import waiting
 
 
@@ -80,5 +82,6 @@ TIMERS: Final[Mapping[str, Handler]] = {
     LABELS: on_labels,
     REMINDER: on_reminder,
     ARCHIVE: on_archive,
+    BOT: on_silent,
 }
 """What comes due in this service, by kind."""

@@ -14,10 +14,11 @@ from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import ChangeLabels, Remind, ResolveConversation, SendMessage
 from relevo.contracts.ingest import MessageReceived, StatusReceived
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
-from relevo.conversation import labels, metrics, store
+from relevo.conversation import bots, labels, metrics, store
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import amending, assignee, joining, life, properties, surveys, writing
 from relevo.conversation.domain import contacts as people
+from relevo.conversation.domain.bots import goes_first
 from relevo.conversation.domain.contacts import Sighting
 from relevo.conversation.domain.state import Incoming, Refused, Writing
 from relevo.conversation.domain.surveys import Survey
@@ -66,6 +67,7 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             at = min(received.data.occurred_at, moment)
             changes.contact_created(seen.account_id, contact, at, received.envelope)
 
+    with_bot = await bots.attached(tx, [first.data.inbox for _, first in senders.values()])
     asked = await _asked(tx, events, changes, current)
     answers: dict[_Channel, Survey] = {}
     opening = Counter(
@@ -106,6 +108,7 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
             asked[channel] = answers[channel] = answered
             changes.apply(told, actor=actor, cause=received.envelope)
             continue
+        to_bot = goes_first(data.inbox, contact, attached=data.inbox.id in with_bot, human=incoming.human)
         if conversation is None or life.destination(conversation, data.inbox.reopen) == "open":
             begun = life.begin(
                 id=new_id(),
@@ -117,11 +120,12 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
                 occurred_at=data.occurred_at,
                 now=moment,
                 subject=data.content.subject,
+                to_bot=to_bot,
             )
             changes.apply(begun, actor=actor, cause=received.envelope)
             conversation = begun.conversation
             current[channel] = (data.inbox.account_id, conversation.state.id)
-        changes.apply(life.receive(conversation, incoming, moment), actor=actor, cause=received.envelope)
+        changes.apply(life.receive(conversation, incoming, moment, to_bot=to_bot), actor=actor, cause=received.envelope)
     await changes.save(tx)
     await store.surveys.answered(tx, answers.values())
     await store.profiles.active(tx, {(s.account_id, contacts[s.channel].id): moment for s in sightings})

@@ -71,6 +71,7 @@ conversations = Table(
     Column("opened_at", _TIME, nullable=False),
     Column("resolved_at", _TIME),
     Column("first_reply_at", _TIME),
+    Column("people_since", _TIME),
     Column("waiting_since", _TIME),
     Column("last_activity_at", _TIME, nullable=False),
     Column("active_minute", _TIME, nullable=False),

@@ -343,6 +343,11 @@ def check_adapter(act: Act, inbox: str) -> None:
     _allow(grants.judge_adapter(act.holder, inbox))
 
 
+def check_bot(act: Act, inbox: str) -> None:
+    """May a bot be attached to the inbox? Raises Problem 403."""
+    _allow(grants.lacks(act.holder, permissions=[Permission.INBOXES_MANAGE], inbox_ids=frozenset({inbox})))
+
+
 def check_metrics(act: Act) -> None:
     """May a metrics consumer's credentials be issued? Raises Problem 403."""
     _allow(grants.lacks(act.holder, permissions=[Permission.BUS_READ]))

@@ -8,6 +8,7 @@ unsettled, and `settle` is repeated until nothing is.
 import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal
 
 import psycopg
 
@@ -18,7 +19,7 @@ from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx
 from relevo.contracts import streams
 from relevo.contracts.base import new_id, now
-from relevo.contracts.grants import adapter_grants, metrics_grants
+from relevo.contracts.grants import adapter_grants, bot_grants, metrics_grants
 from relevo.contracts.identity import KeyChanged
 from relevo.identity import problems
 from relevo.identity.bus_access import BusAccess, BusUnavailable
@@ -31,12 +32,12 @@ from relevo.identity.store.audit import By, Record
 GIVE_UP_AFTER = timedelta(minutes=2)
 """A pending credential older than this has no maker any more."""
 _EVERY_SECONDS = 5.0
-_STREAMS = {"adapter": streams.OUTBOUND, "metrics": streams.METRICS}
+_STREAMS = {"adapter": streams.OUTBOUND, "metrics": streams.METRICS, "bot": streams.OUTBOUND}
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A credential just issued. ``key`` (adapters only) and ``credentials`` are secret, and shown this once."""
+    """A credential just issued. ``key`` (adapters and bots) and ``credentials`` are secret, and shown this once."""
 
     id: str
     key: str | None = field(repr=False)
@@ -47,7 +48,30 @@ async def issue_adapter(
     db: Database, bus: BusAccess, by: By, *, account: str, inbox: str, name: str, created_by: str | None
 ) -> Issued:
     """An adapter's credentials for an inbox. Raises Problem 422 for an unknown inbox, 503 when the bus is away."""
+    return await _issue(db, bus, by, "adapter", account=account, inbox=inbox, name=name, created_by=created_by)
 
+
+async def issue_bot(
+    db: Database, bus: BusAccess, by: By, *, account: str, inbox: str, name: str, created_by: str | None
+) -> Issued:
+    """A bot's credentials: it is told of the conversations of one inbox that it has, and answers there with its key.
+
+    Raises Problem 422 for an unknown inbox, 503 when the bus is away.
+    """
+    return await _issue(db, bus, by, "bot", account=account, inbox=inbox, name=name, created_by=created_by)
+
+
+async def _issue(
+    db: Database,
+    bus: BusAccess,
+    by: By,
+    kind: Literal["adapter", "bot"],
+    *,
+    account: str,
+    inbox: str,
+    name: str,
+    created_by: str | None,
+) -> Issued:
     async def known() -> bool:
         async with db.begin() as tx:
             found = (await directory.inboxes(tx, [inbox])).get(inbox)
@@ -56,29 +80,32 @@ async def issue_adapter(
     # The inbox may have been made a moment ago: its event is on the way.
     if not await until(known, 1.0):
         raise problems.unknown("inbox", "/inbox_id", [inbox])
-    key = new_key("adapter")
-    user_key, creds = bus.user(key.id, adapter_grants(account, inbox, key.id), issued_at=now())
+    key = new_key(kind)
+    grants = adapter_grants(account, inbox, key.id) if kind == "adapter" else bot_grants(key.id)
+    user_key, creds = bus.user(key.id, grants, issued_at=now())
     async with db.begin() as tx:
         await store.add_credential(
             tx,
             key.id,
             account,
-            "adapter",
+            kind,
             name=name,
             inbox=inbox,
             user_key=user_key,
             sha256=key.sha256,
             created_by=created_by,
         )
-        first = await store.first_of_inbox(tx, account, inbox, key.id)
+        first = kind == "bot" or await store.first_of_inbox(tx, account, inbox, key.id)
     crash_point("identity.credential_pending")
+    # What goes to a bot is addressed to its credential: that stands where an adapter's inbox does.
+    addressed = inbox if kind == "adapter" else key.id
     try:
-        await bus.make_outbound_durable(key.id, account=account, inbox=inbox, from_start=first)
+        await bus.make_outbound_durable(key.id, account=account, inbox=addressed, from_start=first)
     except BusUnavailable:
         await _give_up(db, account, key.id)
         raise problems.bus_unavailable() from None
     crash_point("identity.credential_durable")
-    await _activate(db, by, account, "adapter", key.id)
+    await _activate(db, by, account, kind, key.id)
     return Issued(key.id, key.plain, creds)
 
 

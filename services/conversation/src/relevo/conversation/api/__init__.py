@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from relevo.conversation.api import (
     acts,
     attributes,
+    bots,
     bulk,
     canned,
     contact_merges,
@@ -62,5 +63,6 @@ for part in (
     personal_data,
     attributes,
     canned,
+    bots,
 ):
     router.include_router(part.router)

@@ -71,7 +71,6 @@ _PLAIN: Final[Mapping[type[ConversationEvent], str]] = {
     ConversationArchived: "archived",
     ConversationUnarchived: "unarchived",
     ConversationMadePending: "made_pending",
-    ConversationTakenOver: "taken_over",
     ConversationMarkedSpam: "spam",
     ConversationMerged: "merged",
     ConversationAbsorbed: "absorbed",
@@ -121,6 +120,8 @@ def line_of(event: ConversationEvent) -> Line | None:
             return Line("change_refused", {"to": event.error})
         case ConversationForwarded():
             return Line("forwarded", {"to": event.addresses, "with_notes": event.with_notes})
+        case ConversationTakenOver():
+            return Line("taken_over", {"reason": event.reason})
         case SurveyAnswered():
             return Line("survey_answered", {"from": event.previous_rating, "to": event.rating})
         case AssigneeChanged():
@@ -179,6 +180,30 @@ def _who(actor: str, names: Mapping[str, str], language: Language) -> str:
         "key": ("Una integración", "An integration"),
     }.get(kind, ("Relevo", "Relevo"))
     return names.get(id_) or unknown[0 if language == "es" else 1]
+
+
+_TAKEN_OVER: Final = {
+    "taken": ("tomó la conversación del bot", "took this over from the bot"),
+    "customer_asked": (
+        "pasó la conversación al equipo: el cliente pidió hablar con una persona",
+        "handed this over: the customer asked for a person",
+    ),
+    "cannot_help": ("pasó la conversación al equipo: no supo ayudar", "handed this over: it could not help"),
+    "silent": (
+        "pasó la conversación al equipo: el bot no respondió a tiempo",
+        "gave this to the team: the bot did not answer in time",
+    ),
+    "detached": (
+        "pasó la conversación al equipo: la bandeja ya no tiene bot",
+        "gave this to the team: the inbox has no bot any more",
+    ),
+    "endless": ("habló sin fin: la conversación pasó al equipo", "talked without end: this went to the team"),
+}
+
+
+def _taken_over(w: _Words) -> str:
+    # Lines from before there were reasons have none: somebody took it.
+    return w.say(*_TAKEN_OVER[w.values.get("reason", "taken")])
 
 
 def _snoozed(w: _Words) -> str:
@@ -326,7 +351,7 @@ _SENTENCES: Final[Mapping[str, Any]] = {
     "archived": lambda w: w.say("archivó la conversación", "archived this"),
     "unarchived": lambda w: w.say("desarchivó la conversación", "unarchived this"),
     "made_pending": lambda w: w.say("dejó la conversación al bot", "left this to the bot"),
-    "taken_over": lambda w: w.say("tomó la conversación del bot", "took this over from the bot"),
+    "taken_over": _taken_over,
     "spam": lambda w: w.say("marcó la conversación como correo no deseado", "marked this as spam"),
     "merged": lambda w: w.say("incorporó esta conversación a otra", "made this part of another conversation"),
     "absorbed": lambda w: w.say(

@@ -26,7 +26,7 @@ def _durations(event: ConversationEvent, counting: Counting) -> dict[str, Any]:
             found["resolution_business_seconds"] = counting.seconds(state.opened_at, state.resolved_at)
         case MessageCreated(human=True):
             if event.first_reply and state.first_reply_at:
-                found["first_reply_business_seconds"] = counting.seconds(state.opened_at, state.first_reply_at)
+                found["first_reply_business_seconds"] = counting.seconds(state.answerable_since, state.first_reply_at)
             if event.answered_since:
                 found["answered_business_seconds"] = counting.seconds(event.answered_since, event.message.occurred_at)
         case _:

@@ -38,8 +38,9 @@ def begin(
     occurred_at: datetime,
     now: datetime,
     subject: str = "",
+    to_bot: bool = False,
 ) -> Change:
-    """A new open conversation of a customer on an inbox."""
+    """A new open conversation of a customer on an inbox, or with ``to_bot`` a pending one: a bot has it first."""
     at = min(occurred_at, now)
     state = ConversationSnapshot(
         id=id,
@@ -49,7 +50,7 @@ def begin(
         channel=inbox.channel,
         contact=contact,
         source_id=source_id,
-        status="open",
+        status="pending" if to_bot else "open",
         stage="new",
         subject=subject,
         language=contact.language,
@@ -63,16 +64,16 @@ def begin(
     return Change(conversation, at, (ConversationOpened(conversation=state),))
 
 
-def receive(conversation: Conversation, incoming: Incoming, now: datetime) -> Change:
+def receive(conversation: Conversation, incoming: Incoming, now: datetime, *, to_bot: bool = False) -> Change:
     """A customer's message joins the conversation.
 
-    A resolved one is reopened by it, an archived one loses that flag first, a snoozed one wakes; a pending one stays
+    A resolved one is reopened by it, with ``to_bot`` as a bot's, an archived one loses that flag first, a snoozed one wakes; a pending one stays
     the bot's. Times never run ahead of ``now``, and a new cycle never begins before the last one ended.
     """
     at = min(incoming.occurred_at, now)
     events: list[ConversationEvent] = []
     if not conversation.unresolved:
-        reopened = _reopen(conversation, max(at, conversation.state.resolved_at or at), now, "customer")
+        reopened = _reopen(conversation, max(at, conversation.state.resolved_at or at), now, "customer", to_bot=to_bot)
         conversation = reopened.conversation
         events.extend(reopened.events)
     elif conversation.state.status == "snoozed":
@@ -193,7 +194,12 @@ def unarchive(conversation: Conversation, now: datetime) -> Change:
 
 
 def _reopen(
-    conversation: Conversation, at: datetime, now: datetime, cause: Literal["customer", "agent", "automation"]
+    conversation: Conversation,
+    at: datetime,
+    now: datetime,
+    cause: Literal["customer", "agent", "automation"],
+    *,
+    to_bot: bool = False,
 ) -> Change:
     events: list[ConversationEvent] = []
     if conversation.state.archived:
@@ -203,7 +209,8 @@ def _reopen(
     before = conversation.state
     conversation = following(
         conversation,
-        status="open",
+        status="pending" if to_bot else "open",
+        people_since=None,
         cycle=before.cycle + 1,
         opened_at=at,
         resolved_at=None,

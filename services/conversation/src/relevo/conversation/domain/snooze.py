@@ -6,9 +6,9 @@ from typing import Literal
 from relevo.contracts.conversation import (
     ConversationMadePending,
     ConversationSnoozed,
-    ConversationTakenOver,
     ConversationWoken,
 )
+from relevo.conversation.domain import bots
 from relevo.conversation.domain.state import Change, Conversation, Refused, following
 
 
@@ -76,16 +76,7 @@ def make_pending(conversation: Conversation, now: datetime) -> Change:
 
 def take_over(conversation: Conversation, now: datetime) -> Change:
     """Take a pending conversation from its bot: it is open. Raises Refused when it is not pending."""
-    before = conversation.state
-    if before.status != "pending":
-        raise Refused(
-            "conversation_not_pending",
-            es="La conversación no está pendiente: ya la llevan personas.",
-            en="The conversation is not pending: people have it already.",
-        )
-    conversation = following(conversation, status="open")
-    event = ConversationTakenOver(conversation=conversation.state, before=before.access)
-    return Change(conversation, now, (event,))
+    return bots.leave_to_people(conversation, now, "taken")
 
 
 def _unresolved(conversation: Conversation) -> None:

@@ -6,6 +6,7 @@ from relevo.identity.api import (
     accounts,
     agents,
     audit,
+    bots,
     bus_credentials,
     calendars,
     invitations,
@@ -40,6 +41,7 @@ for part in (
     calendars,
     keys,
     bus_credentials,
+    bots,
     audit,
 ):
     router.include_router(part.router)

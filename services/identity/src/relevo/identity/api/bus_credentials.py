@@ -36,7 +36,7 @@ class CredentialOut(BaseModel):
 
     id: Id
     name: str
-    inbox_id: Id | None = Field(description="Of adapters.")
+    inbox_id: Id | None = Field(description="Of adapters and bots.")
     created_at: Time
 
     @classmethod
@@ -67,7 +67,7 @@ async def list_adapter_credentials(
     who: Manager, db: Db, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[CredentialOut]:
     """The credentials in force."""
-    return await _list(db, who, "adapter", limit, cursor)
+    return await list_credentials(db, who, "adapter", limit, cursor)
 
 
 @router.post("/adapter-credentials", status_code=201)
@@ -94,7 +94,7 @@ async def issue_adapter_credential(
 @router.delete("/adapter-credentials/{credential_id}", status_code=204)
 async def revoke_adapter_credential(credential_id: UUID, who: Manager, db: Db, caller: Called) -> None:
     """Revoke: its connections end, its key is refused. 503 when the bus is away; it is told as soon as it is back."""
-    await _revoke(db, who, caller, "adapter", str(credential_id))
+    await revoke_credential(db, who, caller, "adapter", str(credential_id))
 
 
 @router.get("/metrics-credentials")
@@ -102,7 +102,7 @@ async def list_metrics_credentials(
     who: Manager, db: Db, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[CredentialOut]:
     """The credentials in force."""
-    return await _list(db, who, "metrics", limit, cursor)
+    return await list_credentials(db, who, "metrics", limit, cursor)
 
 
 @router.post("/metrics-credentials", status_code=201)
@@ -121,16 +121,20 @@ async def issue_metrics_credential(
 @router.delete("/metrics-credentials/{credential_id}", status_code=204)
 async def revoke_metrics_credential(credential_id: UUID, who: Manager, db: Db, caller: Called) -> None:
     """Revoke: its connections end. 503 when the bus is away; it is told as soon as it is back."""
-    await _revoke(db, who, caller, "metrics", str(credential_id))
+    await revoke_credential(db, who, caller, "metrics", str(credential_id))
 
 
-async def _list(db: Database, who: Principal, kind: store.Kind, limit: int, cursor: str | None) -> Page[CredentialOut]:
+async def list_credentials(
+    db: Database, who: Principal, kind: store.Kind, limit: int, cursor: str | None
+) -> Page[CredentialOut]:
+    """Those of a kind that are in force."""
     async with db.begin() as tx:
         rows = await store.credentials(tx, who.account_id, kind, after=after(cursor), limit=limit + 1)
     return paging.page(rows, limit, lambda row: (row.id,), CredentialOut.of)
 
 
-async def _revoke(db: Database, who: Principal, caller: Caller, kind: store.Kind, credential: str) -> None:
+async def revoke_credential(db: Database, who: Principal, caller: Caller, kind: store.Kind, credential: str) -> None:
+    """Revoke one. Raises Problem 404, and 503 when the bus is away."""
     async with caller.act(db, who) as act:
         found = await store.lock_credential(act.tx, act.account, kind, credential)
         if found is None or (found.state == "revoked" and found.settled):

@@ -121,13 +121,13 @@ def _key(row: RowMapping) -> ApiKey:
     return ApiKey(state, row["version"], row["created_at"])
 
 
-Kind = Literal["adapter", "metrics"]
+Kind = Literal["adapter", "metrics", "bot"]
 State = Literal["pending", "active", "revoked"]
 
 
 @dataclass(frozen=True, slots=True)
 class BusCredential:
-    """A NATS user that was issued; an adapter's has a key for the HTTP door beside it."""
+    """A NATS user that was issued; an adapter's and a bot's have a key for the HTTP door beside it."""
 
     id: str
     account_id: str
@@ -144,16 +144,16 @@ class BusCredential:
     revoked_at: datetime | None
 
     def key_state(self) -> KeyState | None:
-        """What the others know of it: an adapter's key for the HTTP door. Metrics consumers have none."""
-        if self.sha256 is None:
+        """What the others know of it: an adapter's or a bot's key for the HTTP door. Metrics consumers have none."""
+        if self.sha256 is None or self.kind == "metrics":
             return None
         return KeyState(
             id=self.id,
             account_id=self.account_id,
-            kind="adapter",
+            kind=self.kind,
             name=self.name,
             sha256=self.sha256,
-            permissions=frozenset({Permission.INBOUND_PUBLISH}),
+            permissions=frozenset({Permission.INBOUND_PUBLISH} if self.kind == "adapter" else ()),
             inbox_id=self.inbox_id,
             agent_id=self.created_by,
         )
@@ -186,7 +186,12 @@ _LOCK_LIVE = text(
     """
 )
 _FIRST_OF_INBOX = text(
-    "select not exists (select from bus_credentials where account_id = :account and inbox_id = :inbox and id <> :id)"
+    """
+    select not exists (
+        select from bus_credentials
+        where account_id = :account and inbox_id = :inbox and id <> :id and kind = 'adapter'
+    )
+    """
 )
 _ADD_CREDENTIAL = text(
     """
@@ -237,7 +242,7 @@ async def lock_live_credentials(
 
 
 async def first_of_inbox(tx: Tx, account: str, inbox: str, credential: str) -> bool:
-    """Whether the inbox never had another credential."""
+    """Whether the inbox never had another adapter."""
     answer = await tx.execute(_FIRST_OF_INBOX, {"account": account, "inbox": inbox, "id": credential})
     return bool(answer.scalar_one())
 

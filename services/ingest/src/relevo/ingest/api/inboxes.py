@@ -77,6 +77,9 @@ Days = Annotated[
         description="Put away by itself what was resolved so many days ago, counted for what is resolved from now on; null: never.",
     ),
 ]
+BotTimeout = Annotated[
+    int, Field(ge=5, le=3_600, description="A bot that says nothing for so long loses the conversation to people.")
+]
 
 
 class NewInbox(BaseModel):
@@ -89,7 +92,9 @@ class NewInbox(BaseModel):
     enabled: bool = True
     reopen: ReopenPolicy = "always_one"
     team_id: Id | None = None
-    bot_first: bool = False
+    bot_first: bool = Field(default=False, description="A bot that is attached to it gets conversations first.")
+    bot_skips_owned: bool = Field(default=False, description="But not those of contacts who have an owner.")
+    bot_timeout_seconds: BotTimeout = 60
     phone_region: Region = "ES"
     webhook_url: WebAddress | None = None
     show_typing: bool = Field(default=True, description="Tell visitors of a webchat that the team is writing to them.")
@@ -108,6 +113,8 @@ class InboxChange(BaseModel):
     reopen: ReopenPolicy | None = None
     team_id: Id | None = None
     bot_first: bool | None = None
+    bot_skips_owned: bool | None = None
+    bot_timeout_seconds: BotTimeout | None = None
     phone_region: Region | None = None
     webhook_url: WebAddress | None = None
     show_typing: bool | None = None

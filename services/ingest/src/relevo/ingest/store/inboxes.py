@@ -11,8 +11,8 @@ from relevo.contracts.ingest import InboxState
 
 _COLUMNS = """
     cast(id as text) as id, cast(account_id as text) as account_id, name, channel, enabled, reopen,
-    cast(team_id as text) as team_id, bot_first, phone_region, webhook_url, show_typing, survey, changes,
-    archive_after_days, version
+    cast(team_id as text) as team_id, bot_first, bot_skips_owned, bot_timeout_seconds,
+    phone_region, webhook_url, show_typing, survey, changes, archive_after_days, version
 """
 _BY_IDS = text(f"select {_COLUMNS} from inboxes where id = any(cast(:ids as uuid[])) and deleted_at is null")
 _ONE = text(
@@ -32,17 +32,19 @@ _PAGE = text(
 )
 _INSERT = text(
     """
-    insert into inboxes (id, account_id, name, channel, enabled, reopen, team_id, bot_first, phone_region,
+    insert into inboxes (id, account_id, name, channel, enabled, reopen, team_id, bot_first,
+                         bot_skips_owned, bot_timeout_seconds, phone_region,
                          webhook_url, show_typing, survey, changes, archive_after_days, version, created_at, updated_at)
     values (cast(:id as uuid), cast(:account_id as uuid), :name, :channel, :enabled, :reopen, cast(:team_id as uuid),
-            :bot_first, :phone_region, :webhook_url, :show_typing, cast(:survey as jsonb), :changes,
+            :bot_first, :bot_skips_owned, :bot_timeout_seconds, :phone_region, :webhook_url, :show_typing, cast(:survey as jsonb), :changes,
             :archive_after_days, 1, :at, :at)
     """
 )
 _UPDATE = text(
     """
     update inboxes set name = :name, enabled = :enabled, reopen = :reopen, team_id = cast(:team_id as uuid),
-        bot_first = :bot_first, phone_region = :phone_region, webhook_url = :webhook_url,
+        bot_first = :bot_first, bot_skips_owned = :bot_skips_owned,
+        bot_timeout_seconds = :bot_timeout_seconds, phone_region = :phone_region, webhook_url = :webhook_url,
         show_typing = :show_typing, survey = cast(:survey as jsonb), changes = :changes,
         archive_after_days = :archive_after_days, version = :version, updated_at = :at,
         deleted_at = case when :deleted then cast(:at as timestamptz) end

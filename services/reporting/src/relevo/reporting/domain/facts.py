@@ -21,6 +21,7 @@ from relevo.contracts.conversation import (
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
+    ConversationTakenOver,
     LabelsChanged,
     MessageCreated,
     MessageStatusChanged,
@@ -160,8 +161,8 @@ def _reply(envelope: Envelope, event: MessageCreated) -> list[Fact]:
                 envelope,
                 "first_response",
                 by_author,
-                value=_seconds(conversation.opened_at, conversation.first_reply_at),
-                start=conversation.opened_at,
+                value=_seconds(conversation.answerable_since, conversation.first_reply_at),
+                start=conversation.answerable_since,
                 conversation_id=conversation.id,
                 business=(event.first_reply_business_seconds, event.business_hours),
             )
@@ -208,7 +209,15 @@ def _resolved(envelope: Envelope, event: ConversationResolved) -> list[Fact]:
                 business=(event.resolution_business_seconds, event.business_hours),
             )
         )
+    if envelope.actor.startswith("bot:"):
+        facts.append(_fact(envelope, "bot_resolutions", dimensions, conversation_id=conversation.id))
     return facts
+
+
+def _left_to_people(envelope: Envelope, event: ConversationTakenOver) -> list[Fact]:
+    if event.reason == "taken":
+        return []
+    return [_fact(envelope, "bot_handoffs", _dimensions(event), conversation_id=event.conversation.id)]
 
 
 def _assignee(envelope: Envelope, event: AssigneeChanged) -> list[Fact]:
@@ -326,6 +335,7 @@ _RULES: Final[Mapping[type[Model], Callable[[Envelope, Any], list[Fact]]]] = {
     ConversationOpened: _counted("conversations_opened"),
     ConversationReopened: _counted("conversations_reopened"),
     ConversationResolved: _resolved,
+    ConversationTakenOver: _left_to_people,
     ConversationArchived: _counted("conversations_archived"),
     MessageCreated: _message,
     MessageStatusChanged: _status,
