@@ -180,6 +180,24 @@ async def test_an_adapter_has_one_inbox(bus: Bus) -> None:
         assert not any((await me.may_subscribe([">", "outbound.>", "_INBOX_credential-2.>", "_INBOX.>"])).values())
 
 
+async def test_a_bot_only_takes_what_it_is_told(bus: Bus) -> None:
+    given = grants.bot_grants("credential-1")
+    forbidden = [
+        *(example(stream) for stream in STREAMS),
+        streams.INBOUND.subject(account=MINE, inbox="credential-1", sender="s", kind="message"),
+        "$JS.API.STREAM.MSG.GET.OUTBOUND",
+        "$JS.API.CONSUMER.CREATE.OUTBOUND.credential-1",
+        "$JS.API.CONSUMER.CREATE.OUTBOUND.credential-1.outbound.>",
+        "$JS.API.CONSUMER.MSG.NEXT.OUTBOUND.credential-2",
+        "$JS.ACK.OUTBOUND.credential-2.1.1.1.1.1",
+    ]
+    async with user(bus, "credential-1", given) as me:
+        own = ["$JS.API.CONSUMER.MSG.NEXT.OUTBOUND.credential-1", "$JS.ACK.OUTBOUND.credential-1.1.1.1.1.1"]
+        assert set((await me.may_publish(own)).values()) == {True}
+        assert [s for s, may in (await me.may_publish(forbidden)).items() if may] == []
+        assert not any((await me.may_subscribe([">", "outbound.>", "_INBOX_credential-2.>", "_INBOX.>"])).values())
+
+
 async def test_a_metrics_consumer_has_one_account(bus: Bus) -> None:
     given = grants.metrics_grants(MINE, "credential-1")
     create = "$JS.API.CONSUMER.CREATE.METRICS.credential-1"

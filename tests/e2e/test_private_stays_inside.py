@@ -91,6 +91,7 @@ class Story:
         self.visitor = ""
         self.talks: list[str] = []
         self.mine: str = ""
+        self.bot_key = ""
 
     async def put(self, path: str, body: bytes, kind: str, token: str | None = None) -> httpx.Response:
         """A file."""
@@ -136,6 +137,7 @@ class Story:
         await self.desk(ana, zoe)
         await self.machinery(ana)
         await self.survey(ana, chat["id"])
+        await self.bot()
 
         async def waiting() -> list[dict[str, Any]]:
             return list((await self.admin.get(f"/webhooks/{hook['id']}/deliveries"))["items"])
@@ -297,6 +299,29 @@ class Story:
             f"/conversations/{talk}/forward", {"to": ["out@example.com"], "comment": self.words.said("comment")}
         )
         assert answer.status_code == 303, answer.text
+
+    async def bot(self) -> None:
+        """A bot has a conversation of its inbox, and leaves it to people with a note."""
+        inbox = (await self.admin.post("/inboxes", {"name": "Bot", "channel": "api", "bot_first": True}))["id"]
+        issued = await self.admin.post("/bots", {"inbox_id": inbox, "name": self.words.said("bot")})
+        adapter = await self.admin.post("/adapter-credentials", {"inbox_id": inbox, "name": "Bot"})
+        self.ids["bot_id"], self.bot_key = issued["id"], issued["key"]
+        key, sent = {"authorization": f"Bearer {adapter['key']}"}, 0
+
+        async def given() -> list[str]:
+            # The bot is known there in a moment; whoever writes before that is people's.
+            nonlocal sent
+            sent += 1
+            event = message(f"b-{sent}", f"b-{sent}", "hola").model_dump(mode="json", exclude_none=True)
+            await self.client.post(f"/api/v1/inbound/{inbox}", json={"events": [event]}, headers=key)
+            items = (await self.admin.get("/conversations", inbox=inbox))["items"]
+            return [one["id"] for one in items if one["status"] == "pending"]
+
+        talk = (await until(given, "a conversation that the bot has"))[0]
+        who = {"authorization": f"Bearer {self.bot_key}"}
+        note = {"reason": "cannot_help", "note": self.words("note")}
+        answer = await self.client.post(f"/api/v1/bot/conversations/{talk}/hand-over", json=note, headers=who)
+        assert answer.status_code == 200, answer.text
 
     async def slip(self, ana: Person, at: str) -> None:
         """A reply that is mended when the customer has it."""
@@ -487,7 +512,9 @@ async def test_nothing_private_leaves_by_any_path(stack: WholeStack, documented:
             for one in sorted(walker.operations(), key=ends_sessions):
                 # Who needs no right of ours gets nothing where one is wanted: test_endpoints.py asks that of each.
                 for request in (
-                    walker.requests(one) if all_of_it or one.needed is None or "adapter" in one.needed else ()
+                    walker.requests(one)
+                    if all_of_it or one.needed is None or {"adapter", "bot"} & set(one.needed)
+                    else ()
                 ):
                     answer = await ask(client, request, token)
                     asked += 1
@@ -506,6 +533,7 @@ async def test_nothing_private_leaves_by_any_path(stack: WholeStack, documented:
         } - BY_THEMSELVES
         await asks("the visitor", story.visitor)
         await asks("the adapter", mine.adapter_key)
+        await asks("the bot", story.bot_key)
         assert not leaks
         assert not changed, "another account changed something"
 
