@@ -226,6 +226,7 @@ async def test_nobody_grants_what_they_do_not_hold(account):
     await account.call("POST", "/api-keys", within, token=token, expect=201)
     for call in (
         ("POST", "/adapter-credentials", {"inbox_id": new_id(), "name": "a"}),
+        ("POST", "/bots", {"inbox_id": new_id(), "name": "b"}),
         ("POST", "/metrics-credentials", {"name": "m"}),
     ):
         assert (await account.call(*call, token=token, expect=403)).json()["code"] == "not_held"
@@ -344,6 +345,9 @@ async def test_every_endpoint_asks_for_its_permission(account):
         ("GET", "/adapter-credentials", None),
         ("POST", "/adapter-credentials", {"name": "x", "inbox_id": anything}),
         ("DELETE", f"/adapter-credentials/{anything}", None),
+        ("GET", "/bots", None),
+        ("POST", "/bots", {"name": "x", "inbox_id": anything}),
+        ("DELETE", f"/bots/{anything}", None),
         ("GET", "/metrics-credentials", None),
         ("POST", "/metrics-credentials", {"name": "x"}),
         ("DELETE", f"/metrics-credentials/{anything}", None),
