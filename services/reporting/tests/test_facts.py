@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 from uuid import UUID
 
 import pytest
@@ -20,7 +21,7 @@ from relevo.contracts.conversation import (
     MessageCreated,
     MessageStatusChanged,
 )
-from relevo.contracts.metrics import Fact
+from relevo.contracts.metrics import METRICS, NAMES, Fact, Metric
 from relevo.contracts.presence import AgentStatus, StatusChanged
 from relevo.contracts.snapshots import ContactSnapshot
 from relevo.reporting.domain.facts import fact_id, facts_of, happened_at
@@ -34,6 +35,10 @@ def _facts(data, **values) -> dict[str, Fact]:
     found = facts_of(envelope(data, **values), data)
     assert len({fact.fact_id for fact in found}) == len(found)
     return {fact.metric: fact for fact in found}
+
+
+def test_every_metric_is_defined_and_named() -> None:
+    assert METRICS.keys() == NAMES.keys() == set(get_args(Metric))
 
 
 def test_a_customer_message_counts_with_the_dimensions_of_that_moment() -> None:

@@ -159,6 +159,8 @@ NAMES: Final[Mapping[Metric, tuple[str, str]]] = {
     "transfers": ("Transferencias", "Transfers"),
     "rules_executed": ("Reglas ejecutadas", "Rules executed"),
     "labels_added": ("Etiquetas puestas", "Labels added"),
+    "bot_handoffs": ("Pasadas por el bot", "Handed over by the bot"),
+    "bot_resolutions": ("Resueltas por el bot", "Resolved by the bot"),
     "surveys_sent": ("Encuestas enviadas", "Surveys sent"),
     "satisfaction": ("Satisfacción", "Satisfaction"),
     "presence_seconds": ("Presencia", "Presence"),
