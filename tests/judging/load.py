@@ -116,14 +116,20 @@ class Load:
         """Until it is known everywhere whom and what it is about."""
         end = time.monotonic() + KNOWN_WITHIN
         while True:
-            head = {"Authorization": f"Bearer {token}", "If-Match": "*"}
-            with contextlib.suppress(httpx.TransportError):
+            head = {"If-Match": "*"} | ({"Authorization": f"Bearer {token}"} if token else {})
+            try:
                 answer = await self.http.request(method, f"/api/v1{path}", json=body, headers=head)
+            except httpx.TransportError as error:
+                told = type(error).__name__
+                again = True
+            else:
                 if answer.is_success:
                     return answer.json() if answer.content else None
-                self.refused[f"{method} {answer.status_code}"] += 1
-                if answer.status_code not in _NOT_YET or time.monotonic() > end:
-                    raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
+                told = f"{answer.status_code} {answer.text[:300]}"
+                again = answer.status_code in _NOT_YET
+            self.refused[f"{method} {told.partition(' ')[0]}"] += 1
+            if not again or time.monotonic() > end:
+                raise RuntimeError(f"{method} {path}: {told}")
             await asyncio.sleep(0.1)
 
     async def hire(self, number: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from judging.judge import judge, read
@@ -31,6 +32,22 @@ async def live(world: World, dice: random.Random, people: list[str], steps: int)
             await world.status(dice.choice(people), dice.choice(STATES))
 
 
+async def begin_again(world: World, people: list[str], settled: Callable[[], Awaitable[None]]) -> None:
+    """Nobody is there and nothing is open; then some wait, and people come who have nothing to do."""
+    for who in people:
+        await world.status(who, "away")
+    for one, known in world.conversations.items():
+        if known.status == "open":
+            await world.resolve(one)
+    await settled()
+    for _ in range(10):
+        await world.open()
+    await settled()
+    for who in people[:6]:
+        await world.status(who, "available")
+    await settled()
+
+
 async def test_a_day_on_three_replicas_has_no_fault(servers):
     dice = random.Random(int(os.environ.get("RELEVO_TEST_SEED", "1")))
     async with (
@@ -48,8 +65,9 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         head = world.as_(boss) | {"If-Match": "*"}
         answer = await one.http.put("/routing/policy", json=policy | {"default_capacity": CAPACITY}, headers=head)
         assert answer.status_code == 200, answer.text
-        await live(world, dice, people, 300)
+        await live(world, dice, people, 250)
         await decided(one)
+        await begin_again(world, people, lambda: decided(one))
         events = await read(one.admin.nats, world.account)
         # All is decided: whoever is still beside a queue would be for ever. Before that, machines may be slow.
         for_ever = now() + timedelta(hours=1)
