@@ -63,4 +63,5 @@ def test_common_words_count_only_among_themselves():
     assert pattern([de, factura]) == "('~factura' | '~factur')"
     assert pattern([de]) == "('~de' | '~de')"
     assert pattern([factura], "@customer") == "('~factura' | '~factur') & '~@customer'"
-    assert pattern([Word(("fac",), common=False, begun="fac")]) == "('~fac' | '~fac':*)"
+    assert pattern([Word(("fac",), common=False, begun="fac")]) == "('~fac':*)"
+    assert pattern([Word(("factur",), common=False, begun="facturas")]) == "('~factur' | '~facturas':*)"

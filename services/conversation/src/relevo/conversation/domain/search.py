@@ -156,7 +156,12 @@ def pattern(words: Iterable[Word], author: str | None = None) -> str:
     telling = [word for word in wanted if not word.common or word.begun] or wanted
     groups = [
         "("
-        + " | ".join([*(f"'~{form}'" for form in word.forms), *([f"'~{word.begun}':*"] if word.begun else [])])
+        + " | ".join(
+            [
+                *(f"'~{form}'" for form in word.forms if form != word.begun),
+                *([f"'~{word.begun}':*"] if word.begun else []),
+            ]
+        )
         + ")"
         for word in telling
     ]
