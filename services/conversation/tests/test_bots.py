@@ -110,12 +110,17 @@ class Scene:
         await self.desk.service.settle()
 
     async def waits(self, path) -> bool:
+        """Whether the bot is to answer."""
+        return await self.due(path) is not None
+
+    async def due(self, path):
+        """Until when."""
         async with self.desk.service.runtime.database.begin(self.desk.world.account_id) as tx:
             found = await tx.execute(
-                text("select 1 from timers where kind = :kind and key = :key"),
+                text("select due_at from timers where kind = :kind and key = :key"),
                 {"kind": BOT, "key": path.rpartition("/")[2]},
             )
-            return found.first() is not None
+            return found.scalar_one_or_none()
 
 
 @pytest.fixture
@@ -210,7 +215,9 @@ def test_what_is_the_team_s_is_not_the_bot_s(at_bots):
 def test_a_silent_bot_loses_it_to_people_and_one_that_is_gone_too(at_bots):
     async def body(one):
         path = await one.writes()
-        await one.desk.customer_writes(text="¿Hola?")  # does not move the clock
+        due = await one.due(path)
+        await one.desk.customer_writes(text="¿Hola?")
+        assert await one.due(path) == due, "who writes on does not wait longer"
         await one.ring(path)
         (event,) = await one.events("conversation_taken_over")
         assert (event["reason"], (await one.desk.lines(path, one.boss))[-1]) == (

@@ -15,6 +15,7 @@ LIVES = "test_conversation_domain.py::test_ten_thousand_lives"
 DAYS = "test_shop.py::test_some_days"
 ANSWERS = "test_answers.py::test_every_answer_is_a_documented_one"
 SURVEYS = "test_surveys.py::test_a_customer_is_asked_answers_and_changes_their_mind"
+BOTS = "test_bots.py::"
 # By which test each is found, and what of its report tells so (any one).
 DEFECTS: dict[str, tuple[str, set[str]]] = {
     "reopening_keeps_archived": (LIVES, {"assert not s.archived or s.status"}),
@@ -25,6 +26,16 @@ DEFECTS: dict[str, tuple[str, set[str]]] = {
     "merge_leaves_resolved_behind": (DAYS, {"assert answer.status_code < 500", "wanted.contact_id"}),
     "forged_cursor_breaks": (ANSWERS, {"ServerError"}),
     "survey_link_shown": (SURVEYS, {"assert token not in shown"}),
+    "bots_clock_moves": (
+        f"{BOTS}test_a_silent_bot_loses_it_to_people_and_one_that_is_gone_too",
+        {"who writes on does not wait longer"},
+    ),
+    "bot_of_any_inbox": (f"{BOTS}test_what_is_the_team_s_is_not_the_bot_s", {"== 404"}),
+    "bot_reads_notes": (f"{BOTS}test_what_is_the_team_s_is_not_the_bot_s", {'assert "secreto" not in shown.text'}),
+    "bot_keeps_owned": (
+        f"{BOTS}test_the_bot_is_skipped_for_who_has_an_owner_where_the_inbox_says_so",
+        {"== 'open'", '== "open"'},
+    ),
 }
 MORE = {"RELEVO_TEST_DAYS": "40", "RELEVO_TEST_EXAMPLES": "8"}
 
