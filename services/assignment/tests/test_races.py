@@ -158,7 +158,7 @@ async def test_by_hand_stands_the_loser_is_told_and_each_act_is_told_once(races)
 
 
 @pytest.mark.deep
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 async def test_ten_thousand_times(races):
     await races.run(200)
     await judge(races)
