@@ -51,7 +51,7 @@ class Size:
     """After so many seconds a replica of assignment is killed; 0: none."""
 
 
-SHORT = Size(agents=60, conversations=600, flips=20, seconds=20, kill_every=8)
+SHORT = Size(agents=30, conversations=300, flips=15, seconds=20, kill_every=8)
 
 
 @dataclass
@@ -92,9 +92,9 @@ class Followed:
                     got = await replies.next_msg(timeout=1.2)
                     if not got.reply:
                         break
-                    told = json.loads(got.data)
-                    if f".{account}." in got.subject and "conversation_id" in told:
-                        self.take(told)
+                    # Not everything in a stream is an event.
+                    if f".{account}." in got.subject and "conversation_" in got.subject.rpartition(".")[2]:
+                        self.take(json.loads(got.data))
 
 
 @dataclass
