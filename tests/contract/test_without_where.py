@@ -54,16 +54,15 @@ UNTRIED = {
 
 COMPOSED = {
     "assignment": (["test_pool", "test_matcher"], 2),
-    "conversation": (
-        ["test_lists", "test_search", "test_desk", "test_contacts_segments", "test_bulk", "test_reminders"],
-        50,
-    ),
-    "identity": (["test_audit_api"], 3),
-    "notification": (["test_notification", "test_reaching"], 14),
-    "realtime": (["test_socket"], 2),
-    "reporting": (["test_facts", "test_labels", "test_rollup", "test_service"], 20),
+    "conversation": (["test_desk", "test_contacts_segments", "test_search", "test_reminders"], 90),
+    "identity": (["test_audit_api"], 8),
+    "notification": (["test_notification", "test_reaching"], 8),
+    "reporting": (["test_facts", "test_labels", "test_rollup", "test_service"], 15),
 }
-"""By which of its tests a service sends the statements that it composes, and how many of those tell at least."""
+"""By which of its tests a service sends the statements that it composes, and how many of those tell at least.
+
+The realtime service composes one, what was seen and is not seen now, which without its WHERE clauses is nothing.
+"""
 
 _PARAMETER = re.compile(r"%\((\w+)\)s|%[s%]")
 _RECORD = re.compile(r"to_recordset\(.*?\)\)\s*(?:as\s*)?\w*\s*\(([^)]*)\)", re.DOTALL)
@@ -371,7 +370,7 @@ def test_nor_does_what_is_composed_while_it_runs(service: str, servers: TestServ
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.returncode in (0, 1), done.stdout[-3000:]  # what fails has sent its statements too
     known = written(f"relevo.{service}") | written("relevo.chassis")
     sent = {
         one

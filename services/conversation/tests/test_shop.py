@@ -36,6 +36,7 @@ BULK = {"resolve": "resolve", "archive": "archive", "wake": "wake", "pending": "
 WHO = ["34600111001", "34600111002", "34600111003"]
 LABELS = ["vip", "envío", "factura"]
 any_one = st.integers(0, 99)
+SOME = int(os.environ.get("RELEVO_TEST_DAYS", "4"))
 
 
 class AnyDay(RuleBasedStateMachine):
@@ -324,13 +325,22 @@ class AnyDay(RuleBasedStateMachine):
             assert time.monotonic() < end, found
             await self.shop.ring()
 
-    @rule(base=any_one, other=any_one)
-    def merges(self, base, other):
-        contacts = sorted({c.contact_id for c in self.shop.expected.values() if not c.erased})
+    def contacts(self):
+        return sorted({c.contact_id for c in self.shop.expected.values() if not c.erased})
+
+    @rule(base=any_one, other=any_one, settled=st.booleans())
+    def merges(self, base, other, settled):
+        if len(self.contacts()) < 2:
+            self.customers_write([(who, 0) for who in WHO])
+        contacts = self.contacts()
         if len(contacts) < 2:
             return
         base = contacts.pop(base % len(contacts))
         other = contacts[other % len(contacts)]
+        for id_, one in self.shop.expected.items():
+            if settled and one.contact_id == other and one.unresolved:
+                self.may(self.do("resolve", self.shop.ask("POST", f"/conversations/{id_}/resolve")), allowed=True)
+                one.status = "resolved"
         answer = self.do("merge", self.shop.ask("POST", f"/contacts/{base}/merge", {"other_id": other}))
         self.may(answer, allowed=True)
         moved = [i for i, c in self.shop.expected.items() if c.contact_id == other]
@@ -478,9 +488,9 @@ def days(servers):
     return play
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(max(300, 30 * SOME))
 def test_some_days(days):
-    figures = days(int(os.environ.get("RELEVO_TEST_DAYS", "4")), 15, derandomize=True)
+    figures = days(SOME, 15, derandomize=True)
     assert figures["sequences"] >= 4
 
 
