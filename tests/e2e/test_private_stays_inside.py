@@ -105,6 +105,7 @@ class Story:
         """Everything."""
         m = self.words
         ana, zoe = self.account.people
+        boss = await hired(self.account, "Berta", f"berta-{secrets.token_hex(4)}@relevo.example", "supervisor")
         team = await self.admin.post(
             "/teams", {"name": m("team"), "member_ids": [ana.id, zoe.id], "auto_assign": False}
         )
@@ -127,6 +128,8 @@ class Story:
         self.ids["webhook_id"] = hook["id"]
         level = {"name": m("service level"), "targets": {"default": {"first_response": 600}}}
         self.ids["policy_id"] = (await self.admin.post("/sla/policies", level))["id"]
+        watching = {"kind": "nobody_available", "team_id": team["id"]}
+        self.ids["alert_id"] = (await boss.api.post("/alerts", watching))["id"]
         for entity in ("contact", "conversation"):
             made = {"entity": entity, "key": "plan", "name": m(f"{entity} field"), "kind": "text"}
             self.ids["attribute_id"] = (await self.admin.post("/attributes", made))["id"]

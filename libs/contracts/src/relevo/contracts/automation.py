@@ -3,6 +3,7 @@
 from typing import Literal
 
 from relevo.contracts.base import Id, Model, Time
+from relevo.contracts.presence import RoutingState
 from relevo.contracts.snapshots import Priority
 
 SlaMeasure = Literal["first_response", "next_response", "resolution"]
@@ -59,3 +60,18 @@ class SlaMet(SlaEvent):
     """A clock was met, in time, at ``done_at``."""
 
     done_at: Time
+
+
+class AlertRaised(Model):
+    """What a supervisor wanted to be told of has been so for as long as they said: of an agent, or of a whole team.
+
+    ``state`` is the agent's, None where a team as a whole is meant.
+    """
+
+    alert_id: Id
+    kind: Literal["status", "outside_shift", "nobody_available"]
+    subscriber_id: Id
+    agent_id: Id | None = None
+    team_id: Id | None = None
+    state: RoutingState | None = None
+    minutes: int

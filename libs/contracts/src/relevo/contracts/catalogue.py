@@ -165,6 +165,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("automation", automation.SlaWarned, "reporting"),
     _event("automation", automation.SlaBreached, "reporting"),
     _event("automation", automation.SlaMet, "reporting"),
+    _event("automation", automation.AlertRaised),
     _event("identity", identity.AccountChanged, "*"),
     _event("identity", identity.RoleChanged, "*"),
     _event("identity", identity.AgentChanged, "*"),

@@ -65,6 +65,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/offline-answers", "automation"),
     Route("/webhooks", "automation"),
     Route("/sla", "automation"),
+    Route("/alerts", "automation"),
     Route("/reports", "reporting"),
     Route("/webchat", "channels"),
     Route("/channels", "channels"),

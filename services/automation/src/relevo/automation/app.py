@@ -2,7 +2,18 @@
 
 from fastapi import APIRouter
 
-from relevo.automation import api, offline, offline_api, out_of_hours, out_of_hours_api, sla_api, webhooks_api
+from relevo.automation import (
+    alerts,
+    alerts_api,
+    api,
+    offline,
+    offline_api,
+    out_of_hours,
+    out_of_hours_api,
+    sla_api,
+    webhooks_api,
+)
+from relevo.automation.alerts import ALERT, Alerts
 from relevo.automation.handlers import Automaton
 from relevo.automation.personal import PERSONAL
 from relevo.automation.settings import Settings
@@ -18,10 +29,12 @@ def build() -> Service:
     automaton = Automaton(settings.rule_depth_limit)
     webhooks = Webhooks(settings)
     sla = Sla(webhooks)
+    watching = Alerts(webhooks)
 
     async def setup(runtime: Runtime) -> None:
         await webhooks.setup(runtime)
         sla.setup(runtime)
+        watching.setup(runtime)
 
     router = APIRouter()
     router.include_router(api.router)
@@ -29,6 +42,7 @@ def build() -> Service:
     router.include_router(offline_api.router)
     router.include_router(webhooks_api.router)
     router.include_router(sla_api.router)
+    router.include_router(alerts_api.router)
     return Service(
         name="automation",
         settings=settings,
@@ -40,15 +54,18 @@ def build() -> Service:
             Consumer(streams.EVT_CONVERSATION, webhooks.on_conversation),
             Consumer(streams.EVT_CONVERSATION, sla.on_conversation),
             Consumer(streams.EVT_PRESENCE, offline.on_presence),
+            Consumer(streams.EVT_PRESENCE, watching.on_presence),
             Consumer(streams.EVT_IDENTITY, sla.on_identity),
+            Consumer(streams.EVT_IDENTITY, watching.on_identity),
         ),
         router=router,
         workers=(webhooks.run, webhooks.forget),
         setup=setup,
-        timers={CLOCK: sla.on_clock, RECKON: sla.on_reckon},
+        timers={CLOCK: sla.on_clock, RECKON: sla.on_reckon, ALERT: watching.on_alert},
         projections=(
             Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),
             Projection("agents_there", ("agents_there",), {streams.EVT_PRESENCE: offline.on_presence}),
+            Projection("alert_statuses", ("alert_statuses",), {streams.EVT_PRESENCE: alerts.keep}),
         ),
         personal=PERSONAL,
     )

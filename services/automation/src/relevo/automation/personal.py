@@ -12,6 +12,8 @@ PERSONAL: Final = Personal(
         "out_of_hours": ("text_en", "text_es", "updated_by"),
         "offline_answers": ("text_en", "text_es", "updated_by"),
         "executions": ("rule_name", "event_type", "outcome", "actions"),
+        "alerts": ("kind", "states"),
+        "alert_statuses": ("state",),
         "sla_policies": ("conditions", "name", "terms", "updated_by"),
         "sla_courses": ("calendar_id", "course", "facts"),
         "sla_clocks": ("measure", "state"),

@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 
 from relevo.automation import sla_store as store
+from relevo.automation.caught_up import unread
 from relevo.automation.domain.sla import MEASURES, Clock, Measure, Targets, clocks, fold
 from relevo.automation.domain.sla_telling import Kept, Kind, Told, rung, settled
 from relevo.automation.domain.triggers import SNAPSHOT_FIELDS, snapshot_facts
@@ -25,7 +26,6 @@ from relevo.chassis.timers import DueTimer, Timer, cancel, schedule, schedule_al
 from relevo.contracts import streams
 from relevo.contracts.automation import SlaBreached, SlaEvent, SlaMet, SlaWarned
 from relevo.contracts.base import Model, now
-from relevo.contracts.catalogue import reader_filter
 from relevo.contracts.conversation import ConversationDeleted, ConversationEvent
 from relevo.contracts.identity import CalendarChanged
 from relevo.contracts.notification import Notify
@@ -158,18 +158,11 @@ class Sla:
         for timer in due:
             p = stream.partition_of(account=timer.account_id, entity=timer.payload["conversation"])
             of.setdefault(p, []).append(timer)
-        read = await store.positions(tx, stream.name)
         behind: list[DueTimer] = []
         for p, timers in of.items():
-            last = await self._runtime.bus.last_message(stream, reader_filter(tx.service, stream, p))
-            if last is None:
-                continue
-            seq, at = read.get(p, (0, None))
-            behind += [
-                timer
-                for timer in timers
-                if seq < last.seq and (at is None or at < datetime.fromisoformat(timer.payload["at"]))
-            ]
+            latest = max(datetime.fromisoformat(timer.payload["at"]) for timer in timers)
+            if await unread(tx, self._runtime, stream, p, latest):
+                behind += timers
         return behind
 
     async def _write(self, tx: Tx, changed: Mapping[str, Followed], told: Sequence[_Told]) -> None:

@@ -142,7 +142,6 @@ _FORGET = text("""
     delete from sla_courses
     where account_id = any(cast(:accounts as uuid[])) and conversation_id = any(cast(:conversations as uuid[]))
 """)
-_POSITIONS = text("select p, seq, at from position where stream = :stream")
 
 
 async def enabled(tx: Tx, accounts: Collection[str]) -> list[Policy]:
@@ -271,11 +270,6 @@ async def keep(tx: Tx, given: Sequence[Followed]) -> None:
 async def forget(tx: Tx, accounts: Collection[str], conversations: Collection[str]) -> None:
     """Keep nothing of these conversations any more."""
     await tx.execute(_FORGET, {"accounts": sorted(accounts), "conversations": sorted(conversations)})
-
-
-async def positions(tx: Tx, stream: str) -> dict[int, tuple[int, datetime]]:
-    """Up to where each partition of a stream is handled, and when the stream stored that."""
-    return {row.p: (row.seq, row.at) for row in await tx.execute(_POSITIONS, {"stream": stream})}
 
 
 def terms_json(terms: Terms) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 from typing import Any, Final
 
 from relevo.contracts import conversation as c
-from relevo.contracts.automation import SlaBreached, SlaMet, SlaWarned
+from relevo.contracts.automation import AlertRaised, SlaBreached, SlaMet, SlaWarned
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import BY_MODEL
 from relevo.contracts.envelope import Envelope
@@ -44,6 +44,7 @@ _OFFERED: Final[tuple[type[Model], ...]] = (
     SlaWarned,
     SlaBreached,
     SlaMet,
+    AlertRaised,
 )
 TYPES: Final = tuple(BY_MODEL[model].name for model in _OFFERED)
 """What an account may have posted, by the types of the events."""

@@ -91,6 +91,30 @@ _TEMPLATES: Final[Mapping[str, Mapping[Language, tuple[str, str]]]] = {
         "es": ("Conversación #{number}: ha vencido la resolución", "Se ha pasado el plazo acordado."),
         "en": ("Conversation #{number}: the resolution is overdue", "The agreed time has run out."),
     },
+    "alert_status_available": {
+        "es": ("{name} lleva {minutes} min o más disponible", "Pediste que te avisáramos."),
+        "en": ("{name} has been available for {minutes} min or more", "You asked to be told."),
+    },
+    "alert_status_busy": {
+        "es": ("{name} lleva {minutes} min o más con estado ocupado", "Pediste que te avisáramos."),
+        "en": ("{name} has been busy for {minutes} min or more", "You asked to be told."),
+    },
+    "alert_status_away": {
+        "es": ("{name} lleva {minutes} min o más con estado ausente", "Pediste que te avisáramos."),
+        "en": ("{name} has been away for {minutes} min or more", "You asked to be told."),
+    },
+    "alert_status_offline": {
+        "es": ("{name} lleva {minutes} min o más sin conexión", "Pediste que te avisáramos."),
+        "en": ("{name} has been offline for {minutes} min or more", "You asked to be told."),
+    },
+    "alert_outside_shift": {
+        "es": ("{name} está en línea fuera de su turno desde hace {minutes} min o más", "Pediste que te avisáramos."),
+        "en": ("{name} has been online outside of their shift for {minutes} min or more", "You asked to be told."),
+    },
+    "alert_nobody_available": {
+        "es": ("No hay nadie disponible en {name} desde hace {minutes} min o más", "Pediste que te avisáramos."),
+        "en": ("Nobody of {name} has been available for {minutes} min or more", "You asked to be told."),
+    },
     "transcript": {
         "es": ("Conversación #{number} con {account}", "{comment}{transcript}"),
         "en": ("Conversation #{number} with {account}", "{comment}{transcript}"),

@@ -1,0 +1,20 @@
+"""How far the story has been read: what a timer needs to know before it is believed."""
+
+from datetime import datetime
+
+from sqlalchemy import text
+
+from relevo.chassis import Runtime, Tx
+from relevo.contracts.catalogue import reader_filter
+from relevo.contracts.streams import Stream
+
+_POSITION = text("select seq, at from position where stream = :stream and p = :p")
+
+
+async def unread(tx: Tx, runtime: Runtime, stream: Stream, p: int, before: datetime) -> bool:
+    """Whether a partition holds something that this service has yet to read, and that may have been stored before then."""
+    last = await runtime.bus.last_message(stream, reader_filter(tx.service, stream, p))
+    if last is None:
+        return False
+    row = (await tx.execute(_POSITION, {"stream": stream.name, "p": p})).first()
+    return row is None or (row.seq < last.seq and row.at < before)
