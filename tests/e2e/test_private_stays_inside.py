@@ -440,6 +440,7 @@ def rows_of(stack: WholeStack, service: str, account: str, but: Iterable[str] = 
     }
 
 
+@pytest.mark.timeout(400)
 async def test_nothing_private_leaves_by_any_path(stack: WholeStack, documented: None) -> None:
     assert websockets() == SOCKETS, "this test listens at every socket: have it listen at the new one too"
     m = Words()
