@@ -30,6 +30,7 @@ PROJECTIONS = {
     ("assignment", "conversation_facts"): ("conversation_facts",),
     ("realtime", "conversation_facts"): ("conversation_facts", "chats"),
     ("automation", "agents_there"): ("agents_there",),
+    ("automation", "alert_statuses"): ("alert_statuses",),
     ("automation", "labels"): ("label_names",),
     ("reporting", "labels"): ("label_names",),
 }
