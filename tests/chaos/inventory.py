@@ -11,6 +11,7 @@ Pair = tuple[str, str]
 """Service and crash point."""
 
 _NO_TIMERS = "it schedules no timers"
+_NO_CLOCKS = "the load's account has neither service levels nor alerts, whose timers these are"
 _TIMERS = ("timers.before_commit", "timers.after_commit")
 _NO_OUTBOX = "it writes outbox rows only for its own dead letters: what it says goes to the bus directly"
 _RELAY = ("relay.before_publish", "relay.mid_batch", "relay.after_publish", "relay.after_mark")
@@ -20,7 +21,6 @@ IMPOSSIBLE: Mapping[Pair, str] = {
         (service, point): _NO_TIMERS
         for service in (
             "assignment",
-            "automation",
             "channels",
             "identity",
             "ingest",
@@ -30,6 +30,7 @@ IMPOSSIBLE: Mapping[Pair, str] = {
         )
         for point in _TIMERS
     },
+    **{("automation", point): _NO_CLOCKS for point in _TIMERS},
     **{(service, point): _NO_OUTBOX for service in ("channels", "realtime") for point in _RELAY},
 }
 """What cannot happen, and why. A sweep arms these too at its end: one that is passed after all is a fault."""
@@ -70,10 +71,11 @@ ELSEWHERE: Mapping[str, str] = {
         ),
         "libs/chassis/tests/test_erasing.py",
     ),
+    "webhooks.after_attempt": "libs/chassis/tests/test_webhooks.py",
     **dict.fromkeys(("reconcile.before_commit", "reconcile.after_commit"), "libs/chassis/tests/test_healing.py"),
 }
 """Points that no message of the load passes (jobs that run once a day or when told to; the healing of a stream that lost
-messages; several accounts of which one floods): point → the test that dies there."""
+messages; several accounts of which one floods; endpoints of webhooks): point → the test that dies there."""
 
 
 def services() -> list[str]:

@@ -301,6 +301,30 @@ async def test_what_is_cut_off_in_the_middle_is_sent_again_when_its_claim_runs_o
     assert world.in_order()
 
 
+async def test_who_dies_before_an_answer_is_noted_posts_it_again_under_the_same_id(world, monkeypatch):
+    class Died(BaseException):
+        pass
+
+    def die(name):
+        if name == "webhooks.after_attempt":
+            raise Died
+
+    to = await world.endpoint()
+    await world.add(to, "a", "a")
+    dying = world.another()
+    with monkeypatch.context() as patched:
+        patched.setattr(sender, "crash_point", die)
+        with pytest.raises(Died):
+            await dying.send_due()
+    world.at += timedelta(seconds=91)
+    await world.send()
+    assert world.in_order()
+    ids = [headers["webhook-id"] for headers, _ in world.receiver.taken]
+    assert len(ids) == 3
+    assert ids[0] == ids[1] != ids[2]
+    assert [row.state for row in await world.rows(to)] == ["delivered"] * 2
+
+
 async def test_one_that_takes_nothing_for_a_day_is_paused_told_of_once_and_gets_everything_when_it_is_resumed(world):
     to = await world.endpoint()
     world.receiver.answer = lambda _: 500
