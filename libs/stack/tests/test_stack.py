@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,15 +147,18 @@ def test_a_server_that_hangs_is_said_within_seconds(machine: Machine) -> None:
     machine.up()
     (postgres,) = (one["pid"] for one in machine.status()["servers"] if one["name"] == "postgres")
     backends = Path(f"/proc/{postgres}/task/{postgres}/children").read_text().split()
-    frozen = [postgres, *map(int, backends)]
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+
+    def signal_all(number: signal.Signals) -> None:
+        for pid in (postgres, *map(int, backends)):
+            with suppress(ProcessLookupError):  # a backend may end just before, and is reaped once PostgreSQL goes on
+                os.kill(pid, number)
+
+    signal_all(signal.SIGSTOP)
     try:
-        shown = until(lambda: (answer := machine.relevo("status")).returncode == 4 and answer, 12)
+        shown = until(lambda: (answer := machine.relevo("status")).returncode == 4 and answer, 20)
         assert f"postgres runs (process {postgres}) and does not answer" in shown.stdout
     finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
+        signal_all(signal.SIGCONT)
     until(lambda: machine.relevo("status").returncode == 0)
 
 
