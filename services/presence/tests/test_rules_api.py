@@ -193,6 +193,19 @@ async def test_a_shift_counts_for_its_people_and_its_teams_and_an_absence_closes
     assert (await mine(presence, org, ana))["in_shift"] is None
 
 
+async def test_a_moment_beyond_every_calendar_is_refused_with_its_field(presence, org):
+    ana, _, boss = await people(presence, org)
+    await ask(presence, "POST", "/schedules", boss, {"name": "Día", "calendar": ALWAYS, "agent_ids": [ana]})
+    for beyond in ("0001-01-01T00:00:00Z", "1899-12-31T23:59:59Z", "3000-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
+        for path, field in ("/coverage?", "since"), (f"/history?agent_id={ana}&", "until"):
+            answer = await ask(presence, "GET", f"{path}{field}={beyond}", boss, **{"Accept-Language": "en"})
+            told = {"pointer": f"/query/{field}", "detail": "Must be between the years 1900 and 2999."}
+            assert (answer.status_code, answer.json()["errors"]) == (422, [told])
+    for edge in ("1900-01-01T00:00:00Z", "2999-12-31T23:59:59Z"):
+        assert len((await ask(presence, "GET", f"/coverage?since={edge}", boss)).json()["items"]) == 24
+        assert (await ask(presence, "GET", f"/history?agent_id={ana}&until={edge}", boss)).status_code == 200
+
+
 async def test_a_shift_that_ends_sends_people_home_where_the_account_says_so(presence, org):
     ana, _, boss = await people(presence, org)
     await rules(presence, boss, at_shift_end="offline")

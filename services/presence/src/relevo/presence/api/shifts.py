@@ -23,6 +23,7 @@ from relevo.contracts.presence import RoutingState
 from relevo.kernel.business_time import Calendar, CalendarError
 from relevo.kernel.text import clean
 from relevo.presence import changes
+from relevo.presence.api.moments import Moment
 from relevo.presence.domain.shifts import LONGEST_ABSENCE, shift_at
 from relevo.presence.problems import name_taken
 from relevo.presence.settings import limits_of
@@ -256,7 +257,7 @@ async def get_coverage(
     *,
     who: Reader,
     db: Db,
-    since: Annotated[Time | None, Query(description="From this hour on; now by default.")] = None,
+    since: Annotated[Moment | None, Query(description="From this hour on; now by default.")] = None,
     until: Annotated[Time | None, Query(description="A day later by default, 31 days at most.")] = None,
     team_id: Annotated[Id | None, Query(description="Only its members.")] = None,
 ) -> Coverage:

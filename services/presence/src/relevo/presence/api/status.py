@@ -17,6 +17,7 @@ from relevo.contracts.base import Id, Time, now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import PresenceCause, RoutingState
 from relevo.presence import changes
+from relevo.presence.api.moments import Moment
 from relevo.presence.changes import Step, published
 from relevo.presence.domain.precedence import Choice
 from relevo.presence.domain.reasons import reason
@@ -151,7 +152,7 @@ async def get_history(
     db: Db,
     agent_id: Annotated[Id, Query(description="Whose history; another's needs presence.others.")],
     since: Annotated[Time | None, Query(description="From here on; a week before `until` by default.")] = None,
-    until: Annotated[Time | None, Query(description="Up to here, exclusive; now by default.")] = None,
+    until: Annotated[Moment | None, Query(description="Up to here, exclusive; now by default.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[IntervalOut]:
