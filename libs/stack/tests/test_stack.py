@@ -162,6 +162,22 @@ def test_a_server_that_hangs_is_said_within_seconds(machine: Machine) -> None:
     until(lambda: machine.relevo("status").returncode == 0)
 
 
+def test_the_status_stays_fresh_while_a_service_hangs(machine: Machine) -> None:
+    machine.up()
+    (fake,) = machine.status()["services"]
+    os.kill(fake["pid"], signal.SIGSTOP)
+    try:
+        until(lambda: not machine.status()["services"][0]["ready"], 20)
+        # Twenty seconds and more lay between one that is written and the next.
+        for _ in range(2):
+            before = machine.status()["written"]
+            until(lambda before=before: machine.status()["written"] != before, 12)
+        assert "does not answer" in machine.relevo("status").stdout
+    finally:
+        os.kill(fake["pid"], signal.SIGCONT)
+    until(lambda: machine.relevo("status").returncode == 0)
+
+
 def test_a_second_start_keeps_state_and_does_not_migrate_again(machine: Machine) -> None:
     machine.up()
     dsn = f"postgresql://relevo_fake:{(machine.home / 'secrets' / 'postgres-fake').read_text()}@127.0.0.1:{machine.environment['RELEVO_PG_PORT']}/relevo_fake"

@@ -38,6 +38,9 @@ from relevo.stack.process import Child, end_leftover, spawn, tail
 SERVICES_GRACE_SECONDS = 20.0
 _READY_SECONDS = 90.0
 _TICK_SECONDS = 0.2
+_ROUND_SECONDS = 2.0
+_STREAMS_SECONDS = 10.0
+_LOGS_SECONDS = 30.0
 _LOG_LIMIT_BYTES = 20_000_000
 _LOGS_KEPT = 3
 _STEADY_SECONDS = 10.0  # a process that lived so long is forgiven its earlier falls: it does not fall at its start
@@ -274,18 +277,27 @@ class Stack:
                 time.sleep(_TICK_SECONDS)
 
     def _watch(self) -> None:
+        """By the clock, not by passes: one service that hangs makes each pass as long as a probe's patience."""
+        last: dict[str, float] = {}
+
+        def due(what: str, seconds: float) -> bool:
+            now = time.monotonic()
+            if now - last.get(what, -seconds) < seconds:
+                return False
+            last[what] = now
+            return True
+
         with Probes() as probes:
-            passes = 0
             while True:
-                self._look_after(probes, everybody=passes % 10 == 0)
-                if passes % 50 == 0:
+                everybody = due("everybody", _ROUND_SECONDS)
+                self._look_after(probes, everybody=everybody)
+                if due("streams", _STREAMS_SECONDS):
                     self._watch_streams()
-                if passes % 10 == 0:
+                if everybody:
                     self._write_status()
                     self._watch_servers()
-                if passes % 150 == 0:
+                if due("logs", _LOGS_SECONDS):
                     rotate_logs(self.home.logs)
-                passes += 1
                 time.sleep(_TICK_SECONDS)
 
     def _look_after(self, probes: Probes, *, everybody: bool) -> None:
