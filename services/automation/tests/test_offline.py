@@ -5,9 +5,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from relevo.automation import offline_store as store
 from relevo.automation.app import build
-from relevo.automation.domain.offline import DEFAULT_TEXTS, Setting, is_there, question_of
+from relevo.automation.domain.offline import DEFAULT_TEXTS, Group, Setting, is_there, question_of
 from relevo.automation.domain.out_of_hours import moment_in_words
+from relevo.automation.offline_store import Seen
 from relevo.chassis.testing import running
 from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import MessageCreated
@@ -149,6 +151,34 @@ async def test_who_writes_while_nobody_is_there_is_told_when_somebody_is_back_on
             await tx.execute(text("update offline_answered set answered_at = answered_at - interval '2 hours'"))
         await _write(service, said("Hola", id=one))
         assert [of for of, _ in await _said(service)].count(one) == 2
+
+
+async def test_who_was_there_in_between_has_gone_anew_also_when_both_are_read_at_once(servers) -> None:
+    first, again = now() - timedelta(hours=3), now() - timedelta(minutes=5)
+    group = Group(ACCOUNT, INBOX, holder_id=(agent := new_id()), only=True)
+    of = AgentState(id=agent, account_id=ACCOUNT, name="Eva", email="eva@example.com", role_id=new_id())
+    async with running(build, servers) as service:
+        await service.admin.publish(AgentChanged(agent=of), account=ACCOUNT, entity=agent, sequence=1)
+        await service.settle()
+        async with service.runtime.database.begin(ACCOUNT) as tx:
+            # Of a batch the last is kept; it tells of a departure of its own.
+            for sequence, gone in ((1, first), (2, None), (3, again)):
+                await store.keep(
+                    tx,
+                    [
+                        Seen(
+                            ACCOUNT,
+                            agent,
+                            there=False,
+                            gone_since=gone,
+                            since=gone or now(),
+                            back_at=None,
+                            sequence=sequence,
+                        )
+                    ],
+                )
+                found = (await store.attendance(tx, [group], now()))[group]
+                assert (found.somebody, found.gone_since) == (False, gone or first)
 
 
 async def test_the_team_that_has_it_counts_and_whoever_holds_it(servers) -> None:

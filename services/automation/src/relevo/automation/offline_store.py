@@ -29,17 +29,18 @@ _SAVE = text("""
 """)
 _KEEP = text("""
     insert into agents_there as a (account_id, agent_id, there, gone_since, back_at, sequence)
-    select account_id, agent_id, there, case when there then null else coalesce(gone_since, since) end, back_at,
-           sequence
+    select n.account_id, n.agent_id, n.there,
+           -- Who was not there already, and has not been in between, has not gone again.
+           case when n.there then null else coalesce(n.gone_since, b.gone_since, n.since) end, n.back_at, n.sequence
     from unnest(cast(:accounts as uuid[]), cast(:agents as uuid[]), cast(:there as boolean[]),
                 cast(:gone as timestamptz[]), cast(:since as timestamptz[]), cast(:next as timestamptz[]),
                 cast(:sequences as bigint[]))
          as n (account_id, agent_id, there, gone_since, since, back_at, sequence)
-    order by agent_id
+    left join agents_there b on b.account_id = n.account_id and b.agent_id = n.agent_id
+    order by n.agent_id
     on conflict (agent_id) do update set
-        there = excluded.there, back_at = excluded.back_at, sequence = excluded.sequence,
-        -- Who was not there already has not gone again.
-        gone_since = case when excluded.there then null when a.there then excluded.gone_since else a.gone_since end
+        there = excluded.there, gone_since = excluded.gone_since, back_at = excluded.back_at,
+        sequence = excluded.sequence
         where excluded.sequence > a.sequence
 """)
 # Who works where is the directory's. Of whom presence never told, nothing is known: they never were there.
