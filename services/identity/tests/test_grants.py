@@ -182,8 +182,9 @@ def test_into_a_team_one_brings_others_only_from_within():
     assert grants.judge_members(ROOT, "theirs", [], ["x"]) is None
 
 
-def test_an_adapter_is_issued_for_inboxes_that_one_reaches():
-    held = Authority(frozenset({Permission.INBOUND_PUBLISH}), ConversationScope.TEAM, frozenset(), frozenset({"in"}))
-    assert grants.judge_adapter(held, "in") is None
-    assert grants.judge_adapter(held, "other") is not None
-    assert grants.judge_adapter(replace(held, permissions=frozenset()), "in") is not None
+def test_credentials_are_issued_for_inboxes_that_one_reaches():
+    needed = Permission.INBOUND_PUBLISH
+    held = Authority(frozenset({needed}), ConversationScope.TEAM, frozenset(), frozenset({"in"}))
+    assert grants.judge_inbox_credential(held, needed, "in") is None
+    assert grants.judge_inbox_credential(held, needed, "other") == grants.Refusal("not_held", "/inbox_id", "other")
+    assert grants.judge_inbox_credential(replace(held, permissions=frozenset()), needed, "in") is not None

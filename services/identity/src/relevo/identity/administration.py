@@ -8,7 +8,7 @@ Raises Problem when the act is refused.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from relevo.chassis import directory as projection
 from relevo.chassis.auth import Principal
@@ -338,14 +338,15 @@ def check_not_oneself(act: Act, agent: AgentState) -> None:
         raise problems.not_oneself()
 
 
-def check_adapter(act: Act, inbox: str) -> None:
-    """May an adapter's credentials be issued for the inbox? Raises Problem 403."""
-    _allow(grants.judge_adapter(act.holder, inbox))
+_TO_ISSUE: Final[Mapping[keys.InboxKind, Permission]] = {
+    "adapter": Permission.INBOUND_PUBLISH,
+    "bot": Permission.INBOXES_MANAGE,
+}
 
 
-def check_bot(act: Act, inbox: str) -> None:
-    """May a bot be attached to the inbox? Raises Problem 403."""
-    _allow(grants.lacks(act.holder, permissions=[Permission.INBOXES_MANAGE], inbox_ids=frozenset({inbox})))
+def check_inbox_credential(act: Act, kind: keys.InboxKind, inbox: str) -> None:
+    """May an adapter's or a bot's credentials be issued for the inbox? Raises Problem 403."""
+    _allow(grants.judge_inbox_credential(act.holder, _TO_ISSUE[kind], inbox))
 
 
 def check_metrics(act: Act) -> None:

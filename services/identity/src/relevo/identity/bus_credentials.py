@@ -8,7 +8,6 @@ unsettled, and `settle` is repeated until nothing is.
 import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
 
 import psycopg
 
@@ -44,34 +43,23 @@ class Issued:
     credentials: str = field(repr=False)
 
 
-async def issue_adapter(
-    db: Database, bus: BusAccess, by: By, *, account: str, inbox: str, name: str, created_by: str | None
-) -> Issued:
-    """An adapter's credentials for an inbox. Raises Problem 422 for an unknown inbox, 503 when the bus is away."""
-    return await _issue(db, bus, by, "adapter", account=account, inbox=inbox, name=name, created_by=created_by)
-
-
-async def issue_bot(
-    db: Database, bus: BusAccess, by: By, *, account: str, inbox: str, name: str, created_by: str | None
-) -> Issued:
-    """A bot's credentials: it is told of the conversations of one inbox that it has, and answers there with its key.
-
-    Raises Problem 422 for an unknown inbox, 503 when the bus is away.
-    """
-    return await _issue(db, bus, by, "bot", account=account, inbox=inbox, name=name, created_by=created_by)
-
-
-async def _issue(
+async def issue_for_inbox(
     db: Database,
     bus: BusAccess,
     by: By,
-    kind: Literal["adapter", "bot"],
+    kind: store.InboxKind,
     *,
     account: str,
     inbox: str,
     name: str,
     created_by: str | None,
 ) -> Issued:
+    """Credentials for an inbox. An adapter publishes what came in there and takes what goes out; a bot is told of the
+    conversations that it has, and answers with its key.
+
+    Raises Problem 422 for an unknown inbox, 503 when the bus is away.
+    """
+
     async def known() -> bool:
         async with db.begin() as tx:
             found = (await directory.inboxes(tx, [inbox])).get(inbox)

@@ -1,6 +1,6 @@
 """Credentials of adapters and of metrics consumers."""
 
-from typing import Annotated
+from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
@@ -61,6 +61,11 @@ class IssuedAdapterCredential(IssuedMetricsCredential):
 
     key: str
 
+    @classmethod
+    def of(cls, issued: bus_credentials.Issued) -> Self:
+        assert issued.key is not None
+        return cls(id=issued.id, key=issued.key, credentials=issued.credentials)
+
 
 @router.get("/adapter-credentials")
 async def list_adapter_credentials(
@@ -75,20 +80,7 @@ async def issue_adapter_credential(
     body: NewAdapterCredential, who: Manager, db: Db, caller: Called
 ) -> IssuedAdapterCredential:
     """Issue an adapter's credentials for one inbox: it may publish what came in, and take what goes out, there only."""
-    inbox = str(body.inbox_id)
-    async with caller.act(db, who) as act:
-        administration.check_adapter(act, inbox)
-    issued = await bus_credentials.issue_adapter(
-        db,
-        caller.bus,
-        caller.by(who),
-        account=who.account_id,
-        inbox=inbox,
-        name=body.name,
-        created_by=who.viewer.agent_id,
-    )
-    assert issued.key is not None
-    return IssuedAdapterCredential(id=issued.id, key=issued.key, credentials=issued.credentials)
+    return IssuedAdapterCredential.of(await issue_for_inbox(db, who, caller, "adapter", body))
 
 
 @router.delete("/adapter-credentials/{credential_id}", status_code=204)
@@ -131,6 +123,25 @@ async def list_credentials(
     async with db.begin() as tx:
         rows = await store.credentials(tx, who.account_id, kind, after=after(cursor), limit=limit + 1)
     return paging.page(rows, limit, lambda row: (row.id,), CredentialOut.of)
+
+
+async def issue_for_inbox(
+    db: Database, who: Principal, caller: Caller, kind: store.InboxKind, body: NewAdapterCredential
+) -> bus_credentials.Issued:
+    """Issue an adapter's or a bot's. Raises Problem 403, 422 for an unknown inbox, and 503 when the bus is away."""
+    inbox = str(body.inbox_id)
+    async with caller.act(db, who) as act:
+        administration.check_inbox_credential(act, kind, inbox)
+    return await bus_credentials.issue_for_inbox(
+        db,
+        caller.bus,
+        caller.by(who),
+        kind,
+        account=who.account_id,
+        inbox=inbox,
+        name=body.name,
+        created_by=who.viewer.agent_id,
+    )
 
 
 async def revoke_credential(db: Database, who: Principal, caller: Caller, kind: store.Kind, credential: str) -> None:

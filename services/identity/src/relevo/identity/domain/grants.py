@@ -160,9 +160,9 @@ def trimmed_key(key: KeyState, role: RoleState) -> KeyState:
     return key.model_copy(update={"permissions": key.permissions & role.permissions, "scope": scope})
 
 
-def judge_adapter(holder: Authority, inbox_id: str) -> Refusal | None:
-    """May the holder issue an adapter's credentials for the inbox?"""
-    if refusal := lacks(holder, permissions=[Permission.INBOUND_PUBLISH]):
+def judge_inbox_credential(holder: Authority, permission: Permission, inbox_id: str) -> Refusal | None:
+    """May the holder issue credentials for the inbox, such as take this permission to issue?"""
+    if refusal := lacks(holder, permissions=[permission]):
         return refusal
     if lacks(holder, inbox_ids=frozenset({inbox_id})):
         return Refusal("not_held", "/inbox_id", inbox_id)

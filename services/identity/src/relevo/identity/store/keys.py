@@ -121,7 +121,9 @@ def _key(row: RowMapping) -> ApiKey:
     return ApiKey(state, row["version"], row["created_at"])
 
 
-Kind = Literal["adapter", "metrics", "bot"]
+InboxKind = Literal["adapter", "bot"]
+"""Those of one inbox, which have a key for the HTTP door too."""
+Kind = InboxKind | Literal["metrics"]
 State = Literal["pending", "active", "revoked"]
 
 
