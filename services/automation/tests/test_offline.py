@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 from relevo.automation import offline_store as store
 from relevo.automation.app import build
+from relevo.automation.domain.inbox_answers import moment_in_words
 from relevo.automation.domain.offline import DEFAULT_TEXTS, Group, Setting, is_there, question_of
-from relevo.automation.domain.out_of_hours import moment_in_words
 from relevo.automation.offline_store import Seen
 from relevo.chassis.testing import running
 from relevo.contracts.base import new_id, now

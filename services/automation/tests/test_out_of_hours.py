@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from relevo.automation.app import build
-from relevo.automation.domain.out_of_hours import DEFAULT_TEXTS, Setting, answer_to, language_of, next_opening
+from relevo.automation.domain.inbox_answers import language_of
+from relevo.automation.domain.out_of_hours import DEFAULT_TEXTS, Setting, answer_to, next_opening
 from relevo.chassis.testing import running
 from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import MessageCreated

@@ -1,20 +1,17 @@
 """Customers who write while nobody is there are told so, and when somebody is back: once until somebody was."""
 
 from collections.abc import Sequence
-from typing import Final
 
+from relevo.automation import inbox_answers, inbox_answers_store
 from relevo.automation import offline_store as store
-from relevo.automation import out_of_hours_store
-from relevo.automation.domain.offline import Question, is_there, question_of
+from relevo.automation.domain import out_of_hours
+from relevo.automation.domain.offline import Question, Setting, is_there, question_of
 from relevo.automation.offline_store import Seen
 from relevo.chassis import Received, Tx, directory
 from relevo.contracts.base import now
-from relevo.contracts.catalogue import BY_MODEL
-from relevo.contracts.conversation import MessageCreated, SendMessage
+from relevo.contracts.conversation import MessageCreated
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.presence import StatusChanged
-
-_WRITTEN: Final = BY_MODEL[MessageCreated].name
 
 
 async def on_presence(batch: Sequence[Received], tx: Tx) -> None:
@@ -46,19 +43,13 @@ async def on_presence(batch: Sequence[Received], tx: Tx) -> None:
 
 async def on_conversation(batch: Sequence[Received], tx: Tx) -> None:
     """Order the answers that are due; a message that is seen again orders nothing."""
-    written = [received for received in batch if received.type == _WRITTEN]
+    settings, written = await inbox_answers.written(batch, tx, Setting)
     if not written:
         return
-    settings = await store.enabled(tx, {received.envelope.account for received in written})
-    if not settings:
-        return
-    accounts = {setting.account_id for setting in settings.values()}
-    closed = await out_of_hours_store.enabled(tx, accounts)
+    closed = await inbox_answers_store.enabled(tx, out_of_hours.Setting, {one.account_id for one in settings.values()})
     inboxes = await directory.inboxes(tx, settings)
     asked: dict[str, tuple[Question, Envelope]] = {}
     for received in written:
-        if received.envelope.account not in accounts:
-            continue  # its body need not be decoded
         event: MessageCreated = received.data
         inbox_id = event.conversation.inbox_id
         question = question_of(
@@ -77,7 +68,7 @@ async def on_conversation(batch: Sequence[Received], tx: Tx) -> None:
     claimed = await store.claim(tx, due, moment) if due else set()
     if not claimed:
         return
-    known = await directory.accounts(tx, accounts)
+    known = await directory.accounts(tx, {question.setting.account_id for question, _ in due})
     for question, attendance in due:
         conversation_id = question.conversation.id
         if conversation_id not in claimed:
@@ -85,11 +76,11 @@ async def on_conversation(batch: Sequence[Received], tx: Tx) -> None:
         cause = asked[conversation_id][1]
         account = known.get(cause.account)
         language, time_zone = (account.language, account.time_zone) if account else ("es", "UTC")
-        tx.emit(
-            SendMessage(conversation_id=conversation_id, text=question.answer(attendance, language, time_zone, moment)),
-            account=cause.account,
-            entity=conversation_id,
-            actor=question.actor,
+        inbox_answers.say(
+            tx,
+            question.answer(attendance, language, time_zone, moment),
+            conversation_id=conversation_id,
+            actor=question.setting.actor,
             cause=cause,
-            id=question.command_id(),
+            command_id=question.command_id(),
         )

@@ -1,32 +1,14 @@
-"""SQL of the answers while nobody is there: what inboxes say, who is there, and when a conversation had its answer."""
+"""SQL of the answers while nobody is there: who is, and when a conversation had its answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
-from relevo.automation.domain.offline import QUIET, Attendance, Group, Question, Setting
+from relevo.automation.domain.offline import QUIET, Attendance, Group, Question
 from relevo.chassis.database import Tx
 
-_COLUMNS: Final = """
-    cast(account_id as text) as account_id, cast(inbox_id as text) as inbox_id, enabled, holder, text_es, text_en, version
-"""
-_ENABLED = text(f"select {_COLUMNS} from offline_answers where account_id = any(cast(:accounts as uuid[])) and enabled")
-_READ = text(f"""
-    select {_COLUMNS} from offline_answers
-    where account_id = cast(:account as uuid) and inbox_id = any(cast(:inboxes as uuid[]))
-""")
-_LOCK = text("select pg_advisory_xact_lock(hashtextextended('offline ' || cast(:inbox as text), 0))")
-_SAVE = text("""
-    insert into offline_answers
-        (account_id, inbox_id, enabled, holder, text_es, text_en, version, updated_at, updated_by)
-    values (cast(:account_id as uuid), cast(:inbox_id as uuid), :enabled, :holder, :text_es, :text_en, :version, :at, :by)
-    on conflict (inbox_id) do update set enabled = excluded.enabled, holder = excluded.holder,
-        text_es = excluded.text_es, text_en = excluded.text_en, version = excluded.version,
-        updated_at = excluded.updated_at, updated_by = excluded.updated_by
-""")
 _KEEP = text("""
     insert into agents_there as a (account_id, agent_id, there, gone_since, back_at, sequence)
     select n.account_id, n.agent_id, n.there,
@@ -88,41 +70,6 @@ class Seen:
     sequence: int
 
 
-async def enabled(tx: Tx, accounts: Iterable[str]) -> dict[str, Setting]:
-    """What is answered in these accounts, by inbox."""
-    rows = await tx.execute(_ENABLED, {"accounts": sorted(accounts)})
-    return {row.inbox_id: _setting(row) for row in rows}
-
-
-async def read(tx: Tx, account_id: str, inboxes: Sequence[str]) -> dict[str, Setting]:
-    """What these inboxes answer, by inbox; those that never said are missing."""
-    rows = await tx.execute(_READ, {"account": account_id, "inboxes": list(inboxes)})
-    return {row.inbox_id: _setting(row) for row in rows}
-
-
-async def lock(tx: Tx, inbox_id: str) -> None:
-    """Keep others from changing an inbox's answer in the meantime, also one that is not there yet."""
-    await tx.execute(_LOCK, {"inbox": inbox_id})
-
-
-async def save(tx: Tx, setting: Setting, *, at: datetime, by: str) -> None:
-    """Keep what an inbox answers."""
-    await tx.execute(
-        _SAVE,
-        {
-            "account_id": setting.account_id,
-            "inbox_id": setting.inbox_id,
-            "enabled": setting.enabled,
-            "holder": setting.holder,
-            "text_es": setting.text_es,
-            "text_en": setting.text_en,
-            "version": setting.version,
-            "at": at,
-            "by": by,
-        },
-    )
-
-
 async def keep(tx: Tx, seen: Iterable[Seen]) -> None:
     """Keep who is there (each agent once); older tidings never replace newer ones."""
     rows = list(seen)
@@ -171,7 +118,3 @@ async def claim(tx: Tx, questions: Sequence[tuple[Question, Attendance]], now: d
         },
     )
     return set(rows.scalars())
-
-
-def _setting(row: Row[Any]) -> Setting:
-    return Setting(**row._asdict())

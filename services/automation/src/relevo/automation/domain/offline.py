@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid5
 
-from relevo.automation.domain.out_of_hours import Language, language_of, moment_in_words
+from relevo.automation.domain.inbox_answers import InboxAnswer, Language, answerable, language_of, moment_in_words
 from relevo.contracts.conversation import MessageCreated
 from relevo.contracts.presence import RoutingState
 from relevo.contracts.snapshots import ConversationSnapshot
@@ -30,23 +30,13 @@ def is_there(state: RoutingState, in_shift: bool | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What an inbox answers while nobody is there; an empty text is the one of `DEFAULT_TEXTS`.
+class Setting(InboxAnswer):
+    """What an inbox answers while nobody is there. ``holder``: also when only the one who has the conversation is not."""
 
-    ``holder``: it answers too when only the one who has the conversation is not there.
-    """
+    defaults = DEFAULT_TEXTS
+    variables = VARIABLES
 
-    account_id: str
-    inbox_id: str
-    enabled: bool = False
     holder: bool = False
-    text_es: str = ""
-    text_en: str = ""
-    version: int = 0
-
-    def text(self, language: Language) -> str:
-        """The text in a language, with its variables."""
-        return (self.text_es if language == "es" else self.text_en) or DEFAULT_TEXTS[language]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +68,6 @@ class Question:
     message_id: str
     group: Group
 
-    @property
-    def actor(self) -> str:
-        """Who the answer is said to be from: the inbox's own rule."""
-        return f"rule:{self.setting.inbox_id}"
-
     def command_id(self) -> str:
         """The envelope id of the answer's command: of one message's answer always the same."""
         return str(uuid5(_NAMESPACE, self.message_id))
@@ -102,21 +87,12 @@ def question_of(
 ) -> Question | None:
     """Whom a customer's message asks after, None where it gets no answer of this kind whoever is there.
 
-    None to what no person wrote (two machines would thank each other for ever), to somebody who is blocked, in a
-    conversation that is not open (a bot has it, or it is closed), and, with ``told_closed``, out of hours: the inbox
-    answers that with another text.
+    None where no inbox answers by itself (see `answerable`) and, with ``told_closed``, out of hours: the inbox answers
+    that with another text.
     """
     conversation, hours = event.conversation, event.business_hours
-    if (
-        setting is None
-        or not setting.enabled
-        or event.message.kind != "incoming"
-        or not event.human
-        or conversation.contact.blocked
-        or conversation.archived
-        or conversation.status != "open"
-        or (told_closed and hours is not None and not hours.open)
-    ):
+    closed = hours is not None and not hours.open
+    if setting is None or not setting.enabled or not answerable(event) or (told_closed and closed):
         return None
     holder = conversation.assignee_id
     group = Group(
