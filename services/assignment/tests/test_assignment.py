@@ -6,7 +6,7 @@ import json
 import psycopg
 from sqlalchemy import text
 
-from relevo.assignment import store
+from relevo.assignment.store import people
 from relevo.contracts import assignment
 from relevo.contracts.base import new_id
 from relevo.contracts.conversation import ConversationOpened
@@ -30,7 +30,7 @@ async def assert_consistent(service):
     with psycopg.connect(service.dsn) as connection:
         accounts = [str(row[0]) for row in connection.execute("select account_id from pools")]
     async with service.runtime.database.begin(*accounts) as tx:
-        assert await store.wrong_loads(tx) == []
+        assert await people.wrong_loads(tx) == []
         failed = (await tx.execute(text("select kind, error from journal where error is not null"))).all()
     assert failed == []
 

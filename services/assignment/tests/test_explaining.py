@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from sqlalchemy import text
 
-from relevo.assignment import records, store
+from relevo.assignment import records
 from relevo.assignment.domain.explaining import Record, why, why_not
 from relevo.assignment.domain.inputs import Entry, Opened, Policy
 from relevo.assignment.domain.pool import Pool, Team, decide
 from relevo.assignment.domain.roster import Agent, Roster
 from relevo.assignment.matcher import Matcher
-from relevo.assignment.store import Note
+from relevo.assignment.store import journals, people
+from relevo.assignment.store.journals import Note
 from relevo.chassis.database import Database
 from relevo.chassis.database import Pool as ConnectionPool
 from relevo.chassis.outbox import ensure_days
@@ -142,9 +143,9 @@ async def database(servers):
 async def test_what_agents_were_is_read_from_the_records_as_it_was(database):
     account = new_id()
     async with database.begin(account) as tx:
-        await store.append(tx, [Note(account, one) for one in journal(7, 150)])
+        await journals.append(tx, [Note(account, one) for one in journal(7, 150)])
     async with database.begin(account) as tx:
-        entries = await store.take(tx, account, 1000)
+        entries = await journals.take(tx, account, 1000)
     await Matcher(database, 13).work()
     pool = Pool(Roster((), Policy()), {})
     seen = 0
@@ -172,7 +173,7 @@ async def test_what_agents_were_is_read_from_the_records_as_it_was(database):
                 seen += 1
     assert seen > 100
     async with database.begin(account) as tx:
-        for agent in await store.agents(tx, account):
+        for agent in await people.agents(tx, account):
             last = await records.agent_then(tx, account, agent.id, 2**63 - 1, 2**31 - 1)
             assert (last.state, last.load, last.active) == (agent.state, agent.load, agent.active)
 

@@ -6,12 +6,13 @@ import pytest
 from psycopg.errors import CheckViolation
 from sqlalchemy import text
 
-from relevo.assignment import matcher, store
+from relevo.assignment import matcher
 from relevo.assignment.domain.inputs import CapacitySet, Policy
 from relevo.assignment.domain.pool import Pool, decide
 from relevo.assignment.domain.roster import Roster
 from relevo.assignment.matcher import Matcher
-from relevo.assignment.store import Note
+from relevo.assignment.store import journals, people
+from relevo.assignment.store.journals import Note
 from relevo.chassis.database import Tx
 from relevo.chassis.tenancy import Entry
 from relevo.contracts.base import new_id
@@ -27,13 +28,13 @@ async def test_the_same_journal_gives_the_same_decisions_in_any_batches(database
     monkeypatch.setattr(matcher, "LARGEST_CHUNK", chunk)
     account = new_id()
     async with database.begin(account) as tx:
-        await store.append(tx, [Note(account, given) for given in journal(seed)])
+        await journals.append(tx, [Note(account, given) for given in journal(seed)])
     async with database.begin(account) as tx:
-        entries = await store.take(tx, account, 1000)
+        entries = await journals.take(tx, account, 1000)
     taken = await Matcher(database, batch).work()
     assert taken == len(entries)
     async with database.begin(account) as tx:
-        assert await store.wrong_loads(tx) == []
+        assert await people.wrong_loads(tx) == []
         stored = (
             await tx.execute(text(f"select {SHOWN}, reason from decisions order by run, journal_id, version"))
         ).all()
@@ -56,11 +57,11 @@ async def test_two_matchers_share_the_work_and_never_a_pool(database):
     accounts = [new_id() for _ in range(4)]
     for n, account in enumerate(accounts):
         async with database.begin(account) as tx:
-            await store.append(tx, [Note(account, given) for given in journal(n, 200)])
+            await journals.append(tx, [Note(account, given) for given in journal(n, 200)])
     counts = await asyncio.gather(*(Matcher(database, 10).work() for _ in range(3)))
     async with database.begin(*accounts) as tx:
-        assert await store.pending(tx) == []
-        assert await store.wrong_loads(tx) == []
+        assert await journals.pending(tx) == []
+        assert await people.wrong_loads(tx) == []
         twice = await tx.execute(
             text(
                 "select conversation_id from decisions group by 1 having max(version) <> count(*) or min(version) <> 1"
@@ -74,12 +75,12 @@ async def test_two_matchers_share_the_work_and_never_a_pool(database):
 async def test_a_row_that_commits_late_with_a_smaller_id_is_not_skipped(database):
     account = new_id()
     async with database.begin(account) as tx:
-        await store.append(tx, [Note(account, CapacitySet(new_id(), 1))])
+        await journals.append(tx, [Note(account, CapacitySet(new_id(), 1))])
     async with database.pool.connection() as slow:
         await slow.execute(Entry.into([account]).begin(), prepare=False)
-        await store.append(Tx("assignment", slow), [Note(account, CapacitySet(new_id(), 2))])
+        await journals.append(Tx("assignment", slow), [Note(account, CapacitySet(new_id(), 2))])
         async with database.begin(account) as quick:
-            await store.append(quick, [Note(account, CapacitySet(new_id(), 3))])
+            await journals.append(quick, [Note(account, CapacitySet(new_id(), 3))])
         one = Matcher(database, 10)
         assert await one.work() == 2
         await slow.execute("commit")
@@ -89,7 +90,7 @@ async def test_a_row_that_commits_late_with_a_smaller_id_is_not_skipped(database
 async def test_the_database_refuses_a_load_below_zero(database):
     account = new_id()
     async with database.begin(account) as tx:
-        await store.append(tx, [Note(account, CapacitySet(new_id(), 1))])
+        await journals.append(tx, [Note(account, CapacitySet(new_id(), 1))])
     await Matcher(database, 10).work()
     with pytest.raises(CheckViolation):
         async with database.begin(account) as tx:

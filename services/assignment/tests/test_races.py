@@ -12,8 +12,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from relevo.assignment import store
 from relevo.assignment.app import build
+from relevo.assignment.store import people
 from relevo.chassis.testing import Running, running
 from relevo.contracts.assignment import Assign
 from relevo.contracts.base import new_id
@@ -138,7 +138,7 @@ async def judge(races: Races) -> None:
             # Either nothing automatic came before or after it; or it takes it from the agent, who is told by its name in it.
             assert acts in ([by_hand], [automatic, ("manual", agent, winner)]), one
     async with replica.runtime.database.begin(races.world.account) as tx:
-        assert await store.wrong_loads(tx) == []
+        assert await people.wrong_loads(tx) == []
         failed = (await tx.execute(text("select error from journal where error is not null"))).scalars()
         # A rule that came too late is told so where what it asked for is kept.
         assert set(failed) <= {"hand_was_first"}

@@ -10,10 +10,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from relevo.assignment import store
 from relevo.assignment.matcher import Matcher
 from relevo.assignment.simulating.__main__ import main
-from relevo.assignment.store import Note
+from relevo.assignment.store import journals
+from relevo.assignment.store.journals import Note
 from relevo.contracts.base import new_id, now
 
 from .journals import journal
@@ -34,7 +34,7 @@ class Place:
             while inputs:
                 some, inputs = inputs[:50], inputs[50:]
                 async with self.database.begin(account) as tx:
-                    await store.append(tx, [Note(account, one) for one in some])
+                    await journals.append(tx, [Note(account, one) for one in some])
                 await asyncio.gather(*(Matcher(self.database, 7).work() for _ in range(3)))
 
     async def simulate(self, *arguments: str, account: str | None = None) -> subprocess.CompletedProcess[str]:

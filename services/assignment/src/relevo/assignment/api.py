@@ -9,12 +9,14 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
-from relevo.assignment import matcher, readings, store
+from relevo.assignment import matcher, readings
 from relevo.assignment.domain.inputs import Assign, CapacitySet, Input, Policy, PolicyEdited
 from relevo.assignment.domain.pool import Refusal, State
 from relevo.assignment.readings import Assignment
 from relevo.assignment.settings import Settings
-from relevo.assignment.store import Note, PoolRow
+from relevo.assignment.store import journals, pools
+from relevo.assignment.store.journals import Note
+from relevo.assignment.store.pools import PoolRow
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Database, Tx
@@ -184,7 +186,7 @@ async def assign(
         if refusal is None:
             return await once.finish(tx, _assignment(found, who))
         # What was decided on the way here stays: the refusal tells of it.
-        await store.withdraw(tx, who.account_id, journal_id)
+        await journals.withdraw(tx, who.account_id, journal_id)
         await once.withdraw(tx)
     raise _refused(refusal, found, who)
 
@@ -231,7 +233,7 @@ async def get_queue(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = Non
 async def get_policy(who: RoutingReader, db: Db, response: Response) -> PolicyOut:
     """The routing policy, with its ETag."""
     async with db.begin() as tx:
-        policy = await store.policy(tx, who.account_id)
+        policy = await pools.policy(tx, who.account_id)
     tag(response, policy.version)
     return _policy(policy)
 
@@ -297,14 +299,14 @@ async def set_capacity(agent_id: UUID, body: CapacityBody, who: RoutingManager, 
 async def _decided(tx: Tx, rt: Runtime, who: Principal, given: Input) -> tuple[int, Refusal | None]:
     settings = rt.settings
     assert isinstance(settings, Settings)
-    (journal_id,) = await store.append(tx, [Note(who.account_id, given)])
+    (journal_id,) = await journals.append(tx, [Note(who.account_id, given)])
     pool = await _pool(tx, who.account_id)
     return journal_id, await matcher.decide_now(tx, pool, journal_id, settings.matcher_batch)
 
 
 async def _pool(tx: Tx, account_id: str) -> PoolRow:
-    await store.make_pool(tx, account_id)
-    pool = await store.lock_pool(tx, account_id, wait=True)
+    await pools.make_pools(tx, [account_id])
+    pool = await pools.lock_pool(tx, account_id, wait=True)
     assert pool is not None
     return pool
 

@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from relevo.assignment import loads, store
+from relevo.assignment import loads
 from relevo.assignment.domain.inputs import RANK, AgentEdited, Closed, Input, Opened, Reopened, StatusGiven, TeamEdited
 from relevo.assignment.domain.inputs import Assign as AssignInput
-from relevo.assignment.store import Note
+from relevo.assignment.store import conversations, journals
+from relevo.assignment.store.journals import Note
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.contracts.assignment import Assign
@@ -71,7 +72,7 @@ class Handlers:
 
     async def _note(self, tx: Tx, notes: list[Note]) -> None:
         if notes:
-            await store.append(tx, notes)
+            await journals.append(tx, notes)
             tx.after_commit(self._wake)
 
 
@@ -81,7 +82,7 @@ async def project_facts(batch: Sequence[Received], tx: Tx) -> None:
     for received in _story(batch):
         event: ConversationEvent = received.data
         facts[event.conversation.id] = event.conversation
-    await store.save_facts(tx, [_facts(one) for one in facts.values()])
+    await conversations.save_facts(tx, [_facts(one) for one in facts.values()])
 
 
 def _story(batch: Sequence[Received]) -> Iterator[Received]:

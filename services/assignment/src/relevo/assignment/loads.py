@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from relevo.assignment import store
 from relevo.assignment.domain.inputs import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Agent
+from relevo.assignment.store import people, pools
 from relevo.chassis.database import Tx
 from relevo.contracts.assignment import AgentLoadChanged
 
@@ -13,9 +13,9 @@ from relevo.contracts.assignment import AgentLoadChanged
 async def watch(tx: Tx, accounts: Mapping[str, bool]) -> None:
     """Begin to tell the loads of these accounts (True), with what they are now, or stop it."""
     for account_id, watched in sorted(accounts.items()):
-        pool = await store.watch_loads(tx, account_id, watched=watched)
+        pool = await pools.watch_loads(tx, account_id, watched=watched)
         if watched:
-            for agent in await store.agents(tx, account_id):
+            for agent in await people.agents(tx, account_id):
                 if agent.active:
                     _emit(tx, account_id, agent, pool.policy, received=0, run=pool.runs)
 

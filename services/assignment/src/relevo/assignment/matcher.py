@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from prometheus_client import Counter, Histogram
 
-from relevo.assignment import loads, store
+from relevo.assignment import loads
 from relevo.assignment.domain.inputs import (
     AgentEdited,
     Assign,
@@ -25,7 +25,9 @@ from relevo.assignment.domain.inputs import (
 from relevo.assignment.domain.pool import Decision, Held, Pool, Refusal, Team
 from relevo.assignment.domain.roster import GroupKey, Roster
 from relevo.assignment.settings import Settings
-from relevo.assignment.store import PoolRow, Unreadable
+from relevo.assignment.store import conversations, decisions, journals, people, pools
+from relevo.assignment.store.journals import Unreadable
+from relevo.assignment.store.pools import PoolRow
 from relevo.chassis.calendars import calendars
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described, is_transient
@@ -85,7 +87,7 @@ class Matcher:
         while True:
             # Looked at again after each pass: another replica may have found a pool locked by us, and gone.
             async with self.database.begin(door="matcher") as tx:
-                accounts = await store.pending(tx)
+                accounts = await journals.pending(tx)
             count = sum([await self._work_pool(account_id) for account_id in accounts])
             taken += count
             if not count:
@@ -115,7 +117,7 @@ class Matcher:
         known = self._memory.pop(account_id, None)
         with RUN_SECONDS.time():
             async with self.database.begin(account_id) as tx:
-                pool_row = await store.lock_pool(tx, account_id, wait=False)
+                pool_row = await pools.lock_pool(tx, account_id, wait=False)
                 if pool_row is None:
                     return 0
                 if known is None or known.runs != pool_row.runs:
@@ -132,11 +134,11 @@ class Matcher:
 
     async def _put_aside(self, account_id: str, error: Exception) -> int:
         async with self.database.begin(account_id) as tx:
-            pool_row = await store.lock_pool(tx, account_id, wait=False)
+            pool_row = await pools.lock_pool(tx, account_id, wait=False)
             if pool_row is None:
                 return 0
-            first = (await store.take(tx, account_id, 1))[:1]
-            await store.done(tx, pool_row.runs, {row.id: f"{type(error).__name__}: {error}"[:1000] for row in first})
+            first = (await journals.take(tx, account_id, 1))[:1]
+            await journals.done(tx, pool_row.runs, {row.id: f"{type(error).__name__}: {error}"[:1000] for row in first})
         FAILED.inc(len(first))
         return len(first)
 
@@ -154,7 +156,7 @@ def _of_the_input(error: Exception) -> bool:
 
 
 async def _load(tx: Tx, pool: PoolRow) -> _Remembered:
-    agents, teams = await store.agents(tx, pool.account_id), await store.teams(tx, pool.account_id)
+    agents, teams = await people.agents(tx, pool.account_id), await people.teams(tx, pool.account_id)
     return _Remembered(pool.runs, Roster(agents, pool.policy), teams)
 
 
@@ -167,7 +169,7 @@ async def decide_now(tx: Tx, pool: PoolRow, journal_id: int, batch: int) -> Refu
             return run.refused[journal_id]
         if run.taken < batch:
             return None
-        pool = await store.lock_pool(tx, pool.account_id, wait=True) or pool
+        pool = await pools.lock_pool(tx, pool.account_id, wait=True) or pool
 
 
 async def decide(
@@ -178,7 +180,7 @@ async def decide(
     Changes `roster` and `teams`: forget them when the transaction fails.
     """
     account_id = pool_row.account_id
-    rows = [row for row in await store.take(tx, account_id, limit) if until is None or row.id <= until]
+    rows = [row for row in await journals.take(tx, account_id, limit) if until is None or row.id <= until]
     if not rows:
         return Run(0, {})
     run = pool_row.runs + 1
@@ -189,7 +191,7 @@ async def decide(
         teams,
         turn=pool_row.turn,
         held=await _concerned(tx, account_id, entries, teams),
-        waiting=await store.waiting_keys(tx, account_id),
+        waiting=await conversations.waiting_keys(tx, account_id),
     )
     refused: dict[int, Refusal] = {}
     waiting: dict[int, str] = {}
@@ -211,11 +213,11 @@ async def decide(
         governed = any(isinstance(entry.given, PolicyEdited) for entry in entries)
         loads.tell(tx, account_id, pool, run, everybody=governed)
     crash_point("matcher.after_claims")
-    await store.done(tx, run, outcome)
-    await store.wait_for(tx, waiting)
+    await journals.done(tx, run, outcome)
+    await journals.wait_for(tx, waiting)
     # Also of this very batch: what was put aside may stand before the opening that it waits for.
     opened = {entry.given.conversation_id for entry in entries if isinstance(entry.given, Opened | Reopened)}
-    await store.wait_no_more(tx, account_id, opened)
+    await journals.wait_no_more(tx, account_id, opened)
     return Run(len(rows), refused)
 
 
@@ -236,11 +238,11 @@ async def _concerned(tx: Tx, account_id: str, entries: list[Entry], teams: Mappi
                     changed_teams.add(entry.given.team_id)
             case _:
                 pass
-    found = {one.id: one for one in await store.held(tx, account_id, named)}
+    found = {one.id: one for one in await conversations.held(tx, account_id, named)}
     for more in (
-        await store.held_of_agents(tx, account_id, agents),
-        await store.held_of_teams(tx, account_id, changed_teams),
-        await store.kept_for(tx, account_id, came),
+        await conversations.held_of_agents(tx, account_id, agents),
+        await conversations.held_of_teams(tx, account_id, changed_teams),
+        await conversations.kept_for(tx, account_id, came),
     ):
         for one in more:
             found.setdefault(one.id, one)
@@ -249,7 +251,7 @@ async def _concerned(tx: Tx, account_id: str, entries: list[Entry], teams: Mappi
 
 async def _extend(tx: Tx, account_id: str, pool: Pool, short: set[GroupKey], chunk: int) -> None:
     wanted = {key: pool.seen(key) for key in sorted(short, key=lambda key: (key[0], key[1] or ""))}
-    found = await store.heads(tx, account_id, wanted, chunk)
+    found = await conversations.heads(tx, account_id, wanted, chunk)
     for key, more in found.items():
         pool.extend(key, more, complete=len(more) < chunk)
 
@@ -258,12 +260,12 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
     made = [(new_id(), decision) for decision in pool.decisions]
     last = {decision.conversation_id: decision_id for decision_id, decision in made}
     agents = pool.roster.agents
-    await store.save_held(tx, account_id, (pool.held[one] for one in sorted(pool.changed_held)), last)
-    await store.save_agents(tx, account_id, (agents[one] for one in sorted(pool.changed_agents)))
-    await store.save_agents_then(tx, account_id, run, pool.agents_then)
-    await store.save_teams(tx, account_id, (pool.teams[one] for one in sorted(pool.changed_teams)))
-    await store.save_decisions(tx, account_id, run, made)
-    await store.save_pool(tx, account_id, policy=pool.policy, turn=pool.turn, runs=run)
+    await conversations.save_held(tx, account_id, (pool.held[one] for one in sorted(pool.changed_held)), last)
+    await people.save_agents(tx, account_id, (agents[one] for one in sorted(pool.changed_agents)))
+    await people.save_agents_then(tx, account_id, run, pool.agents_then)
+    await people.save_teams(tx, account_id, (pool.teams[one] for one in sorted(pool.changed_teams)))
+    await decisions.save_decisions(tx, account_id, run, made)
+    await pools.save_pool(tx, account_id, policy=pool.policy, turn=pool.turn, runs=run)
     waited = any(decision.waited_seconds is not None for _, decision in made)
     known = (await calendars(tx, [account_id]))[account_id] if waited else Calendars(())
     for decision_id, decision in made:

@@ -6,12 +6,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from relevo.assignment import readings, records, store
+from relevo.assignment import readings, records
 from relevo.assignment.api import Reader, not_ready, seen_facts
 from relevo.assignment.domain import explaining
 from relevo.assignment.domain.explaining import Sentence, When
 from relevo.assignment.domain.roster import Agent
 from relevo.assignment.records import Decided
+from relevo.assignment.store import pools
 from relevo.chassis.auth import Principal
 from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
@@ -102,7 +103,7 @@ async def explain_not_assigned(
             raise Problem(404, "agent_not_found", es="No existe esa persona.", en="There is no such agent.")
         present = version is None and held is not None and held.row["state"] in ("queued", "unassigned")
         if present:
-            policy = await store.policy(tx, who.account_id)
+            policy = await pools.policy(tx, who.account_id)
             known = await records.agent_then(tx, who.account_id, agent, *_LATEST)
         else:
             policy = await records.policy_then(tx, who.account_id, one.record.policy_version)

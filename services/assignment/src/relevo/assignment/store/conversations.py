@@ -1,0 +1,206 @@
+"""SQL of conversations: who holds them, which wait, and what the access rule needs of them."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from relevo.assignment.domain.pool import Held, Place
+from relevo.assignment.domain.roster import GroupKey
+from relevo.chassis.database import Tx
+from relevo.contracts.assignment import Reason
+
+_HELD_COLUMNS = """
+    cast(conversation_id as text) as conversation_id, cast(inbox_id as text) as inbox_id, channel, state, version,
+    cast(team_id as text) as team_id, cast(assignee_id as text) as assignee_id, opened_at, queued_at, rank, sequence,
+    by_hand, cast(kept_for as text) as kept_for, hand_version, reason
+"""
+_HELD = text(f"""
+    select {_HELD_COLUMNS} from conversations_held
+    where account_id = cast(:account as uuid) and conversation_id = any(cast(:ids as uuid[]))
+""")
+_HELD_OF_AGENTS = text(f"""
+    select {_HELD_COLUMNS} from conversations_held
+    where account_id = cast(:account as uuid) and assignee_id = any(cast(:ids as uuid[])) and state = 'assigned'
+""")
+_KEPT_FOR = text(f"""
+    select {_HELD_COLUMNS} from conversations_held
+    where account_id = cast(:account as uuid) and kept_for = any(cast(:ids as uuid[])) and state = 'unassigned'
+""")
+_HELD_OF_TEAMS = text(f"""
+    select {_HELD_COLUMNS} from conversations_held
+    where account_id = cast(:account as uuid) and team_id = any(cast(:ids as uuid[])) and state <> 'closed'
+""")
+
+# No team, as the index of the queues has it: null would not be found by it.
+_TEAM_OR_NONE = "coalesce(team_id, cast('00000000-0000-0000-0000-000000000000' as uuid))"
+
+# Hops from key to key through the index, however many conversations wait under each.
+_WAITING_KEYS = text(f"""
+    with recursive keys as (
+        (select inbox_id, team_id, {_TEAM_OR_NONE} as team from conversations_held
+         where account_id = cast(:account as uuid) and state = 'queued'
+         order by inbox_id, {_TEAM_OR_NONE} limit 1)
+        union all
+        select next.* from keys cross join lateral (
+            select inbox_id, team_id, {_TEAM_OR_NONE} as team from conversations_held
+            where account_id = cast(:account as uuid) and state = 'queued'
+              and (inbox_id, {_TEAM_OR_NONE}) > (keys.inbox_id, keys.team)
+            order by inbox_id, {_TEAM_OR_NONE} limit 1
+        ) next
+    )
+    select cast(inbox_id as text) as inbox_id, cast(team_id as text) as team_id from keys
+""")
+
+_HEADS = text(f"""
+    select q.place, h.* from unnest(
+        cast(:inboxes as uuid[]), cast(:teams as uuid[]), cast(:ranks as smallint[]), cast(:times as timestamptz[]),
+        cast(:lasts as uuid[])) with ordinality as q (inbox, team, last_rank, last_at, last_id, place)
+    cross join lateral (
+        select {_HELD_COLUMNS} from conversations_held c
+        where c.account_id = cast(:account as uuid) and c.state = 'queued' and c.inbox_id = q.inbox
+          and {_TEAM_OR_NONE} = coalesce(q.team, cast('00000000-0000-0000-0000-000000000000' as uuid))
+          and (q.last_id is null or (-c.rank, c.queued_at, c.conversation_id) > (q.last_rank, q.last_at, q.last_id))
+        order by -c.rank, c.queued_at, c.conversation_id limit :limit
+    ) h
+    order by q.place
+""")
+
+_SAVE_HELD = text("""
+    insert into conversations_held as h (conversation_id, account_id, inbox_id, channel, state, version, team_id,
+        assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id)
+    select conversation_id, cast(:account as uuid), inbox_id, channel, state, version, team_id, assignee_id, opened_at,
+        queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id
+    from jsonb_to_recordset(cast(:rows as jsonb)) as n (conversation_id uuid, inbox_id uuid, channel text, state text,
+        version bigint, team_id uuid, assignee_id uuid, opened_at timestamptz, queued_at timestamptz, rank smallint,
+        sequence bigint, by_hand boolean, kept_for uuid, hand_version bigint, reason jsonb, decision_id uuid)
+    on conflict (conversation_id) do update set state = excluded.state, version = excluded.version,
+        team_id = excluded.team_id, assignee_id = excluded.assignee_id, opened_at = excluded.opened_at,
+        queued_at = excluded.queued_at, rank = excluded.rank, sequence = excluded.sequence, by_hand = excluded.by_hand,
+        kept_for = excluded.kept_for, hand_version = excluded.hand_version, reason = excluded.reason,
+        decision_id = coalesce(excluded.decision_id, h.decision_id)
+        where h.account_id = excluded.account_id
+""")
+
+_SAVE_FACTS = text("""
+    insert into conversation_facts as f (conversation_id, account_id, inbox_id, number, participant_ids, owner_id,
+        sequence)
+    select * from jsonb_to_recordset(cast(:rows as jsonb)) as n (conversation_id uuid, account_id uuid, inbox_id uuid,
+        number bigint, participant_ids uuid[], owner_id uuid, sequence bigint)
+    on conflict (conversation_id) do update set participant_ids = excluded.participant_ids,
+        owner_id = excluded.owner_id, sequence = excluded.sequence
+        where f.account_id = excluded.account_id and f.sequence < excluded.sequence
+""")
+
+
+async def held(tx: Tx, account_id: str, ids: Collection[str]) -> list[Held]:
+    """These conversations, those that are known."""
+    return await _held(tx, _HELD, account_id, ids)
+
+
+async def held_of_agents(tx: Tx, account_id: str, ids: Collection[str]) -> list[Held]:
+    """The open conversations that these agents hold."""
+    return await _held(tx, _HELD_OF_AGENTS, account_id, ids)
+
+
+async def kept_for(tx: Tx, account_id: str, ids: Collection[str]) -> list[Held]:
+    """The conversations that wait for these agents, whose customers they are of."""
+    return await _held(tx, _KEPT_FOR, account_id, ids)
+
+
+async def held_of_teams(tx: Tx, account_id: str, ids: Collection[str]) -> list[Held]:
+    """The open conversations of these teams."""
+    return await _held(tx, _HELD_OF_TEAMS, account_id, ids)
+
+
+async def _held(tx: Tx, statement: Any, account_id: str, ids: Collection[str]) -> list[Held]:
+    if not ids:
+        return []
+    rows = await tx.execute(statement, {"account": account_id, "ids": sorted(ids)})
+    return [_held_of(row) for row in rows.all()]
+
+
+def _held_of(row: Any) -> Held:
+    return Held(
+        id=row.conversation_id,
+        inbox_id=row.inbox_id,
+        channel=row.channel,
+        state=row.state,
+        opened_at=row.opened_at,
+        version=row.version,
+        team_id=row.team_id,
+        assignee_id=row.assignee_id,
+        queued_at=row.queued_at,
+        rank=row.rank,
+        sequence=row.sequence,
+        by_hand=row.by_hand,
+        kept_for=row.kept_for,
+        hand_version=row.hand_version,
+        reason=None if row.reason is None else Reason.model_construct(**row.reason),
+    )
+
+
+async def waiting_keys(tx: Tx, account_id: str) -> list[GroupKey]:
+    """The inboxes and teams that have conversations waiting."""
+    rows = await tx.execute(_WAITING_KEYS, {"account": account_id})
+    return [(row.inbox_id, row.team_id) for row in rows.all()]
+
+
+async def heads(
+    tx: Tx, account_id: str, wanted: Mapping[GroupKey, Place | None], limit: int
+) -> dict[GroupKey, list[Held]]:
+    """The next that wait in each of these queues, beyond the given places, at most `limit` each."""
+    keys = list(wanted)
+    places = list(wanted.values())
+    rows = await tx.execute(
+        _HEADS,
+        {
+            "account": account_id,
+            "inboxes": [inbox for inbox, _ in keys],
+            "teams": [team for _, team in keys],
+            "ranks": [place and place[0] for place in places],
+            "times": [place and place[1] for place in places],
+            "lasts": [place and place[2] for place in places],
+            "limit": limit,
+        },
+    )
+    found: dict[GroupKey, list[Held]] = {key: [] for key in keys}
+    for row in rows.all():
+        found[keys[row.place - 1]].append(_held_of(row))
+    return found
+
+
+async def save_held(tx: Tx, account_id: str, changed: Iterable[Held], decision_of: Mapping[str, str]) -> None:
+    """Write who holds what in a locked pool; `decision_of` gives the last decision of each conversation."""
+    rows = [
+        {
+            "conversation_id": one.id,
+            "inbox_id": one.inbox_id,
+            "channel": one.channel,
+            "state": one.state,
+            "version": one.version,
+            "team_id": one.team_id,
+            "assignee_id": one.assignee_id,
+            "opened_at": one.opened_at,
+            "queued_at": one.queued_at,
+            "rank": one.rank,
+            "sequence": one.sequence,
+            "by_hand": one.by_hand,
+            "kept_for": one.kept_for,
+            "hand_version": one.hand_version,
+            "reason": None if one.reason is None else dict(one.reason),
+            "decision_id": decision_of.get(one.id),
+        }
+        for one in changed
+    ]
+    if rows:
+        await tx.execute(_SAVE_HELD, {"account": account_id, "rows": json.dumps(rows, default=datetime.isoformat)})
+
+
+async def save_facts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what the access rule needs of conversations; an older sequence changes nothing."""
+    if rows:
+        ordered = sorted(rows, key=lambda row: str(row["conversation_id"]))
+        await tx.execute(_SAVE_FACTS, {"rows": json.dumps(ordered)})

@@ -1,0 +1,158 @@
+"""SQL of a pool's agents and teams, as assignment knows them, and of what agents were in each run."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from sqlalchemy import text
+
+from relevo.assignment.domain.pool import Team
+from relevo.assignment.domain.roster import Agent
+from relevo.chassis.database import Tx
+
+_AGENTS = text("""
+    select cast(agent_id as text) as agent_id, name, active, state, state_since, in_shift, capacity, load, turn, last_assigned_at,
+           cast(team_ids as text[]) as team_ids, cast(inbox_ids as text[]) as inbox_ids, presence_sequence,
+           directory_sequence
+    from agents where account_id = cast(:account as uuid) order by agent_id
+""")
+
+_TEAMS = text("""
+    select cast(team_id as text) as team_id, name, auto_assign, deleted, sequence
+    from teams where account_id = cast(:account as uuid)
+""")
+
+_SAVE_AGENTS = text("""
+    insert into agents as a (agent_id, account_id, name, active, state, state_since, in_shift, capacity, load, turn,
+        last_assigned_at, team_ids, inbox_ids, presence_sequence, directory_sequence)
+    select agent_id, cast(:account as uuid), name, active, state, state_since, in_shift, capacity, load, turn, last_assigned_at,
+        team_ids, inbox_ids, presence_sequence, directory_sequence
+    from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, name text, active boolean, state text,
+        state_since timestamptz, in_shift boolean, capacity integer, load integer, turn bigint, last_assigned_at timestamptz,
+        team_ids uuid[], inbox_ids uuid[], presence_sequence bigint, directory_sequence bigint)
+    on conflict (agent_id) do update set name = excluded.name, active = excluded.active, state = excluded.state,
+        state_since = excluded.state_since, in_shift = excluded.in_shift, capacity = excluded.capacity, load = excluded.load, turn = excluded.turn,
+        last_assigned_at = excluded.last_assigned_at, team_ids = excluded.team_ids, inbox_ids = excluded.inbox_ids,
+        presence_sequence = excluded.presence_sequence, directory_sequence = excluded.directory_sequence
+        where a.account_id = excluded.account_id
+""")
+
+_SAVE_TEAMS = text("""
+    insert into teams as t (team_id, account_id, name, auto_assign, deleted, sequence)
+    select team_id, cast(:account as uuid), name, auto_assign, deleted, sequence
+    from jsonb_to_recordset(cast(:rows as jsonb)) as n (team_id uuid, name text, auto_assign boolean, deleted boolean,
+        sequence bigint)
+    on conflict (team_id) do update set name = excluded.name, auto_assign = excluded.auto_assign,
+        deleted = excluded.deleted, sequence = excluded.sequence
+        where t.account_id = excluded.account_id
+""")
+
+_SAVE_AGENTS_THEN = text("""
+    insert into agents_then (agent_id, account_id, run, step, active, state, in_shift, capacity, load, team_ids,
+        inbox_ids)
+    select agent_id, cast(:account as uuid), :run, step, active, state, in_shift, capacity, load, team_ids, inbox_ids
+    from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, step integer, active boolean, state text,
+        in_shift boolean, capacity integer, load integer, team_ids uuid[], inbox_ids uuid[])
+""")
+
+_WRONG_LOADS = text("""
+    select cast(a.agent_id as text) as agent_id, a.load, count(h.conversation_id) as held
+    from agents a
+    left join conversations_held h on h.assignee_id = a.agent_id and h.state = 'assigned' and h.account_id = a.account_id
+    group by a.agent_id having a.load <> count(h.conversation_id)
+""")
+
+
+async def agents(tx: Tx, account_id: str) -> list[Agent]:
+    """Every agent of the account, also those that are gone."""
+    return [
+        Agent(
+            id=row.agent_id,
+            name=row.name,
+            active=row.active,
+            state=row.state,
+            state_since=row.state_since,
+            in_shift=row.in_shift,
+            capacity=row.capacity,
+            load=row.load,
+            turn=row.turn,
+            last_assigned_at=row.last_assigned_at,
+            team_ids=frozenset(row.team_ids),
+            inbox_ids=None if row.inbox_ids is None else frozenset(row.inbox_ids),
+            presence_sequence=row.presence_sequence,
+            directory_sequence=row.directory_sequence,
+        )
+        for row in (await tx.execute(_AGENTS, {"account": account_id})).all()
+    ]
+
+
+async def teams(tx: Tx, account_id: str) -> dict[str, Team]:
+    """Every team of the account, also deleted ones, by id."""
+    rows = (await tx.execute(_TEAMS, {"account": account_id})).all()
+    return {row.team_id: Team(row.team_id, row.name, row.auto_assign, row.deleted, row.sequence) for row in rows}
+
+
+async def save_agents(tx: Tx, account_id: str, changed: Iterable[Agent]) -> None:
+    """Write agents of a locked pool."""
+    rows = [
+        {
+            "agent_id": one.id,
+            "name": one.name,
+            "active": one.active,
+            "state": one.state,
+            "state_since": one.state_since,
+            "in_shift": one.in_shift,
+            "capacity": one.capacity,
+            "load": one.load,
+            "turn": one.turn,
+            "last_assigned_at": one.last_assigned_at,
+            "team_ids": sorted(one.team_ids),
+            "inbox_ids": None if one.inbox_ids is None else sorted(one.inbox_ids),
+            "presence_sequence": one.presence_sequence,
+            "directory_sequence": one.directory_sequence,
+        }
+        for one in changed
+    ]
+    if rows:
+        await tx.execute(_SAVE_AGENTS, {"account": account_id, "rows": json.dumps(rows, default=datetime.isoformat)})
+
+
+async def save_agents_then(tx: Tx, account_id: str, run: int, changed: Mapping[tuple[str, int], Agent]) -> None:
+    """Keep what agents became in a run of a locked pool, each by how many of its decisions had been made before."""
+    rows = [
+        {
+            "agent_id": agent_id,
+            "step": step,
+            "active": one.active,
+            "state": one.state,
+            "in_shift": one.in_shift,
+            "capacity": one.capacity,
+            "load": one.load,
+            "team_ids": sorted(one.team_ids),
+            "inbox_ids": None if one.inbox_ids is None else sorted(one.inbox_ids),
+        }
+        for (agent_id, step), one in changed.items()
+    ]
+    if rows:
+        await tx.execute(_SAVE_AGENTS_THEN, {"account": account_id, "run": run, "rows": json.dumps(rows)})
+
+
+async def save_teams(tx: Tx, account_id: str, changed: Iterable[Team]) -> None:
+    """Write teams of a locked pool."""
+    rows = [
+        {
+            "team_id": one.id,
+            "name": one.name,
+            "auto_assign": one.auto_assign,
+            "deleted": one.deleted,
+            "sequence": one.sequence,
+        }
+        for one in changed
+    ]
+    if rows:
+        await tx.execute(_SAVE_TEAMS, {"account": account_id, "rows": json.dumps(rows)})
+
+
+async def wrong_loads(tx: Tx) -> list[tuple[str, int, int]]:
+    """The consistency check: agents whose load is not the number of open conversations they hold (load, held)."""
+    return [(row.agent_id, row.load, row.held) for row in (await tx.execute(_WRONG_LOADS)).all()]
