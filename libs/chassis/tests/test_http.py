@@ -4,9 +4,10 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Annotated
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -24,8 +25,8 @@ from relevo.chassis.auth import Principal, access_token, hash_key, new_key, requ
 from relevo.chassis.database import Database, Pool
 from relevo.chassis.http import Db, Rt, create_app
 from relevo.chassis.idempotency import Idempotency
-from relevo.chassis.paging import Cursor, Limit, Page, decode, page
-from relevo.chassis.problems import unavailable
+from relevo.chassis.paging import Cursor, Limit, Page, decode, encode, page
+from relevo.chassis.problems import Problem, unavailable
 from relevo.chassis.settings import ServiceSettings
 from relevo.contracts.base import new_id, now
 from relevo.contracts.identity import (
@@ -473,3 +474,18 @@ async def test_two_endpoints_of_one_name_are_refused(dsn):
 
     with pytest.raises(ValueError, match="get_thing"):
         create_app("test", router, ServiceSettings(database_url=dsn))
+
+
+def test_a_cursor_holds_ids_and_moments_as_such() -> None:
+    id_, at = new_id(), datetime(2026, 11, 22, 20, tzinfo=UTC)
+    assert decode(encode(at.isoformat(), id_, 3), datetime, UUID, int) == (at, id_, 3)
+    assert decode(encode("2026-11-22T21:00:00+01:00"), datetime)[0].isoformat() == at.isoformat()
+    forged: list[tuple[str | int, type]] = [
+        ("x", UUID),
+        (7, UUID),
+        ("x", datetime),
+        ("0001-01-01T00:00:00+14:00", datetime),
+    ]
+    for part, kind in forged:
+        with pytest.raises(Problem, match="invalid_cursor"):
+            decode(encode(part), kind)

@@ -6,8 +6,10 @@ A cursor holds the sort key of the last item shown, so that nothing is missed or
 import base64
 import binascii
 import json
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Generic, TypeVar
+from uuid import UUID
 
 from fastapi import Query
 from pydantic import BaseModel, Field
@@ -18,6 +20,8 @@ T = TypeVar("T")
 Row = TypeVar("Row")
 
 MAX_LIMIT = 200
+FIRST_ID: Final = str(UUID(int=0))
+"""Stands before every id: where a list by id begins."""
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items at most.")]
 Cursor = Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")]
 
@@ -37,6 +41,7 @@ def encode(*key: str | float | bool | None) -> str:
 def decode(cursor: str, *types: type) -> tuple[Any, ...]:
     """The sort key within a cursor, whose parts must be of these types, in this order.
 
+    UUID stands for an id, which is given as text; datetime for a moment, which is given in UTC.
     Raises Problem 422 when it is not one of ours.
     """
     try:
@@ -45,11 +50,7 @@ def decode(cursor: str, *types: type) -> tuple[Any, ...]:
         raise invalid_cursor() from None
     if not isinstance(key, list) or len(key) != len(types):
         raise invalid_cursor()
-    if not all(type(part) is kind for part, kind in zip(key, types, strict=True)):
-        raise invalid_cursor()
-    if not all(map(_storable, key)):
-        raise invalid_cursor()
-    return tuple(key)
+    return tuple(_part(part, kind) for part, kind in zip(key, types, strict=True))
 
 
 def page(
@@ -62,6 +63,28 @@ def page(
     shown = rows[:limit]
     following = encode(*key(shown[-1])) if len(rows) > limit else None
     return Page(items=[item(row) for row in shown], next=following)
+
+
+def _part(part: Any, kind: type) -> Any:
+    read = _READ.get(kind)
+    fits = type(part) is (str if read else kind)
+    if not fits or not _storable(part):
+        raise invalid_cursor()
+    try:
+        return read(part) if read else part
+    except (ValueError, OverflowError):
+        raise invalid_cursor() from None
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _id(text: str) -> str:
+    return str(UUID(text))
+
+
+_READ: Final[Mapping[type, Callable[[str], Any]]] = {UUID: _id, datetime: _moment}
 
 
 def _storable(part: str | float | bool | None) -> bool:

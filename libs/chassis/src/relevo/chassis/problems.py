@@ -17,6 +17,8 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 
+from relevo.kernel.conditions import ConditionError
+
 Language = Literal["es", "en"]
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -58,6 +60,25 @@ class Problem(Exception):
 def unavailable(code: str = "not_ready", *, es: str, en: str, retry_after: int = 1) -> Problem:
     """503 with Retry-After (seconds): right now it cannot be known; the same request later can succeed."""
     return Problem(503, code, es=es, en=en, headers={"Retry-After": str(retry_after)})
+
+
+def invalid_fields(errors: Sequence[FieldError]) -> Problem:
+    """422: what a body says does not fit what there is."""
+    return Problem(
+        422, "validation_failed", es="Hay campos que corregir.", en="Some fields must be mended.", errors=errors
+    )
+
+
+def from_conditions(refused: ConditionError, pointer: str) -> list[FieldError]:
+    """Every fault of a condition tree that stands at this pointer."""
+    return [
+        FieldError(
+            f"{pointer}{fault.path}",
+            es=f"{fault.reason('es')} {fault.mend('es')}",
+            en=f"{fault.reason('en')} {fault.mend('en')}",
+        )
+        for fault in refused.problems
+    ]
 
 
 class FieldProblem(BaseModel):

@@ -17,7 +17,7 @@ from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
-from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.problems import FieldError, Problem, invalid_fields
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import RoutingState
@@ -25,7 +25,6 @@ from relevo.contracts.presence import RoutingState
 router = APIRouter(prefix="/alerts", tags=["alerts"])
 
 MAX_ALERTS = 100
-_FIRST = "00000000-0000-0000-0000-000000000000"
 
 Supervisor = Annotated[Principal, Depends(require(Permission.PRESENCE_OTHERS))]
 
@@ -66,12 +65,7 @@ class AlertOut(BaseModel):
 @router.get("")
 async def list_alerts(who: Supervisor, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[AlertOut]:
     """One's own alerts, in the order in which they were made."""
-    after = _FIRST
-    if cursor:
-        try:
-            after = str(UUID(paging.decode(cursor, str)[0]))
-        except ValueError:
-            raise paging.invalid_cursor() from None
+    after = paging.decode(cursor, UUID)[0] if cursor else paging.FIRST_ID
     async with db.begin() as tx:
         found = await store.mine(tx, who.account_id, _person(who), after=after, limit=limit + 1)
     return paging.page(found, limit, lambda one: (one.id,), _out)
@@ -182,13 +176,7 @@ async def _check(tx: Tx, alert: Alert) -> None:
     if alert.team_id and alert.team_id not in {one.id for one in await directory.teams(tx, alert.account_id)}:
         errors.append(FieldError("/team_id", es="No existe ese equipo.", en="There is no such team."))
     if errors:
-        raise Problem(
-            422,
-            "validation_failed",
-            es="Hay campos que corregir.",
-            en="Some fields must be mended.",
-            errors=tuple(errors),
-        )
+        raise invalid_fields(errors)
 
 
 def _person(who: Principal) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from relevo.chassis.editing import IfMatch, etag, matches, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
-from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.problems import FieldError, Problem, from_conditions, invalid_fields
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
 from relevo.kernel.conditions import Condition, ConditionError, explain, parse
@@ -124,10 +124,7 @@ class CheckOut(BaseModel):
 @router.get("/rules")
 async def list_rules(who: Manager, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[RuleOut]:
     """The account's rules, in their order."""
-    after: tuple[int, str] | None = None
-    if cursor:
-        position, rule_id = paging.decode(cursor, int, str)
-        after = position, _cursor_id(rule_id)
+    after: tuple[int, str] | None = paging.decode(cursor, int, UUID) if cursor else None
     async with db.begin() as tx:
         rules = await store.list_rules(tx, who.account_id, after=after, limit=limit + 1)
     return paging.page(rules, limit, lambda rule: (rule.position, rule.id), _out)
@@ -248,10 +245,7 @@ async def list_executions(
     cursor: Cursor = None,
 ) -> Page[ExecutionOut]:
     """What rules did, the latest first."""
-    after: tuple[datetime, str] | None = None
-    if cursor:
-        at, execution_id = paging.decode(cursor, str, str)
-        after = _cursor_time(at), _cursor_id(execution_id)
+    after: tuple[datetime, str] | None = paging.decode(cursor, datetime, UUID) if cursor else None
     async with db.begin() as tx:
         rows = await store.list_executions(
             tx,
@@ -281,22 +275,7 @@ def _condition(raw: Any, trigger: Trigger) -> Condition:
     try:
         return parse(raw, FIELDS[trigger])
     except ConditionError as refused:
-        raise _invalid(
-            *(
-                FieldError(
-                    f"/conditions{problem.path}",
-                    es=f"{problem.reason('es')} {problem.mend('es')}",
-                    en=f"{problem.reason('en')} {problem.mend('en')}",
-                )
-                for problem in refused.problems
-            )
-        ) from None
-
-
-def _invalid(*errors: FieldError) -> Problem:
-    return Problem(
-        422, "validation_failed", es="Hay campos que corregir.", en="Some fields must be mended.", errors=errors
-    )
+        raise invalid_fields(from_conditions(refused, "/conditions")) from None
 
 
 def _not_found() -> Problem:
@@ -351,22 +330,4 @@ async def _check_references(tx: Tx, rule: store.StoredRule, actions: tuple[Actio
             if isinstance(action, AssignTeam) and action.team_id not in teams
         ]
     if errors:
-        raise _invalid(*errors)
-
-
-def _cursor_id(value: str) -> str:
-    try:
-        return str(UUID(value))
-    except ValueError:
-        raise _bad_cursor() from None
-
-
-def _cursor_time(value: str) -> datetime:
-    try:
-        return datetime.fromisoformat(value).astimezone(UTC)
-    except ValueError:
-        raise _bad_cursor() from None
-
-
-def _bad_cursor() -> Problem:
-    return _invalid(FieldError("/query/cursor", es="No es un cursor de esta lista.", en="Not a cursor of this list."))
+        raise invalid_fields(errors)

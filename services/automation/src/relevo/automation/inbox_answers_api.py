@@ -16,7 +16,7 @@ from relevo.chassis.database import Tx
 from relevo.chassis.editing import check_match
 from relevo.chassis.http import Db
 from relevo.chassis.paging import Page
-from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.problems import FieldError, Problem, invalid_fields
 from relevo.contracts.base import now
 from relevo.contracts.permissions import Permission
 from relevo.kernel.text import clean
@@ -84,6 +84,4 @@ def _check(texts: Mapping[str, str], variables: Collection[str]) -> None:
         if (name := unknown(text, variables)) is not None
     )
     if errors:
-        raise Problem(
-            422, "validation_failed", es="Hay campos que corregir.", en="Some fields must be mended.", errors=errors
-        )
+        raise invalid_fields(errors)

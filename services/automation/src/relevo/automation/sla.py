@@ -22,6 +22,7 @@ from relevo.automation.sla_store import Followed, Policy, Whose
 from relevo.automation.webhooks import Webhooks
 from relevo.chassis import Received, Runtime, Tx
 from relevo.chassis.calendars import calendars
+from relevo.chassis.paging import FIRST_ID
 from relevo.chassis.timers import DueTimer, Timer, cancel, schedule, schedule_all
 from relevo.contracts import streams
 from relevo.contracts.automation import SlaBreached, SlaEvent, SlaMet, SlaWarned
@@ -38,7 +39,6 @@ RECKON: Final = "sla_reckon"
 _MODELS: Final[Mapping[Kind, type[SlaEvent]]] = {"warned": SlaWarned, "breached": SlaBreached, "met": SlaMet}
 _AGAIN: Final = timedelta(seconds=1)
 _BATCH: Final = 500
-_FIRST: Final = "00000000-0000-0000-0000-000000000000"
 log = structlog.get_logger("relevo.automation")
 
 
@@ -188,7 +188,7 @@ class Sla:
 
 async def reckon(tx: Tx, account_id: str, policy_id: str | None = None) -> None:
     """Have the clocks of an account, or of one policy, computed anew."""
-    payload = {"policy": policy_id, "after": _FIRST}
+    payload = {"policy": policy_id, "after": FIRST_ID}
     await schedule(tx, RECKON, f"{account_id}:{policy_id or ''}", now(), payload, account_id=account_id)
 
 

@@ -18,7 +18,7 @@ from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
-from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.problems import Problem, from_conditions, invalid_fields
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
 from relevo.kernel import access
@@ -28,7 +28,6 @@ from relevo.kernel.text import clean
 router = APIRouter(tags=["service levels"])
 
 MAX_POLICIES = 50
-_FIRST = "00000000-0000-0000-0000-000000000000"
 _YEAR = 366 * 86_400
 
 Manager = Annotated[Principal, Depends(require(Permission.SLA_MANAGE))]
@@ -126,10 +125,7 @@ class SlaOut(BaseModel):
 @router.get("/sla/policies")
 async def list_sla_policies(who: Manager, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[PolicyOut]:
     """The account's policies, in the order in which they are tried."""
-    after = (-1, _FIRST)
-    if cursor:
-        position, id_ = paging.decode(cursor, int, str)
-        after = position, _id(id_)
+    after: tuple[int, str] = paging.decode(cursor, int, UUID) if cursor else (-1, paging.FIRST_ID)
     async with db.begin() as tx:
         found = await sla_store.policies(tx, who.account_id, after=after, limit=limit + 1)
     return paging.page(found, limit, lambda one: (one.position, one.id), _out)
@@ -264,27 +260,7 @@ def _condition(raw: Any) -> Any:
     try:
         return parse(raw, SNAPSHOT_FIELDS).to_json()
     except ConditionError as refused:
-        raise Problem(
-            422,
-            "validation_failed",
-            es="Hay campos que corregir.",
-            en="Some fields must be mended.",
-            errors=tuple(
-                FieldError(
-                    f"/conditions{problem.path}",
-                    es=f"{problem.reason('es')} {problem.mend('es')}",
-                    en=f"{problem.reason('en')} {problem.mend('en')}",
-                )
-                for problem in refused.problems
-            ),
-        ) from None
-
-
-def _id(given: str) -> str:
-    try:
-        return str(UUID(given))
-    except ValueError:
-        raise paging.invalid_cursor() from None
+        raise invalid_fields(from_conditions(refused, "/conditions")) from None
 
 
 async def _found(tx: Tx, who: Principal, policy_id: UUID, *, lock: bool = False) -> sla_store.Policy:

@@ -16,7 +16,7 @@ from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
-from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.problems import FieldError, Problem, invalid_fields
 from relevo.chassis.webhooks import deliveries, endpoints, sender
 from relevo.chassis.webhooks.endpoints import Endpoint, OrderedBy
 from relevo.contracts.base import Time, new_id, now
@@ -28,7 +28,6 @@ from relevo.kernel.webhooks import State
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
 MAX_ENDPOINTS = 20
-_FIRST = "00000000-0000-0000-0000-000000000000"
 
 Manager = Annotated[Principal, Depends(require(Permission.WEBHOOKS_MANAGE))]
 Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
@@ -125,7 +124,7 @@ Here = Annotated[Runtime, Depends(_runtime)]
 @router.get("")
 async def list_webhooks(who: Manager, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[WebhookOut]:
     """The account's endpoints, in the order in which they were made."""
-    after = _id(paging.decode(cursor, str)[0]) if cursor else _FIRST
+    after = paging.decode(cursor, UUID)[0] if cursor else paging.FIRST_ID
     async with db.begin() as tx:
         found = await endpoints.endpoints(tx, who.account_id, after=after, limit=limit + 1)
     return paging.page(found, limit, lambda one: (one.id,), _out)
@@ -258,7 +257,7 @@ async def list_webhook_deliveries(
     *, webhook_id: UUID, who: Manager, db: Db, state: State | None = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[DeliveryOut]:
     """What the endpoint had and has yet to have, of the last two weeks, the newest first."""
-    after = _id(paging.decode(cursor, str)[0]) if cursor else None
+    after = paging.decode(cursor, UUID)[0] if cursor else None
     async with db.begin() as tx:
         await _found(tx, who, webhook_id)
         rows = await deliveries.deliveries(
@@ -331,20 +330,7 @@ def _check(settings: Settings, *, url: str | None, types: tuple[str, ...]) -> No
         if name not in TYPES
     ]
     if errors:
-        raise Problem(
-            422,
-            "validation_failed",
-            es="Hay campos que corregir.",
-            en="Some fields must be mended.",
-            errors=tuple(errors),
-        )
-
-
-def _id(given: str) -> str:
-    try:
-        return str(UUID(given))
-    except ValueError:
-        raise paging.invalid_cursor() from None
+        raise invalid_fields(errors)
 
 
 async def _found(tx: Tx, who: Principal, webhook_id: UUID, *, lock: bool = False) -> Endpoint:

@@ -17,7 +17,7 @@ from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
-from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.problems import FieldError, Problem, from_conditions
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
 from relevo.conversation import labels
@@ -285,14 +285,7 @@ async def _checked(tx: Tx, who: Principal, keyed: dict[str, Any]) -> ColumnEleme
     try:
         return store.filtered(condition(keyed, known), known, now())
     except ConditionError as error:
-        errors = [
-            FieldError(
-                f"/filter{fault.path}",
-                es=f"{fault.reason('es')} {fault.mend('es')}",
-                en=f"{fault.reason('en')} {fault.mend('en')}",
-            )
-            for fault in error.problems
-        ]
+        errors = from_conditions(error, "/filter")
     except NotExpressible as error:
         es = f"El filtro sobre «{error.field}» usa «{error.what}», que las listas no admiten: elige otro operador."
         errors = [FieldError("/filter", es=es, en=f"{str(error).capitalize()}.")]
