@@ -1,6 +1,8 @@
 """HTTP: where the account's events are posted, what became of each, and what a person can do about it."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -36,6 +38,7 @@ Types = Annotated[
     tuple[Annotated[str, StringConstraints(max_length=100)], ...],
     Field(max_length=len(TYPES), description=f"Event types; none: all that there are. There are: {', '.join(TYPES)}."),
 ]
+Step = Callable[[Tx, str, str, str, datetime], Awaitable[bool]]
 
 
 class _Body(BaseModel):
@@ -271,16 +274,14 @@ async def list_webhook_deliveries(
 @router.post("/{webhook_id}/deliveries/{delivery_id}/replay")
 async def replay_webhook_delivery(webhook_id: UUID, delivery_id: UUID, who: Manager, db: Db, here: Here) -> DeliveryOut:
     """Send something again that was delivered or given up, under the same `webhook-id`, behind what waits."""
+    refused = Problem(
+        409,
+        "cannot_replay",
+        es="Aún espera a enviarse, o su contenido se borró con los datos de la persona.",
+        en="It still waits to be sent, or what it said was erased with the person's data.",
+    )
     async with db.begin() as tx:
-        await _delivery(tx, who, webhook_id, delivery_id)
-        if not await deliveries.replay(tx, who.account_id, str(webhook_id), str(delivery_id), now()):
-            raise Problem(
-                409,
-                "cannot_replay",
-                es="Aún espera a enviarse, o su contenido se borró con los datos de la persona.",
-                en="It still waits to be sent, or what it said was erased with the person's data.",
-            )
-        answer = await _delivery(tx, who, webhook_id, delivery_id)
+        answer = await _changed(tx, who, webhook_id, delivery_id, by=deliveries.replay, refused=refused)
     _sender(here).wake()
     return answer
 
@@ -288,16 +289,11 @@ async def replay_webhook_delivery(webhook_id: UUID, delivery_id: UUID, who: Mana
 @router.post("/{webhook_id}/deliveries/{delivery_id}/skip")
 async def skip_webhook_delivery(webhook_id: UUID, delivery_id: UUID, who: Manager, db: Db, here: Here) -> DeliveryOut:
     """Give up something that waits, so that what waits behind it goes on."""
+    refused = Problem(
+        409, "does_not_wait", es="Ya no espera: no hay nada que saltar.", en="It waits no more: nothing to skip."
+    )
     async with db.begin() as tx:
-        await _delivery(tx, who, webhook_id, delivery_id)
-        if not await deliveries.skip(tx, who.account_id, str(webhook_id), str(delivery_id), now()):
-            raise Problem(
-                409,
-                "does_not_wait",
-                es="Ya no espera: no hay nada que saltar.",
-                en="It waits no more: nothing to skip.",
-            )
-        answer = await _delivery(tx, who, webhook_id, delivery_id)
+        answer = await _changed(tx, who, webhook_id, delivery_id, by=deliveries.skip, refused=refused)
     _sender(here).wake()
     return answer
 
@@ -345,6 +341,15 @@ async def _delivery(tx: Tx, who: Principal, webhook_id: UUID, delivery_id: UUID)
     if row is None:
         raise Problem(404, "delivery_not_found", es="No existe ese envío.", en="There is no such delivery.")
     return DeliveryOut.model_validate(row, from_attributes=True)
+
+
+async def _changed(
+    tx: Tx, who: Principal, webhook_id: UUID, delivery_id: UUID, *, by: Step, refused: Problem
+) -> DeliveryOut:
+    await _delivery(tx, who, webhook_id, delivery_id)
+    if not await by(tx, who.account_id, str(webhook_id), str(delivery_id), now()):
+        raise refused
+    return await _delivery(tx, who, webhook_id, delivery_id)
 
 
 def _not_found() -> Problem:
