@@ -106,6 +106,7 @@ async def test_of_edits_of_one_state_at_once_one_is_taken_and_the_others_see_it(
         ("/rules", 0, [{"busy_at": number} for number in range(3, 9)]),
         (f"/statuses/{status}", 1, [lunch | {"name": f"Comida {number}"} for number in range(6)]),
         (f"/schedules/{schedule}", 1, [shift | {"name": f"Día {number}"} for number in range(6)]),
+        ("/policy", 0, [{"text_es": f"Avisa {number} minutos antes."} for number in range(6)]),
     ):
         edits = (ask(presence, "PUT", path, boss, body, **{"If-Match": f'"{version}"'}) for body in bodies)
         answers = await asyncio.gather(*edits)

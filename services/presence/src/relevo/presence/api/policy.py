@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
+from relevo.chassis.database import Tx
 from relevo.chassis.editing import IfMatch, check_match, tag
 from relevo.chassis.http import Db
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -18,6 +19,7 @@ from relevo.kernel.text import clean
 from relevo.presence.domain.guide import GUIDE
 from relevo.presence.domain.precedence import ROWS
 from relevo.presence.store import policy as store
+from relevo.presence.store import rules
 from relevo.presence.store.policy import Acknowledged, Policy
 
 router = APIRouter(tags=["presence"])
@@ -115,8 +117,7 @@ class AcknowledgedBy(BaseModel):
 async def get_availability_policy(who: Reader, db: Db, response: Response) -> PolicyOut:
     """The account's rules of availability in its own words, what decides a status, and a short guide."""
     async with db.begin() as tx:
-        policy = await store.read(tx, who.account_id)
-        mine = await store.acknowledged(tx, who.account_id, who.id) if who.kind == "agent" else Acknowledged()
+        policy, mine = await _read(tx, who)
     tag(response, policy.version)
     return PolicyOut.of(policy, mine, who)
 
@@ -127,12 +128,11 @@ async def set_availability_policy(
 ) -> PolicyOut:
     """Write the account's rules of availability; everybody is asked to acknowledge them anew."""
     async with db.begin() as tx:
-        before = await store.read(tx, who.account_id)
-        mine = await store.acknowledged(tx, who.account_id, who.id) if who.kind == "agent" else Acknowledged()
+        await rules.lock(tx, who.account_id)
+        before, mine = await _read(tx, who)
         check_match(if_match, before.version, PolicyOut.of(before, mine, who))
         policy = Policy(body.text_es, body.text_en, before.version + 1, now())
-        if not await store.save(tx, who.account_id, policy, by=who.actor):
-            raise _another()
+        await store.save(tx, who.account_id, policy, by=who.actor)
     tag(response, policy.version)
     return PolicyOut.of(policy, mine, who)
 
@@ -150,7 +150,13 @@ async def acknowledge_availability_policy(body: Acknowledgement, who: Myself, db
     async with db.begin() as tx:
         policy = await store.read(tx, who.account_id)
         if body.version != policy.version:
-            raise _another()
+            raise Problem(
+                409,
+                "another_version",
+                es="El texto ha cambiado: vuelve a leerlo.",
+                en="The text has changed: read it again.",
+                errors=[FieldError("/version", es="No es la versión vigente.", en="Not the present version.")],
+            )
         await store.acknowledge(tx, who.account_id, who.id, body.version, now())
         mine = await store.acknowledged(tx, who.account_id, who.id)
     return PolicyOut.of(policy, mine, who)
@@ -168,11 +174,7 @@ async def list_policy_acknowledgements(
     return paging.page(rows, limit, lambda row: (row["agent_id"],), lambda row: AcknowledgedBy(**row))
 
 
-def _another() -> Problem:
-    return Problem(
-        409,
-        "another_version",
-        es="El texto ha cambiado: vuelve a leerlo.",
-        en="The text has changed: read it again.",
-        errors=[FieldError("/version", es="No es la versión vigente.", en="Not the present version.")],
-    )
+async def _read(tx: Tx, who: Principal) -> tuple[Policy, Acknowledged]:
+    """The account's text, and what one has acknowledged of it oneself."""
+    mine = await store.acknowledged(tx, who.account_id, who.id) if who.kind == "agent" else Acknowledged()
+    return await store.read(tx, who.account_id), mine

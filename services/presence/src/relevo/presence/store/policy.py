@@ -17,8 +17,6 @@ _SAVE = text("""
     values (cast(:account as uuid), :text_es, :text_en, :version, :at, :by)
     on conflict (account_id) do update set text_es = excluded.text_es, text_en = excluded.text_en,
         version = excluded.version, updated_at = excluded.updated_at, updated_by = excluded.updated_by
-        where availability_policy.version = excluded.version - 1
-    returning version
 """)
 _MINE = text("""
     select version, acknowledged_at from policy_acknowledged
@@ -68,10 +66,10 @@ async def read(tx: Tx, account_id: str) -> Policy:
     return Policy() if row is None else Policy(**row._asdict())
 
 
-async def save(tx: Tx, account_id: str, policy: Policy, *, by: str) -> bool:
-    """Keep a text as the next version; False when another one was written meanwhile."""
+async def save(tx: Tx, account_id: str, policy: Policy, *, by: str) -> None:
+    """Keep a text; the account's settings are locked (`rules.lock`)."""
     given = {"account": account_id, "text_es": policy.text_es, "text_en": policy.text_en, "version": policy.version}
-    return (await tx.execute(_SAVE, {**given, "at": policy.updated_at, "by": by})).first() is not None
+    await tx.execute(_SAVE, {**given, "at": policy.updated_at, "by": by})
 
 
 async def acknowledged(tx: Tx, account_id: str, agent_id: str) -> Acknowledged:

@@ -146,7 +146,7 @@ async def calendars_of(tx: Tx, agents: Mapping[str, str]) -> dict[str, tuple[Any
 
 
 async def lock(tx: Tx, account_id: str) -> None:
-    """Keep others from editing the account's rules, named statuses and schedules meanwhile, also what is not there yet."""
+    """Keep others from editing the account's settings meanwhile: rules, policy, named statuses, schedules; also new ones."""
     await tx.execute(_LOCK, {"account": account_id})
 
 
