@@ -176,6 +176,8 @@ def test_a_bot_has_it_first_answers_and_leaves_it_to_people_with_a_note(at_bots)
         assert (late.status_code, late.json()["code"]) == (409, "conversation_not_pending")
         assert (await one.acts(path, "hand-over", note)).status_code == 409
         assert (await one.acts(path, "resolve")).status_code == 409
+        unread = await one.desk.get(f"/bot{path}/messages", one.bot)
+        assert (unread.status_code, unread.json()["code"]) == (409, "conversation_not_pending")
         await one.desk.customer_writes(text="¿Hola?")
         assert len(await one.told()) == 2, "people have it"
 

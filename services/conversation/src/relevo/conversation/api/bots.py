@@ -69,8 +69,7 @@ class SaidPublicly(BaseModel):
 async def list_messages_for_bot(conversation_id: UUID, who: Bot, db: Db, limit: Limit = 50) -> SaidPublicly:
     """The last public messages of a conversation that the bot has."""
     async with db.begin() as tx:
-        conversation = await _own(tx, who, conversation_id)
-        _pending(conversation)
+        await _own(tx, who, conversation_id)
         rows = await said_in.page(tx, who.account_id, str(conversation_id), limit, None, newest_first=True)
     shown = [
         SaidBefore(id=row["id"], from_customer=row["kind"] == "incoming", text=row["text"], at=row["created_at"])
@@ -93,7 +92,6 @@ async def say_as_bot(
         conversation = await _own(tx, who, conversation_id)
         moment = now()
         try:
-            _pending(conversation)
             said = await store.said(tx, who.account_id, str(conversation_id), moment - bots.A_WHILE)
             bots.talks_alone(said.in_a_row)
             writes = Writing(new_id(), body.text, who.actor, who.name, human=False)
@@ -119,7 +117,6 @@ async def hand_over_as_bot(
         moment = now()
         acts: list[Change] = []
         try:
-            _pending(conversation)
             if body.note:
                 note = Writing(new_id(), body.note, who.actor, who.name, human=False)
                 acts.append(writing.note(conversation, note, moment))
@@ -136,7 +133,6 @@ async def resolve_as_bot(conversation_id: UUID, who: Bot, db: Db, once: Idempote
         await once.start(tx)
         conversation = await _own(tx, who, conversation_id)
         try:
-            _pending(conversation)
             change = life.resolve(conversation, now())
         except Refused as refused:
             raise problem_of(refused) from None
@@ -144,19 +140,16 @@ async def resolve_as_bot(conversation_id: UUID, who: Bot, db: Db, once: Idempote
 
 
 async def _own(tx: Tx, who: Principal, conversation_id: UUID) -> Conversation:
-    """A conversation of the bot's inbox, locked. Raises Problem 404, also for one of another inbox."""
+    """A conversation of the bot's inbox that it has, locked. Raises Problem 404, also for one of another inbox, and 409."""
     key = (who.account_id, str(conversation_id))
     conversation = (await conversations.lock(tx, [key])).get(key)
     if conversation is None or conversation.state.inbox_id != who.inbox_id:
         raise no_conversation()
     if conversation.state.merged_into is not None:
         raise problem_of(joining.over())
-    return conversation
-
-
-def _pending(conversation: Conversation) -> None:
     if conversation.state.status != "pending":
-        raise bots.not_the_bots()
+        raise problem_of(bots.not_the_bots())
+    return conversation
 
 
 async def _done(tx: Tx, who: Principal, conversation: Conversation, acts: list[Change]) -> Conversation:
