@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from relevo.automation import alerts_store as store
+from relevo.automation.alerts_store import Told
 from relevo.automation.caught_up import unread
 from relevo.automation.domain.alerts import Alert, Status, after, due, holds_since
 from relevo.automation.webhooks import Webhooks
@@ -13,6 +14,7 @@ from relevo.chassis.timers import DueTimer, Timer, cancel, schedule_all
 from relevo.contracts import streams
 from relevo.contracts.automation import AlertRaised
 from relevo.contracts.base import now
+from relevo.contracts.envelope import Envelope
 from relevo.contracts.identity import AgentState, TeamChanged, TeamState
 from relevo.contracts.notification import Notify
 from relevo.contracts.presence import StatusChanged
@@ -59,6 +61,8 @@ class Alerts:
         teams = await _teams(tx, accounts)
         agents = {agent.id: agent for account in accounts for agent in await directory.agents(tx, account)}
         present = now()
+        later: list[Timer] = []
+        due_now: list[Told] = []
         for timer in given:
             alert, subject = alerts.get(timer.payload["alert"]), timer.payload["subject"]
             if alert is None:
@@ -69,33 +73,17 @@ class Alerts:
                 continue
             if at > present:
                 # It was otherwise in between: the time runs anew.
-                await schedule_all(tx, ALERT, [_timer(alert, subject, at)])
-                continue
-            await store.told(tx, alert, subject, since=since, at=present)
-            who: AgentState | TeamState | None = agents.get(subject) or teams.get(subject)
-            status = statuses.get(subject) if subject in agents else None
-            await self._tell(tx, alert, status, who.name if who is not None else "—")
-
-    async def _tell(self, tx: Tx, alert: Alert, status: Status | None, name: str) -> None:
-        event = AlertRaised(
-            alert_id=alert.id,
-            kind=alert.kind,
-            subscriber_id=alert.subscriber_id,
-            agent_id=status.agent_id if status is not None else None,
-            team_id=alert.team_id,
-            state=status.state if status is not None else None,
-            minutes=alert.minutes,
-        )
-        envelope = tx.emit(event, account=alert.account_id, entity=alert.id)
-        await self._webhooks.add(tx, [(envelope, event)])
-        command = Notify(
-            dedup_key=f"alert:{envelope.id}",
-            kind="alert",
-            agent_id=alert.subscriber_id,
-            template=f"alert_status_{event.state}" if alert.kind == "status" else f"alert_{alert.kind}",
-            data={"name": name, "minutes": alert.minutes},
-        )
-        tx.emit(command, account=alert.account_id, entity=alert.id)
+                later.append(_timer(alert, subject, at))
+            else:
+                due_now.append(Told(alert, subject, since))
+        await schedule_all(tx, ALERT, later)
+        await store.told(tx, due_now, at=present)
+        events: list[tuple[Envelope, AlertRaised]] = []
+        for told in due_now:
+            who: AgentState | TeamState | None = agents.get(told.subject_id) or teams.get(told.subject_id)
+            status = statuses.get(told.subject_id) if told.subject_id in agents else None
+            events.append(_tell(tx, told.alert, status, who.name if who is not None else "—"))
+        await self._webhooks.add(tx, events)
 
     async def _behind(self, tx: Tx, latest: datetime) -> bool:
         """Whether statuses that were told before then are still to be read."""
@@ -107,12 +95,35 @@ class Alerts:
         return False
 
 
+def _tell(tx: Tx, alert: Alert, status: Status | None, name: str) -> tuple[Envelope, AlertRaised]:
+    event = AlertRaised(
+        alert_id=alert.id,
+        kind=alert.kind,
+        subscriber_id=alert.subscriber_id,
+        agent_id=status.agent_id if status is not None else None,
+        team_id=alert.team_id,
+        state=status.state if status is not None else None,
+        minutes=alert.minutes,
+    )
+    envelope = tx.emit(event, account=alert.account_id, entity=alert.id)
+    command = Notify(
+        dedup_key=f"alert:{envelope.id}",
+        kind="alert",
+        agent_id=alert.subscriber_id,
+        template=f"alert_status_{event.state}" if alert.kind == "status" else f"alert_{alert.kind}",
+        data={"name": name, "minutes": alert.minutes},
+    )
+    tx.emit(command, account=alert.account_id, entity=alert.id)
+    return envelope, event
+
+
 async def keep(batch: Sequence[Received], tx: Tx) -> None:
     """EVT_PRESENCE: the status of each agent; a projection."""
     told = [(r, r.data) for r in batch if r.is_a(StatusChanged)]
     if not told:
         return
-    statuses = await store.statuses(tx, {r.envelope.account for r, _ in told})
+    agents = {event.status.agent_id for _, event in told}
+    statuses = await store.statuses_of(tx, {r.envelope.account for r, _ in told}, agents)
     changed: dict[str, Status] = {}
     for received, event in told:
         status = event.status

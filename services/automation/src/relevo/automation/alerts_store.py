@@ -1,7 +1,7 @@
 """SQL of alerts about statuses."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -40,11 +40,13 @@ _SAVE = text("""
 _DELETE = text(
     "delete from alerts where account_id = cast(:account as uuid) and subscriber_id = cast(:subscriber as uuid) and id = cast(:id as uuid)"
 )
-_STATUSES = text("""
+_STATUSES: Final = """
     select cast(agent_id as text) as agent_id, cast(account_id as text) as account_id, state, since, not_available_since,
            in_shift, sequence
     from alert_statuses where account_id = any(cast(:accounts as uuid[]))
-""")
+"""
+_ALL_STATUSES = text(_STATUSES)
+_STATUSES_OF = text(_STATUSES + " and agent_id = any(cast(:agents as uuid[]))")
 _KEEP = text("""
     insert into alert_statuses as s (agent_id, account_id, state, since, not_available_since, in_shift, sequence)
     select * from unnest(
@@ -60,9 +62,21 @@ _TELLINGS = text("""
 """)
 _TOLD = text("""
     insert into alert_tellings (alert_id, subject_id, account_id, since, told_at)
-    values (cast(:alert as uuid), cast(:subject as uuid), cast(:account as uuid), :since, :at)
+    select alert_id, subject_id, account_id, since, :at
+    from unnest(cast(:alerts as uuid[]), cast(:subjects as uuid[]), cast(:accounts as uuid[]), cast(:sinces as timestamptz[]))
+         as n (alert_id, subject_id, account_id, since)
+    order by alert_id, subject_id
     on conflict (alert_id, subject_id) do update set since = excluded.since, told_at = excluded.told_at
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an alert tells of: a subject, for which it is so since then."""
+
+    alert: Alert
+    subject_id: str
+    since: datetime
 
 
 async def enabled(tx: Tx, accounts: Collection[str]) -> list[Alert]:
@@ -101,7 +115,13 @@ async def delete(tx: Tx, account_id: str, subscriber_id: str, id_: str) -> None:
 
 async def statuses(tx: Tx, accounts: Collection[str]) -> dict[str, Status]:
     """The status of each agent of these accounts, by id."""
-    rows = await tx.execute(_STATUSES, {"accounts": sorted(accounts)})
+    rows = await tx.execute(_ALL_STATUSES, {"accounts": sorted(accounts)})
+    return {row.agent_id: Status(**row._asdict()) for row in rows}
+
+
+async def statuses_of(tx: Tx, accounts: Collection[str], agents: Collection[str]) -> dict[str, Status]:
+    """The statuses of these agents alone."""
+    rows = await tx.execute(_STATUSES_OF, {"accounts": sorted(accounts), "agents": sorted(agents)})
     return {row.agent_id: Status(**row._asdict()) for row in rows}
 
 
@@ -129,10 +149,19 @@ async def tellings(tx: Tx, accounts: Collection[str]) -> dict[tuple[str, str], T
     return {(row.alert_id, row.subject_id): Telling(row.since, row.told_at) for row in rows}
 
 
-async def told(tx: Tx, alert: Alert, subject_id: str, *, since: datetime, at: datetime) -> None:
-    """Remember that it was told."""
-    given = {"alert": alert.id, "subject": subject_id, "account": alert.account_id, "since": since, "at": at}
-    await tx.execute(_TOLD, given)
+async def told(tx: Tx, given: Sequence[Told], *, at: datetime) -> None:
+    """Remember what was told, each alert and subject once."""
+    if given:
+        await tx.execute(
+            _TOLD,
+            {
+                "alerts": [one.alert.id for one in given],
+                "subjects": [one.subject_id for one in given],
+                "accounts": [one.alert.account_id for one in given],
+                "sinces": [one.since for one in given],
+                "at": at,
+            },
+        )
 
 
 def _alert(row: Any) -> Alert:

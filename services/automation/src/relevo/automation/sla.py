@@ -28,6 +28,7 @@ from relevo.contracts import streams
 from relevo.contracts.automation import SlaBreached, SlaEvent, SlaMet, SlaWarned
 from relevo.contracts.base import Model, now
 from relevo.contracts.conversation import ConversationDeleted, ConversationEvent
+from relevo.contracts.envelope import Envelope
 from relevo.contracts.identity import CalendarChanged
 from relevo.contracts.notification import Notify
 from relevo.contracts.snapshots import ConversationSnapshot
@@ -173,6 +174,7 @@ class Sla:
         keys = {timer.key for timer in wanted}
         await cancel(tx, CLOCK, *(key for id_ in changed for key in _keys(id_) if key not in keys))
         await schedule_all(tx, CLOCK, wanted)
+        events: list[tuple[Envelope, SlaEvent]] = []
         for one in told:
             event = _event(one)
             envelope = tx.emit(
@@ -181,9 +183,10 @@ class Sla:
                 entity=one.followed.conversation_id,
                 time=one.told.at,
             )
-            await self._webhooks.add(tx, [(envelope, event)])
+            events.append((envelope, event))
             if one.told.kind != "met":
                 _notify(tx, one)
+        await self._webhooks.add(tx, events)
 
 
 async def reckon(tx: Tx, account_id: str, policy_id: str | None = None) -> None:
