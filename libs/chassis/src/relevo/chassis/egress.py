@@ -8,8 +8,8 @@ followed, no proxy of the environment is used, an answer is read up to a limit, 
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -113,17 +113,17 @@ class Egress:
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError, ValueError) as error:
             raise Unreachable(f"{type(error).__name__}") from None
 
-    @asynccontextmanager
-    async def _stream(self, to: Target, headers: Mapping[str, str], body: bytes) -> AsyncIterator[httpcore.Response]:
+    def _stream(
+        self, to: Target, headers: Mapping[str, str], body: bytes
+    ) -> AbstractAsyncContextManager[httpcore.Response]:
         sent = {"host": to.authority, "content-length": str(len(body)), "accept-encoding": "identity", **headers}
-        async with self._pool.stream(
+        return self._pool.stream(
             "POST",
             httpcore.URL(scheme=to.scheme, host=to.host, port=to.port, target=to.path),
             headers=list(sent.items()),
             content=body,
             extensions={"timeout": {"connect": self._seconds * _CONNECT_PART, "pool": self._seconds}},
-        ) as answer:
-            yield answer
+        )
 
 
 async def _limited(answer: httpcore.Response) -> bytes | None:

@@ -1,6 +1,6 @@
 """HTTP: policies of service levels, and the clocks of a conversation."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -271,7 +271,6 @@ async def _found(tx: Tx, who: Principal, policy_id: UUID, *, lock: bool = False)
 
 
 def _out(one: sla_store.Policy) -> PolicyOut:
-    given = sla_store.terms_json(one.terms)
     return PolicyOut(
         id=one.id,
         name=one.name,
@@ -282,5 +281,5 @@ def _out(one: sla_store.Policy) -> PolicyOut:
         created_at=one.created_at,
         updated_at=one.updated_at,
         updated_by=one.updated_by,
-        **given,
+        **asdict(one.terms),
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -79,13 +79,12 @@ _LIST = text(f"""
         and (position, id) > (:position, cast(:after as uuid))
     order by position, id limit :limit
 """)
-_READ = text(f"select {_POLICY} from sla_policies where account_id = cast(:account as uuid) and id = cast(:id as uuid)")
-_LOCK = text("""
-    select 1 from sla_policies where account_id = cast(:account as uuid) and id = cast(:id as uuid) for no key update
-""")
+_ONE: Final = f"select {_POLICY} from sla_policies where account_id = cast(:account as uuid) and id = cast(:id as uuid)"
+_READ = text(_ONE)
+_READ_LOCKED = text(f"{_ONE} for no key update")
 _SAVE = text("""
     insert into sla_policies (id, account_id, name, position, enabled, conditions, terms, version, created_at, updated_at, updated_by)
-    values (cast(:id as uuid), cast(:account as uuid), :name, :position, :enabled, cast(:conditions as jsonb),
+    values (cast(:id as uuid), cast(:account_id as uuid), :name, :position, :enabled, cast(:conditions as jsonb),
             cast(:terms as jsonb), :version, :created_at, :updated_at, :updated_by)
     on conflict (id) do update set name = excluded.name, position = excluded.position, enabled = excluded.enabled,
         conditions = excluded.conditions, terms = excluded.terms, version = excluded.version,
@@ -157,10 +156,7 @@ async def policies(tx: Tx, account_id: str, *, after: tuple[int, str], limit: in
 
 async def policy(tx: Tx, account_id: str, id_: str, *, lock: bool = False) -> Policy | None:
     """One policy."""
-    given = {"account": account_id, "id": id_}
-    if lock:
-        await tx.execute(_LOCK, given)
-    row = (await tx.execute(_READ, given)).first()
+    row = (await tx.execute(_READ_LOCKED if lock else _READ, {"account": account_id, "id": id_})).first()
     return None if row is None else _policy(row)
 
 
@@ -171,22 +167,8 @@ async def count(tx: Tx, account_id: str) -> int:
 
 async def save(tx: Tx, one: Policy) -> None:
     """Keep a policy, new or changed."""
-    await tx.execute(
-        _SAVE,
-        {
-            "id": one.id,
-            "account": one.account_id,
-            "name": one.name,
-            "position": one.position,
-            "enabled": one.enabled,
-            "conditions": json.dumps(one.conditions),
-            "terms": json.dumps(terms_json(one.terms)),
-            "version": one.version,
-            "created_at": one.created_at,
-            "updated_at": one.updated_at,
-            "updated_by": one.updated_by,
-        },
-    )
+    given = {"conditions": json.dumps(one.conditions), "terms": json.dumps(asdict(one.terms))}
+    await tx.execute(_SAVE, asdict(one) | given)
 
 
 async def delete(tx: Tx, account_id: str, id_: str) -> None:
@@ -243,7 +225,7 @@ async def keep(tx: Tx, given: Sequence[Followed]) -> None:
             "calendars": [one.calendar_id for one in rows],
             "calendar_versions": [one.calendar_version for one in rows],
             "courses": [json.dumps(to_json(one.course)) for one in rows],
-            "facts": [json.dumps(_facts(one.whose)) for one in rows],
+            "facts": [json.dumps(asdict(one.whose)) for one in rows],
         },
     )
     await tx.execute(_DROP_CLOCKS, where)
@@ -272,36 +254,6 @@ async def forget(tx: Tx, accounts: Collection[str], conversations: Collection[st
     await tx.execute(_FORGET, {"accounts": sorted(accounts), "conversations": sorted(conversations)})
 
 
-def terms_json(terms: Terms) -> dict[str, Any]:
-    """Terms as they are kept."""
-    return {
-        "targets": {
-            priority: {
-                "first_response": one.first_response,
-                "next_response": one.next_response,
-                "resolution": one.resolution,
-            }
-            for priority, one in terms.targets.items()
-        },
-        "business_hours": terms.business_hours,
-        "pause_on_customer": terms.pause_on_customer,
-        "warn_percent": terms.warn_percent,
-    }
-
-
 def _policy(row: Any) -> Policy:
     targets = {priority: Targets(**one) for priority, one in row.terms["targets"].items()}
     return Policy(**{**row._asdict(), "terms": Terms(**{**row.terms, "targets": targets})})
-
-
-def _facts(whose: Whose) -> dict[str, Any]:
-    return {
-        "number": whose.number,
-        "inbox_id": whose.inbox_id,
-        "channel": whose.channel,
-        "team_id": whose.team_id,
-        "assignee_id": whose.assignee_id,
-        "participant_ids": list(whose.participant_ids),
-        "owner_id": whose.owner_id,
-        "priority": whose.priority,
-    }

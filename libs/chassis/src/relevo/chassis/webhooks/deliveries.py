@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Row, text
 
 from relevo.chassis.database import Tx
-from relevo.chassis.webhooks.endpoints import Subscription
+from relevo.chassis.webhooks.endpoints import Subscription, all_lanes_now
 from relevo.contracts.base import new_id
 from relevo.kernel.webhooks import Health, State, Verdict
 
@@ -35,10 +35,6 @@ class NewDelivery:
         return self.entity_id if self.subscription.ordered_by == "conversation" else ""
 
 
-_ALL_LANES_NOW = text("""
-    update webhook_lanes set next_at = :at
-    where endpoint_id = cast(:id as uuid) and account_id = cast(:account as uuid) and next_at > :at
-""")
 _ADD = text("""
     insert into webhook_deliveries (id, account_id, endpoint_id, lane, entity_id, event_id, type, body, created_at)
     select cast(id as uuid), cast(account as uuid), cast(endpoint as uuid), lane, entity, event, type, body, cast(:at as timestamptz)
@@ -207,9 +203,8 @@ async def health(tx: Tx, account_id: str, endpoint_id: str) -> tuple[Health, str
     row = (await tx.execute(_HEALTH, {"account": account_id, "id": endpoint_id})).first()
     if row is None:
         return None
-    return Health(row.failures, row.failing_since, row.next_at, row.paused_at is not None), urlsplit(
-        row.url
-    ).hostname or ""
+    found = Health(row.failures, row.failing_since, row.next_at, row.paused_at is not None)
+    return found, urlsplit(row.url).hostname or ""
 
 
 async def note(  # noqa: PLR0917
@@ -240,7 +235,7 @@ async def note(  # noqa: PLR0917
     if verdict.state != "waiting":
         await tx.execute(_CLOSE_LANE, _lane(lane))
     if verdict.recovered:
-        await tx.execute(_ALL_LANES_NOW, where | {"at": at})
+        await all_lanes_now(tx, lane.account_id, lane.endpoint_id, at)
 
 
 async def deliveries(

@@ -169,6 +169,11 @@ async def resume(tx: Tx, account_id: str, id_: str, *, at: datetime, by: str) ->
     """Try an endpoint again, at once, with all that waits for it."""
     await tx.execute(_RESUME, {"account": account_id, "id": id_, "at": at, "by": by})
     await tx.execute(_PATIENT_AGAIN, {"account": account_id, "id": id_})
+    await all_lanes_now(tx, account_id, id_, at)
+
+
+async def all_lanes_now(tx: Tx, account_id: str, id_: str, at: datetime) -> None:
+    """Have whatever waits for an endpoint be due."""
     await tx.execute(_ALL_LANES_NOW, {"account": account_id, "id": id_, "at": at})
 
 
