@@ -26,7 +26,7 @@ from relevo.assignment.domain.inputs import (
     encode,
 )
 from relevo.assignment.domain.pool import Pool, Team, decide
-from relevo.assignment.domain.roster import Agent, Roster
+from relevo.assignment.domain.roster import FREE, Agent, Roster
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -425,7 +425,7 @@ class Matching(RuleBasedStateMachine):
             if one.state != "queued":
                 continue
             for someone in self.pool.roster.agents.values():
-                free = someone.standing(self.pool.policy) in ("free", "free_busy")
+                free = someone.standing(self.pool.policy) in FREE
                 assert not (free and someone.reaches(one.key)), (one, someone)
 
     @invariant()

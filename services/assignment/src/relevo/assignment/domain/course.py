@@ -17,7 +17,7 @@ from relevo.assignment.domain.inputs import (
     PolicyEdited,
     Reopened,
 )
-from relevo.assignment.domain.pool import Decision, Held, Pool, Refusal
+from relevo.assignment.domain.pool import Decision, Held, Pool, Refusal, take
 from relevo.assignment.domain.roster import Agent, Roster
 
 
@@ -78,9 +78,7 @@ class Course:
         was_open = named is not None and self.is_open(named)
         if named is not None and (aside := self._aside.pop(named, None)):
             pool.held[named] = aside
-        refusal = pool.apply(entry)
-        short = pool.drain(entry)
-        assert not short, f"queues {short} are not in memory"
+        refusal = take(pool, entry)
         if named is not None and not was_open and self.is_open(named):
             assert isinstance(given, Opened | Reopened)
             self.turns[named] = Turn(place, named, entry.at, given.at)

@@ -35,7 +35,7 @@ from relevo.assignment.domain.inputs import (
     StatusGiven,
     TeamEdited,
 )
-from relevo.assignment.domain.roster import Agent, GroupKey, Roster
+from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
 from relevo.contracts.assignment import Reason
 
 State = Literal["assigned", "queued", "unassigned", "closed"]
@@ -263,7 +263,7 @@ class Pool:
         self.changed_held.add(held.id)
         if self._to_owner(entry, held, given.owner_id):
             return
-        if last is not None and last.reaches(held.key) and last.standing(self.policy) in ("free", "free_busy"):
+        if last is not None and last.reaches(held.key) and last.standing(self.policy) in FREE:
             self._hold(held, last, entry)
             self._decide(entry, held, "assigned", reasons.same_agent(last.name))
             return
@@ -275,7 +275,7 @@ class Pool:
         if owner is None or not owner.reaches(held.key):
             return False
         standing = owner.standing(self.policy)
-        if standing in ("free", "free_busy"):
+        if standing in FREE:
             self._hold(held, owner, entry)
             self._decide(entry, held, "assigned", reasons.owner(owner.name))
             return True
@@ -310,7 +310,7 @@ class Pool:
         agent.state, agent.state_since, agent.in_shift = given.state, given.since, given.in_shift
         self._touch(agent)
         for held in self._where(lambda one: one.kept_for == agent.id and one.state == "unassigned"):
-            if agent.standing(self.policy) not in ("free", "free_busy"):
+            if agent.standing(self.policy) not in FREE:
                 break
             self._hold(held, agent, entry)
             self._decide(entry, held, "assigned", reasons.owner(agent.name))
@@ -571,10 +571,16 @@ def _age(held: Held) -> tuple[int, datetime, str]:
     return -held.rank, held.opened_at, held.id
 
 
+def take(pool: Pool, entry: Entry) -> Refusal | None:
+    """Take one input on a pool whose queues are wholly in memory, and give what waits; answers why not, as `apply` does."""
+    refusal = pool.apply(entry)
+    short = pool.drain(entry)
+    assert not short, f"queues {short} are not in memory"
+    return refusal
+
+
 def decide(pool: Pool, entries: Iterable[Entry]) -> list[Decision]:
     """Every decision that these inputs lead to on a pool whose queues are wholly in memory."""
     for entry in entries:
-        pool.apply(entry)
-        short = pool.drain(entry)
-        assert not short, f"queues {short} are not in memory"
+        take(pool, entry)
     return pool.decisions

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from relevo.assignment.domain.inputs import Policy
 from relevo.contracts.presence import RoutingState
@@ -18,7 +18,8 @@ Gap = Literal["removed", "other_inboxes", "other_team"]
 Hindrance = Literal["offline", "away", "off_shift", "busy", "at_capacity"]
 """Why an agent gets nothing at present."""
 Standing = Literal["free", "free_busy"] | Hindrance
-_FREE = ("free", "free_busy")
+FREE: Final = ("free", "free_busy")
+"""Of who gets the next one."""
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ class Roster:
 
     def anyone_free(self) -> bool:
         """Whether any agent at all could take one more."""
-        return any(self._standing[agent.id] in _FREE for agent in self.agents.values() if agent.active)
+        return any(self._standing[agent.id] in FREE for agent in self.agents.values() if agent.active)
 
     def group(self, key: GroupKey) -> Group:
         """The candidates for this inbox and team."""
@@ -159,14 +160,14 @@ class Roster:
         before = self._standing[agent.id]
         after = self._standing[agent.id] = agent.standing(self.policy)
         self._stamp[agent.id] += 1
-        if after in _FREE and before not in _FREE:
+        if after in FREE and before not in FREE:
             self.gained = True
         for key in self._of[agent.id]:
             group = self._groups[key]
             if after != before:
                 group.counts[before] -= 1
                 group.counts[after] += 1
-            if after in _FREE:
+            if after in FREE:
                 heapq.heappush(group.heap, self._entry(agent))
 
     def moved(self, agent: Agent) -> None:
@@ -198,7 +199,7 @@ class Roster:
         group.members.add(agent.id)
         group.counts[standing] += 1
         self._of[agent.id].append(key)
-        if standing in _FREE:
+        if standing in FREE:
             heapq.heappush(group.heap, self._entry(agent))
 
     def _entry(self, agent: Agent) -> tuple[int, float, int, str, int]:

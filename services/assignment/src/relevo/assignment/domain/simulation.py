@@ -349,7 +349,7 @@ class _Branch:
         if was is not None and was.first == turn.first:
             self.fates["as_recorded"] += 1
             return
-        who = self.original(turn.first.agent_id)
+        who = original(turn.first.agent_id)
         if was is not None and was.first is not None and was.first.agent_id == who:
             self.fates["moved"] += 1
             life = self.was.lives[turn.place]
@@ -371,10 +371,6 @@ class _Branch:
         self._numbers += 1
         heapq.heappush(self._due, (at, self._numbers, turn.place, turn.conversation_id, act))
 
-    def original(self, agent_id: str) -> str:
-        """The agent, or whom they are the double of."""
-        return agent_id.removesuffix(_DOUBLE)
-
 
 _DOUBLE: Final = "+1"
 
@@ -382,3 +378,8 @@ _DOUBLE: Final = "+1"
 def double(agent_id: str) -> str:
     """The id of an agent's double."""
     return agent_id + _DOUBLE
+
+
+def original(agent_id: str) -> str:
+    """The agent, or whom they are the double of."""
+    return agent_id.removesuffix(_DOUBLE)

@@ -3,7 +3,7 @@
 import json
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -115,15 +115,8 @@ def _check(was: Recorded) -> str:
 
 def _policies(one: Simulation) -> list[Sequence[str]]:
     policies = [one.was.policy] + ([one.draft.policy] if one.draft is not None else [])
-    fields: list[tuple[str, Callable[[Policy], object]]] = [
-        ("strategy", lambda policy: policy.strategy),
-        ("default_capacity", lambda policy: policy.default_capacity),
-        ("busy_as_fallback", lambda policy: policy.busy_as_fallback),
-        ("out_of_shift", lambda policy: policy.out_of_shift),
-        ("owner_first", lambda policy: policy.owner_first),
-        ("owner_absent", lambda policy: policy.owner_absent),
-    ]
-    return [(name, *(_value(of(policy)) for policy in policies)) for name, of in fields]
+    names = [field.name for field in fields(Policy) if field.name != "version"]
+    return [(name, *(_value(getattr(policy, name)) for policy in policies)) for name in names]
 
 
 def _value(value: object) -> str:
