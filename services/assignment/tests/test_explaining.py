@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from sqlalchemy import text
 
 from relevo.assignment import records
+from relevo.assignment.domain.deciding import decide
 from relevo.assignment.domain.explaining import Record, why, why_not
+from relevo.assignment.domain.held import Team
 from relevo.assignment.domain.inputs import Entry, Opened, Policy
-from relevo.assignment.domain.pool import Pool, Team, decide
+from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Agent, Roster
 from relevo.assignment.matcher import Matcher
 from relevo.assignment.store import journals, people

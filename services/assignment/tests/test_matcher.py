@@ -7,8 +7,9 @@ from psycopg.errors import CheckViolation
 from sqlalchemy import text
 
 from relevo.assignment import matcher
+from relevo.assignment.domain.deciding import decide
 from relevo.assignment.domain.inputs import CapacitySet, Policy
-from relevo.assignment.domain.pool import Pool, decide
+from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Roster
 from relevo.assignment.matcher import Matcher
 from relevo.assignment.store import journals, people

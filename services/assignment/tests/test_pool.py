@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from relevo.assignment.domain.deciding import apply, decide
+from relevo.assignment.domain.held import Team
 from relevo.assignment.domain.inputs import (
     AgentEdited,
     Assign,
@@ -25,7 +27,7 @@ from relevo.assignment.domain.inputs import (
     decode,
     encode,
 )
-from relevo.assignment.domain.pool import Pool, Team, decide
+from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE, Agent, Roster
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,7 +44,7 @@ class Story:
         entry = Entry(len(self.entries) + 1, T0 + timedelta(seconds=len(self.entries)), given)
         self.entries.append(entry)
         before = len(self.pool.decisions)
-        refusal = self.pool.apply(entry)
+        refusal = apply(self.pool, entry)
         assert not self.pool.drain(entry)
         return refusal or self.pool.decisions[before:]
 
@@ -346,7 +348,7 @@ class Matching(RuleBasedStateMachine):
         entry = Entry(len(self.entries) + 1, T0 + timedelta(seconds=len(self.entries)), given)
         self.entries.append(entry)
         start = len(self.pool.decisions)
-        self.pool.apply(entry)
+        apply(self.pool, entry)
         assert not self.pool.drain(entry)
         for decision in self.pool.decisions[start:]:
             if decision.reason.code in ("round_robin", "least_loaded", "same_agent"):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from relevo.assignment.domain.course import Measured, quantile
+from relevo.assignment.domain.deciding import decide
 from relevo.assignment.domain.inputs import (
     AgentEdited,
     Closed,
@@ -21,7 +22,7 @@ from relevo.assignment.domain.inputs import (
     Reopened,
     StatusGiven,
 )
-from relevo.assignment.domain.pool import Pool, decide
+from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Roster
 from relevo.assignment.domain.simulation import Draft, Kept, Life, double, drafted, drawn, recorded
 from relevo.assignment.simulating import draft

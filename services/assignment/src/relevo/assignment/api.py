@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
 from relevo.assignment import matcher, readings
+from relevo.assignment.domain.held import Refusal, State
 from relevo.assignment.domain.inputs import Assign, CapacitySet, Input, Policy, PolicyEdited
-from relevo.assignment.domain.pool import Refusal, State
 from relevo.assignment.readings import Assignment
 from relevo.assignment.settings import Settings
 from relevo.assignment.store import journals, pools

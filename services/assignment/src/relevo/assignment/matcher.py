@@ -11,6 +11,8 @@ import psycopg
 from prometheus_client import Counter, Histogram
 
 from relevo.assignment import loads
+from relevo.assignment.domain.deciding import apply
+from relevo.assignment.domain.held import Decision, Held, Refusal, Team
 from relevo.assignment.domain.inputs import (
     AgentEdited,
     Assign,
@@ -22,7 +24,7 @@ from relevo.assignment.domain.inputs import (
     StatusGiven,
     TeamEdited,
 )
-from relevo.assignment.domain.pool import Decision, Held, Pool, Refusal, Team
+from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import GroupKey, Roster
 from relevo.assignment.settings import Settings
 from relevo.assignment.store import conversations, decisions, journals, people, pools
@@ -196,7 +198,7 @@ async def decide(
     refused: dict[int, Refusal] = {}
     waiting: dict[int, str] = {}
     for entry in entries:
-        refusal = pool.apply(entry)
+        refusal = apply(pool, entry)
         if refusal == "conversation_not_found" and isinstance(entry.given, Assign) and entry.given.mode == "automation":
             waiting[entry.id] = entry.given.conversation_id
             del outcome[entry.id]

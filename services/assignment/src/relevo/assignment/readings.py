@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import and_, bindparam, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import UUID
 
-from relevo.assignment.domain.pool import Place
+from relevo.assignment.domain.held import Place
 from relevo.assignment.tables import conversation_facts, conversations_held
 from relevo.chassis.database import Tx
 from relevo.kernel.access import ConversationColumns, ConversationFacts, Viewer, visible

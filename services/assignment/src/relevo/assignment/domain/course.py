@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from relevo.assignment.domain.deciding import take
+from relevo.assignment.domain.held import Decision, Held, Refusal
 from relevo.assignment.domain.inputs import (
     Assign,
     Closed,
@@ -17,7 +19,7 @@ from relevo.assignment.domain.inputs import (
     PolicyEdited,
     Reopened,
 )
-from relevo.assignment.domain.pool import Decision, Held, Pool, Refusal, take
+from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Agent, Roster
 
 

@@ -20,6 +20,7 @@ from random import Random
 from typing import Final, Literal
 
 from relevo.assignment.domain.course import Course, Measured, Tally, Turn
+from relevo.assignment.domain.held import Decision
 from relevo.assignment.domain.inputs import (
     AgentEdited,
     Assign,
@@ -33,7 +34,6 @@ from relevo.assignment.domain.inputs import (
     Reopened,
     StatusGiven,
 )
-from relevo.assignment.domain.pool import Decision
 
 ENOUGH: Final = 20
 """Lives of an agent from which one is drawn; of one with fewer, everybody's are."""

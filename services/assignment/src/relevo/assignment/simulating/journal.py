@@ -9,8 +9,8 @@ from typing import Any, Final, get_args
 import psycopg
 
 from relevo.assignment.domain import inputs
+from relevo.assignment.domain.held import Refusal
 from relevo.assignment.domain.inputs import Entry
-from relevo.assignment.domain.pool import Refusal
 from relevo.assignment.domain.simulation import Kept, Version
 from relevo.chassis.tenancy import ENTER
 from relevo.chassis.tenancy import Entry as Entrance

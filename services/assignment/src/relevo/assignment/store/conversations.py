@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from relevo.assignment.domain.pool import Held, Place
+from relevo.assignment.domain.held import Held, Place
 from relevo.assignment.domain.roster import GroupKey
 from relevo.chassis.database import Tx
 from relevo.contracts.assignment import Reason

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from relevo.assignment.domain.pool import Decision
+from relevo.assignment.domain.held import Decision
 from relevo.chassis.database import Tx
 
 _SAVE_DECISIONS = text("""

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from relevo.assignment.domain.pool import Team
+from relevo.assignment.domain.held import Team
 from relevo.assignment.domain.roster import Agent
 from relevo.chassis.database import Tx
 

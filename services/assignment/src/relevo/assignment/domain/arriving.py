@@ -1,0 +1,70 @@
+"""What becomes of conversations that are opened, opened again, and closed."""
+
+from relevo.assignment.domain import reasons
+from relevo.assignment.domain.held import Held
+from relevo.assignment.domain.inputs import Closed, Entry, Opened, Reopened
+from relevo.assignment.domain.pool import Pool
+from relevo.assignment.domain.roster import FREE
+
+
+def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
+    held = pool.held.get(given.conversation_id)
+    if held is not None and given.sequence <= held.sequence:
+        return
+    if held is None:
+        held = pool.held[given.conversation_id] = Held(
+            given.conversation_id, given.inbox_id, given.channel, "unassigned", given.at, team_id=given.team_id
+        )
+    elif held.state != "closed":
+        held.sequence = given.sequence
+        pool.changed_held.add(held.id)
+        return
+    held.sequence, held.rank, held.opened_at, held.by_hand = given.sequence, given.rank, given.at, False
+    held.state = "unassigned"
+    if held.team_id and held.team_id in pool.teams and pool.teams[held.team_id].deleted:
+        held.team_id = None
+    before = held.assignee_id
+    if pool.policy.owner_first and held.team_id is None and pool.team_stands(given.owner_team_id):
+        held.team_id = given.owner_team_id
+    last = pool.roster.agents.get(before) if before else None
+    held.assignee_id = None
+    pool.changed_held.add(held.id)
+    if _to_owner(pool, entry, held, given.owner_id):
+        return
+    if last is not None and last.reaches(held.key) and last.standing(pool.policy) in FREE:
+        pool.hold(held, last, entry)
+        pool.decide(entry, held, "assigned", reasons.same_agent(last.name))
+        return
+    pool.route(entry, held, since=given.at)
+
+
+def closed(pool: Pool, entry: Entry, given: Closed) -> None:
+    held = pool.held.get(given.conversation_id)
+    if held is None or given.sequence <= held.sequence:
+        return
+    held.sequence = given.sequence
+    pool.changed_held.add(held.id)
+    before, holder = held.state, held.assignee_id
+    pool.release(held)
+    held.state, held.kept_for = "closed", None
+    held.assignee_id = holder
+    if before == "queued":
+        held.queued_at = None
+        pool.decide(entry, held, "unassigned", reasons.resolved())
+
+
+def _to_owner(pool: Pool, entry: Entry, held: Held, owner_id: str | None) -> bool:
+    """To the owner of its contact, or aside until they are there, as the policy says; tells whether that was done."""
+    owner = pool.roster.agents.get(owner_id) if owner_id and pool.policy.owner_first else None
+    if owner is None or not owner.reaches(held.key):
+        return False
+    standing = owner.standing(pool.policy)
+    if standing in FREE:
+        pool.hold(held, owner, entry)
+        pool.decide(entry, held, "assigned", reasons.owner(owner.name))
+        return True
+    if standing in ("offline", "away", "off_shift") and pool.policy.owner_absent == "wait":
+        held.kept_for = owner.id
+        pool.lay_down(entry, held, reasons.owner_absent(owner.name))
+        return True
+    return False

@@ -1,0 +1,95 @@
+"""What a pool holds: its teams, its conversations, and the decisions on them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from relevo.assignment.domain.inputs import Entry, Mode
+from relevo.assignment.domain.roster import GroupKey
+from relevo.contracts.assignment import Reason
+
+State = Literal["assigned", "queued", "unassigned", "closed"]
+Refusal = Literal[
+    "conversation_not_found",
+    "agent_not_found",
+    "team_not_found",
+    "agent_not_in_team",
+    "version_conflict",
+    "hand_was_first",
+]
+Place = tuple[int, datetime, str]
+"""Order in a queue: the negated rank, since when it waits, the conversation's id."""
+
+
+@dataclass(slots=True)
+class Team:
+    """A team as assignment knows it."""
+
+    id: str
+    name: str = ""
+    auto_assign: bool = True
+    deleted: bool = False
+    sequence: int = 0
+
+
+@dataclass(slots=True)
+class Held:
+    """Who holds a conversation. `version` grows by one a change; a closed one keeps showing its last holder."""
+
+    id: str
+    inbox_id: str
+    channel: str
+    state: State
+    opened_at: datetime
+    version: int = 0
+    team_id: str | None = None
+    assignee_id: str | None = None
+    queued_at: datetime | None = None
+    rank: int = 1
+    sequence: int = 0
+    by_hand: bool = False
+    """Somebody left it without an agent on purpose: nothing automatic touches it."""
+    kept_for: str | None = None
+    """The owner of its contact, whom it waits for."""
+    hand_version: int = 0
+    """The version that a person decided last; 0: none did."""
+    reason: Reason | None = None
+    shown_assignee_id: str | None = field(init=False)
+    """Assignee and team as the last decision left them: where the next one starts from."""
+    shown_team_id: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shown_assignee_id, self.shown_team_id = self.assignee_id, self.team_id
+
+    @property
+    def key(self) -> GroupKey:
+        return self.inbox_id, self.team_id
+
+    @property
+    def place(self) -> Place:
+        assert self.queued_at is not None
+        return -self.rank, self.queued_at, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One change of who holds a conversation, with everything that explains it."""
+
+    entry: Entry
+    conversation_id: str
+    version: int
+    kind: Literal["assigned", "queued", "unassigned"]
+    assignee_id: str | None
+    team_id: str | None
+    from_assignee_id: str | None
+    from_team_id: str | None
+    mode: Mode
+    actor: str
+    reason: Reason
+    queued_at: datetime | None
+    waited_seconds: float | None
+    policy_version: int
+    candidates: int = 0
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    runners_up: tuple[str, ...] = ()
