@@ -124,3 +124,23 @@ def test_a_lost_index_is_found(seeded, index):
             assert found != {}
         finally:
             connection.execute(definition)
+
+
+def test_what_was_just_written_does_not_slow_the_search_for_what_is_rare(seeded):
+    """A look into one stretch reads every page of what is not yet sorted into the index, and a rare word looks into all."""
+    url, _ = seeded
+    asked = "explain (analyze, buffers, format json) select id from search_words where words @@ 'nowhere'"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("set enable_seqscan = off")
+        for _ in range(30):
+            connection.execute(
+                """
+                insert into search_words (id, account_id, conversation_id, kind, at, words)
+                select gen_random_uuid(), account_id, conversation_id, kind, at, words from search_words limit 70
+                """
+            )
+            ((answer,),) = connection.execute(asked).fetchall()
+            plan = answer[0]["Plan"]
+            assert (
+                plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 24
+            )  # 16 may wait, the others lead to a word
