@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from relevo.chassis import timers
+from relevo.chassis.bus import until
 from relevo.contracts.assignment import ConversationAssigned, Reason
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import decode
@@ -144,6 +145,7 @@ class Shop:
     async def check(self) -> None:
         """Everything that must hold, whatever was done."""
         await self.settle()
+        assert await until(self.forgotten, 60), "an erasure did not come through the log"
         details = {id_: await self.detail(id_) for id_ in self.expected}
         self.check_states(details)
         stories = self.events()
@@ -153,6 +155,12 @@ class Shop:
             await self.check_desk_of(who, details, incoming)
         self.check_what_leaves()
         self.check_contacts()
+
+    async def forgotten(self) -> bool:
+        """Whether whoever was erased is out of the log, too, which is gone through in parts behind the acts."""
+        return not self.rows(
+            "select 1 from erasures where account_id = %s and step in ('tables', 'log', 'late')", self.account
+        )
 
     async def detail(self, id_: str) -> dict[str, Any]:
         one, other = [(await self.ask("GET", f"/conversations/{id_}")).json() for _ in self.replicas]

@@ -124,6 +124,23 @@ def test_everything_becomes_the_base_s_and_goes_back(at_office):
     at_office(body)
 
 
+def test_what_is_over_goes_along_and_comes_back_too(at_office):
+    async def body(office, who):
+        ana, web = await two(office, who)
+        (conversation,) = (await office.get("/conversations", who)).json()["items"]
+        path = f"/conversations/{conversation['id']}"
+        for act in ("resolve", "archive"):
+            assert (await office.post(f"{path}/{act}", who)).status_code == 200
+            done = await office.post(f"/contacts/{ana['id']}/merge", who, {"other_id": web["id"]})
+            assert done.status_code == 201, done.text
+            assert (await office.get(path, who)).json()["contact"]["id"] == ana["id"]
+            undone = await office.post(f"/contacts/merges/{done.json()['merge']['id']}/undo", who)
+            assert undone.status_code == 200, undone.text
+            assert (await office.get(path, who)).json()["contact"]["id"] == web["id"]
+
+    at_office(body)
+
+
 def test_merges_of_merges_are_undone_last_first(at_office):
     async def body(office, who):
         a, b, c = [await office.contact(who, name=n, email=f"{n}@x.es") for n in "abc"]

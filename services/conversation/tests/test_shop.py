@@ -457,7 +457,8 @@ class AnyDay(RuleBasedStateMachine):
 
 @asynccontextmanager
 async def two_replicas(servers):
-    more = {"RELEVO_LOOP_STALL_SECONDS": "3600"}
+    # The stream is compared with the log: whom a day erases must not leave the stream before it ends.
+    more = {"RELEVO_LOOP_STALL_SECONDS": "3600", "RELEVO_ERASURE_SETTLE_SECONDS": "3600"}
     async with running(build, servers, **more) as one, running(build, servers, bus=one.bus, dsn=one.dsn, **more) as two:
         yield [one, two]
 
