@@ -151,6 +151,8 @@ envelopes = st.builds(
     sequence=st.integers(0, 2**63 - 1),
     depth=st.integers(0, 1000),
     traceparent=st.one_of(st.just(""), tokens),
+    ancestors=st.lists(tokens, max_size=3).map(tuple),
+    actor_version=st.integers(0, 1000),
 )
 
 

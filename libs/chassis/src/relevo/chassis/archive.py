@@ -15,11 +15,12 @@ import psycopg
 import structlog
 from psycopg.rows import tuple_row
 
-from relevo.chassis import telemetry
+from relevo.chassis import stories, telemetry
 from relevo.chassis.crash import crash_point
 from relevo.chassis.objects import ObjectStore
 from relevo.chassis.segments import BLOCK_ROWS, Block, LogRow, Segment, block_of, pack, read_block
 from relevo.contracts.base import now
+from relevo.contracts.streams import Stream
 
 log = structlog.get_logger("relevo.archive")
 
@@ -82,12 +83,15 @@ _Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 class Archive:
     """Archives the outbox of one service."""
 
-    def __init__(self, service: str, database_url: str, store: ObjectStore, after: timedelta) -> None:
-        """``after``: how long ago a day must have ended."""
+    def __init__(
+        self, service: str, database_url: str, store: ObjectStore, after: timedelta, placed: Stream | None = None
+    ) -> None:
+        """``after``: how long ago a day must have ended. ``placed``: the stream whose stories are told (`stories`)."""
         self._service = service
         self._url = database_url
         self._store = store
         self._after = after
+        self._placed = placed
 
     async def run(self) -> Archived | None:
         """Archive every day that is due, the oldest first; None when another process is at it.
@@ -108,6 +112,8 @@ class Archive:
 
     async def _run(self, connection: _Connection) -> Archived:
         done = Archived()
+        if self._placed is not None and (found := await stories.note_earlier(connection, self._store, self._placed)):
+            log.info("segments_placed", segments=found)
         due = [day for day in await self._days(connection) if now() - _end(day) >= self._after]
         for day in due:
             try:
@@ -221,6 +227,9 @@ class Archive:
         segment = Segment(stream, p, day, previous[0], name, tuple(blocks))
         for block in blocks:
             await read_block(self._store, segment, block)
+        if self._placed is not None and stream == self._placed.name:
+            # Before the manifest has it: whoever asks finds a story in the outbox until then, and here from then on.
+            await stories.note(connection, self._store, segment)
         return segment
 
     async def _blocks(self, connection: _Connection, table: str, stream: str, p: int) -> AsyncIterator[list[LogRow]]:

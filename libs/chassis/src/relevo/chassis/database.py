@@ -134,6 +134,7 @@ class Tx:
         time: datetime | None = None,
         cause: Envelope | None = None,
         id: str | None = None,  # noqa: A002  (it is the event's id)
+        actor_version: int = 0,
     ) -> Envelope:
         """Publish an event if, and only if, this transaction commits.
 
@@ -150,6 +151,7 @@ class Tx:
             time=time,
             cause=cause,
             id=id,
+            actor_version=actor_version,
         )
         self._rows.append(row)
         return envelope

@@ -66,7 +66,7 @@ async def _archive(service: Service, chosen: argparse.Namespace) -> int:
             REFUSED,
         )
     after = timedelta(seconds=settings.archive_after_seconds)
-    done = await Archive(service.name, settings.database_url, store, after).run()
+    done = await Archive(service.name, settings.database_url, store, after, service.placed).run()
     if done is None:
         return _fail(chosen, "another process archives at this moment", REFUSED)
     if chosen.as_json:

@@ -16,7 +16,7 @@ from sqlalchemy import Executable, text
 from relevo.chassis import telemetry
 from relevo.contracts.base import Model, new_id, now
 from relevo.contracts.catalogue import BY_MODEL
-from relevo.contracts.envelope import Envelope
+from relevo.contracts.envelope import MOST_ANCESTORS, Envelope
 from relevo.contracts.streams import Stream
 
 DAYS_AHEAD = 8
@@ -90,6 +90,7 @@ def outgoing(
     time: datetime | None,
     cause: Envelope | None,
     id: str | None,  # noqa: A002  (it is the event's id)
+    actor_version: int = 0,
 ) -> tuple[Envelope, OutboxRow]:
     """The envelope and the row of an event.
 
@@ -113,6 +114,8 @@ def outgoing(
         sequence=sequence,
         depth=cause.depth + 1 if cause and actor.startswith("rule:") else (cause.depth if cause else 0),
         traceparent=cause.traceparent if cause and cause.traceparent else telemetry.current_traceparent(),
+        ancestors=((cause.causation_id, *cause.ancestors)[:MOST_ANCESTORS] if cause and cause.causation_id else ()),
+        actor_version=actor_version or (cause.actor_version if cause and cause.actor == actor else 0),
     )
     body = data.__pydantic_serializer__.to_json(data)
     if len(body) > MAX_BODY:

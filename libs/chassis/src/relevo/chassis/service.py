@@ -31,6 +31,7 @@ from relevo.chassis.projection import Projection
 from relevo.chassis.reader import Consumer, Handler, Reader
 from relevo.chassis.relay import Relay
 from relevo.chassis.settings import ServiceSettings
+from relevo.chassis.stories import Stories
 from relevo.chassis.timers import Handler as TimerHandler
 from relevo.chassis.timers import run as run_timers
 from relevo.contracts import catalogue
@@ -54,7 +55,8 @@ class Service:
     ``consumers`` handle the ordered streams, ``subscribers`` registers FastStream subscribers for unordered work on
     durables that the topology has, ``workers`` are loops that live as long as the process, ``setup`` runs once when
     database and bus are up, before anything is read. ``projections`` are what can be rebuilt, besides the directory;
-    ``personal`` says what is held of people, where anything is.
+    ``personal`` says what is held of people, where anything is. ``placed`` is the stream of its own whose stories are told
+    (`stories`).
     """
 
     name: str
@@ -68,6 +70,7 @@ class Service:
     subscribers: Callable[[NatsBroker, "Runtime"], None] | None = None
     projections: Sequence[Projection] = ()
     personal: Personal | None = None
+    placed: Stream | None = None
 
 
 class Runtime:
@@ -93,6 +96,7 @@ class Runtime:
         self.archive = settings.archive()
         owned = Log(self.database, self.archive)
         self.history = History(self.bus, owned)
+        self.stories = None if service.placed is None else Stories(self.database, self.archive, service.placed)
         self._teller = HistoryServer(self.bus, owned)
         stirred = asyncio.Event()
         self.relay = Relay(self.bus, self.database, stirred)
@@ -294,7 +298,7 @@ class Runtime:
             try:
                 if self.archive is not None:
                     after = timedelta(seconds=settings.archive_after_seconds)
-                    await Archive(self.name, settings.database_url, self.archive, after).run()
+                    await Archive(self.name, settings.database_url, self.archive, after, self.service.placed).run()
                 for projection in (*directory.projections(self.name), *self.service.projections):
                     if projection.tidy is not None:
                         async with self.database.begin() as tx:

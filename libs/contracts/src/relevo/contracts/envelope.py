@@ -13,6 +13,9 @@ ERASED = "relevo-erased"
 """On an event that a person was taken out of: the stream holds it no more, its owner's log tells it without them."""
 
 
+MOST_ANCESTORS = 3
+
+
 class MalformedEnvelope(ValueError):
     """A message whose headers do not carry what the envelope requires."""
 
@@ -24,7 +27,9 @@ class Envelope:
     ``time`` is when it occurred, ``recorded`` when its transaction recorded it; both UTC. ``sequence`` numbers
     the events of one entity from 1 without gaps (0: the entity keeps no sequence). ``actor`` is ``agent:ID``,
     ``contact:ID``, ``rule:ID``, ``bot:ID``, ``key:ID`` or ``system``. ``depth`` counts the automatic steps that
-    led here, so that rules which feed each other end.
+    led here, so that rules which feed each other end. ``ancestors`` are what caused the cause, the nearest first, at most
+    MOST_ANCESTORS: with them a chain can be followed where a command, or another service, stands in between.
+    ``actor_version`` is the version of the rule that acts, 0 for other actors.
     """
 
     id: str
@@ -40,6 +45,8 @@ class Envelope:
     sequence: int = 0
     depth: int = 0
     traceparent: str = ""
+    ancestors: tuple[str, ...] = ()
+    actor_version: int = 0
 
     def headers(self) -> dict[str, str]:
         """The NATS headers that carry this envelope."""
@@ -64,6 +71,10 @@ class Envelope:
             headers["relevo-depth"] = str(self.depth)
         if self.traceparent:
             headers["traceparent"] = self.traceparent
+        if self.ancestors:
+            headers["relevo-ancestors"] = ",".join(self.ancestors)
+        if self.actor_version:
+            headers["relevo-actor-version"] = str(self.actor_version)
         return headers
 
     @classmethod
@@ -90,6 +101,8 @@ class Envelope:
                 sequence=int(headers.get("relevo-sequence", "0")),
                 depth=int(headers.get("relevo-depth", "0")),
                 traceparent=headers.get("traceparent", ""),
+                ancestors=tuple(one for one in headers.get("relevo-ancestors", "").split(",") if one)[:MOST_ANCESTORS],
+                actor_version=int(headers.get("relevo-actor-version", "0")),
             )
         except KeyError as missing:
             raise MalformedEnvelope(f"header {missing.args[0]} is missing") from None

@@ -31,6 +31,8 @@ _HEADERS: dict[str, str] = {
     "relevo-causation-id": "The id of the event that caused this one.",
     "relevo-sequence": "Number of the event within its entity, from 1 without gaps.",
     "relevo-depth": "How many automatic steps led here.",
+    "relevo-ancestors": "What caused the cause, the nearest first, up to three ids with commas between them.",
+    "relevo-actor-version": "Of a rule that acts: its version.",
     "traceparent": "W3C trace context.",
 }
 

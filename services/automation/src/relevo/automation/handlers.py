@@ -109,6 +109,7 @@ def _order(tx: Tx, execution: Execution, cause: Envelope) -> None:
             actor=rule.actor,
             cause=cause,
             id=execution.command_id(number),
+            actor_version=rule.version,
         )
     executed = RuleExecuted(
         rule_id=rule.id,

@@ -26,6 +26,7 @@ def build() -> Service:
             Consumer(streams.CMD_ERASURE, erasing.on_erasure),
         ),
         router=api.router,
+        placed=streams.EVT_CONVERSATION,
         timers={**due.TIMERS, SURVEY: surveys.asker(settings.public_url)},
         workers=(retention.run, contacts_import.run),
         personal=replace(PERSONAL, also=erasing.also, outside=files, finish=erasing.finish),

@@ -58,6 +58,7 @@ PERSONAL: Final = Personal(
         "signatures": ("text",),
         "views": ("filters", "name", "sort"),
         "file_secrets": ("secret",),
+        "log_places": ("entity",),
         "seedings": ("indexes", "plan"),
         "contact_imports": (
             "actor",

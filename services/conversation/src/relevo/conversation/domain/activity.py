@@ -143,9 +143,8 @@ def line_of(event: ConversationEvent) -> Line | None:
 
 def words(line: Line, actor: str, names: Mapping[str, str], language: Language, zone: str = "UTC") -> str:
     """The line as a sentence. ``names`` has people, teams and keys by id, labels by key; times are shown in ``zone`` (IANA)."""
-    who = _who(actor, names, language)
     sentence = _SENTENCES[line.code](_Words(line.values, names, language, zone))
-    return f"{who} {sentence}."
+    return f"{who(actor, names, language)} {sentence}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,8 @@ class _Words:
         return ", ".join(self.names.get(one, self.say("alguien", "somebody")) for one in self.values.get(key) or ())
 
 
-def _who(actor: str, names: Mapping[str, str], language: Language) -> str:
+def who(actor: str, names: Mapping[str, str], language: Language) -> str:
+    """An actor by name, or by what they are."""
     kind, _, id_ = actor.partition(":")
     unknown = {
         "agent": ("Alguien del equipo", "Somebody of the team"),

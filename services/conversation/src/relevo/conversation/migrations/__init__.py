@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from relevo.chassis.stories import DOOR
 from relevo.chassis.tenancy import Door
 
 DOORS: Final = (
@@ -13,4 +14,6 @@ DOORS: Final = (
     Door("retention", "contact_imports"),
     Door("retention", "contact_import_parts", writes=True),
     Door("retention", "contact_import_failures", writes=True),
+    # A day that is archived tells of every account.
+    Door(DOOR, "log_places", writes=True),
 )
