@@ -24,6 +24,7 @@ OF_NO_ACCOUNT = {
     "position": "how far each stream is handled",
     "rebuilds": "how far rebuilds are",
     "relay_mark": "how far each stream is published",
+    "log_placed": "which segments of the log have their places noted",
     "segments": "which days of the log are archived",
     "oidc_flows": "identity: sign-ins under way, before the provider has told whose",
     "reset_requests": "identity: whoever asks, before anybody looked whether the address is known",
