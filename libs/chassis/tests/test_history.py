@@ -1,6 +1,7 @@
 """The history reader and rebuilds on real servers: presence owns a log, realtime reads it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -288,6 +289,44 @@ async def test_what_comes_while_the_stream_is_asked_is_not_overtaken(world, monk
             await came.wait()
             await world.beat(range(6, 30), range(1))
         await world.beat(range(3, 30), range(1, AGENTS))
+        await world.heard(29)
+
+
+async def test_who_proves_and_does_not_hear_that_it_is_over_doubles_nothing(world, monkeypatch):
+    """A wait that ends in the moment in which it is cancelled swallows that, in Python 3.11."""
+    async with presence(world, world.owner), realtime(world, world.reader) as runtime:
+        await world.beat(range(1, 3))
+        await world.heard(2)
+        p = streams.EVT_PRESENCE.partition_of(account=ACCOUNT, entity="a0")
+        follower = next(one for one in runtime.reader._held() if one.stream is streams.EVT_PRESENCE and one.p == p)
+        ask = runtime.bus.begins
+        asked, over = asyncio.Event(), asyncio.Event()
+
+        async def deaf(stream):
+            answer = await ask(stream)
+            if asyncio.current_task().get_name() == f"prove-{follower.name}" and not over.is_set():
+                asked.set()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await over.wait()
+                over.set()
+            return answer
+
+        monkeypatch.setattr(runtime.bus, "begins", deaf)
+        follower._behind = True
+        await world.beat(range(3, 5), range(1))
+        await asked.wait()
+        follower.restart()
+        await over.wait()
+
+        async def again() -> bool:
+            follower._behind = True
+            return bool(follower._expected > 1 and follower.live)
+
+        await world.beat(range(3, 30), range(1, AGENTS))
+        assert await until(again, 30)
+        for n in range(5, 30):
+            await world.beat(range(n, n + 1), range(1))
+            follower._behind = True
         await world.heard(29)
 
 
