@@ -92,7 +92,7 @@ class DecisionOut(BaseModel):
     journal_id: int
 
 
-class WaitingOut(BaseModel):
+class WaitingShown(BaseModel):
     """A conversation that waits; `position` counts from 1 in the whole account."""
 
     conversation_id: Id
@@ -104,6 +104,11 @@ class WaitingOut(BaseModel):
     position: int
     queued_at: Time
     waiting_seconds: float
+
+
+class WaitingOut(WaitingShown):
+    """The same as it is now, with the reason."""
+
     reason: ReasonOut | None
 
 
@@ -216,14 +221,14 @@ async def get_queue(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = Non
     after = None
     if cursor:
         rank, moment, last = paging.decode(cursor, int, str, str)
-        after = _place(rank, moment, last)
+        after = queue_place(rank, moment, last)
     async with db.begin() as tx:
         rows = await readings.queue(tx, who.viewer, after=after, limit=limit + 1)
     present = now()
 
     def item(row: Any) -> WaitingOut:
         waited = max((present - row["queued_at"]).total_seconds(), 0.0)
-        more = {"priority": _PRIORITIES[row["rank"]], "waiting_seconds": waited, "reason": _reason(row["reason"], who)}
+        more = {"priority": PRIORITIES[row["rank"]], "waiting_seconds": waited, "reason": _reason(row["reason"], who)}
         return WaitingOut(**row | more)
 
     return paging.page(rows, limit, readings.place_of, item)
@@ -458,14 +463,14 @@ def _policy(policy: Policy) -> PolicyOut:
     )
 
 
-_PRIORITIES: dict[int, Literal["low", "medium", "high", "urgent"]] = {0: "low", 1: "medium", 2: "high", 3: "urgent"}
+PRIORITIES: dict[int, Literal["low", "medium", "high", "urgent"]] = {0: "low", 1: "medium", 2: "high", 3: "urgent"}
 
 
 def _bigint(value: int | None) -> int | None:
     return None if value is None else max(min(value, 2**63 - 1), 0)
 
 
-def _place(rank: int, moment: str, last: str) -> tuple[int, datetime, str]:
+def queue_place(rank: int, moment: str, last: str) -> tuple[int, datetime, str]:
     """The place in a cursor of the queue. Raises Problem 422 when it was forged."""
     try:
         at = datetime.fromisoformat(moment)

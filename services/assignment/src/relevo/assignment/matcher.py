@@ -27,7 +27,7 @@ from relevo.assignment.domain.inputs import (
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import GroupKey, Roster
 from relevo.assignment.settings import Settings
-from relevo.assignment.store import conversations, decisions, journals, people, pools
+from relevo.assignment.store import conversations, decisions, journals, people, pools, stays
 from relevo.assignment.store.journals import Unreadable
 from relevo.assignment.store.pools import PoolRow
 from relevo.chassis.calendars import calendars
@@ -209,6 +209,7 @@ async def decide(
         while short := pool.drain(entry):
             await _extend(tx, account_id, pool, short, chunk)
             chunk = min(2 * chunk, LARGEST_CHUNK)
+        pool.note_stays(entry.at)
     crash_point("matcher.after_decisions")
     await _write(tx, account_id, pool, run)
     if pool_row.tells_loads:
@@ -263,8 +264,9 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
     last = {decision.conversation_id: decision_id for decision_id, decision in made}
     agents = pool.roster.agents
     await conversations.save_held(tx, account_id, (pool.held[one] for one in sorted(pool.changed_held)), last)
+    await stays.save(tx, account_id, pool.stays)
     await people.save_agents(tx, account_id, (agents[one] for one in sorted(pool.changed_agents)))
-    await people.save_agents_then(tx, account_id, run, pool.agents_then)
+    await people.save_agents_then(tx, account_id, run, pool.agents_then, pool.noted_at)
     await people.save_teams(tx, account_id, (pool.teams[one] for one in sorted(pool.changed_teams)))
     await decisions.save_decisions(tx, account_id, run, made)
     await pools.save_pool(tx, account_id, policy=pool.policy, turn=pool.turn, runs=run)

@@ -11,6 +11,7 @@ PERSONAL: Final = Personal(
         "agents": ("name", "state"),
         "agents_then": ("state",),
         "teams": ("name",),
+        "stays": ("channel", "state"),
         "conversations_held": ("channel", "state", "reason"),
         "decisions": ("actor", "excluded", "kind", "mode", "reason"),
         "journal": ("cause", "error", "kind", "payload"),

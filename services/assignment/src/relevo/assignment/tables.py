@@ -18,6 +18,7 @@ conversations_held = Table(
     Column("assignee_id", _ID),
     Column("queued_at", DateTime(timezone=True)),
     Column("rank", SmallInteger, nullable=False),
+    Column("since", DateTime(timezone=True)),
     Column("reason", JSONB),
 )
 

@@ -17,7 +17,7 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
         )
     elif held.state != "closed":
         held.sequence = given.sequence
-        pool.changed_held.add(held.id)
+        pool.changed(held)
         return
     held.sequence, held.rank, held.opened_at, held.by_hand = given.sequence, given.rank, given.at, False
     held.state = "unassigned"
@@ -28,7 +28,7 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
         held.team_id = given.owner_team_id
     last = pool.roster.agents.get(before) if before else None
     held.assignee_id = None
-    pool.changed_held.add(held.id)
+    pool.changed(held)
     if _to_owner(pool, entry, held, given.owner_id):
         return
     if last is not None and last.reaches(held.key) and last.standing(pool.policy) in FREE:
@@ -43,7 +43,7 @@ def closed(pool: Pool, entry: Entry, given: Closed) -> None:
     if held is None or given.sequence <= held.sequence:
         return
     held.sequence = given.sequence
-    pool.changed_held.add(held.id)
+    pool.changed(held)
     before, holder = held.state, held.assignee_id
     pool.release(held)
     held.state, held.kept_for = "closed", None

@@ -7,6 +7,7 @@ from typing import Literal
 
 from relevo.assignment.domain.inputs import Entry, Mode
 from relevo.assignment.domain.roster import GroupKey
+from relevo.assignment.domain.stays import Spot
 from relevo.contracts.assignment import Reason
 
 State = Literal["assigned", "queued", "unassigned", "closed"]
@@ -55,12 +56,24 @@ class Held:
     hand_version: int = 0
     """The version that a person decided last; 0: none did."""
     reason: Reason | None = None
+    since: datetime | None = None
+    """Since when it is where it is: held by this agent, or waiting at this place; None: it came with this very input."""
+    stayed: Spot | None = field(init=False)
+    """Where it was when that was noted last."""
     shown_assignee_id: str | None = field(init=False)
     """Assignee and team as the last decision left them: where the next one starts from."""
     shown_team_id: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.shown_assignee_id, self.shown_team_id = self.assignee_id, self.team_id
+        self.stayed = self.spot
+
+    @property
+    def spot(self) -> Spot | None:
+        """Where it is: with whom, or where in which queue; None: neither."""
+        if self.state not in ("assigned", "queued"):
+            return None
+        return Spot(self.state, self.inbox_id, self.channel, self.team_id, self.assignee_id, self.queued_at, self.rank)
 
     @property
     def key(self) -> GroupKey:

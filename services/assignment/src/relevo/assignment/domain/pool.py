@@ -24,6 +24,7 @@ from relevo.assignment.domain import reasons
 from relevo.assignment.domain.held import Decision, Held, Place, Team
 from relevo.assignment.domain.inputs import Assign, Entry, Policy
 from relevo.assignment.domain.roster import Agent, GroupKey, Roster
+from relevo.assignment.domain.stays import Stay
 from relevo.contracts.assignment import Reason
 
 RUNNERS_UP = 3
@@ -59,8 +60,14 @@ class Pool:
         self.changed_agents: set[str] = set()
         self.agents_then: dict[tuple[str, int], Agent] = {}
         """What an agent became, by their id and by how many decisions had been made before."""
+        self.noted_at: dict[tuple[str, int], datetime] = {}
+        """By which moment's input."""
         self.changed_held: set[str] = set()
         self.changed_teams: set[str] = set()
+        self.stays: list[Stay] = []
+        """What ended: who was with whom, or waited, from when to when."""
+        self._moved: set[str] = set()
+        self._noted: set[tuple[str, int]] = set()
         self._queues: dict[GroupKey, _Queue] = {key: _Queue() for key in waiting}
 
     @property
@@ -98,6 +105,21 @@ class Pool:
                 roster.gained = False
                 return set()
             self.give(entry, first)
+
+    def note_stays(self, at: datetime) -> None:
+        """After an input that was written down at this moment, and its drain: note what it ended, and what began then."""
+        for id_ in sorted(self._moved):
+            held = self.held[id_]
+            if held.since is not None and held.spot == held.stayed:
+                continue
+            # Rows of slower transactions turn up later: no stay ends before it began.
+            moment = at if held.since is None else max(at, held.since)
+            if held.stayed is not None and held.since is not None and moment > held.since:
+                self.stays.append(Stay(held.id, held.stayed, held.since, moment))
+            held.stayed, held.since = held.spot, moment
+        self._moved.clear()
+        self.noted_at.update(dict.fromkeys(self._noted, at))
+        self._noted.clear()
 
     def seen(self, key: GroupKey) -> Place | None:
         """Up to where this queue has been loaded."""
@@ -189,6 +211,10 @@ class Pool:
         held.assignee_id = None
         held.state = "unassigned"
 
+    def changed(self, held: Held) -> None:
+        self.changed_held.add(held.id)
+        self._moved.add(held.id)
+
     def touch(self, agent: Agent) -> None:
         self.roster.loaded(agent)
         self.note(agent)
@@ -196,6 +222,7 @@ class Pool:
     def note(self, agent: Agent) -> None:
         self.changed_agents.add(agent.id)
         self.agents_then[agent.id, len(self.decisions)] = copy(agent)
+        self._noted.add((agent.id, len(self.decisions)))
 
     def _head(self, key: GroupKey, queue: _Queue) -> Held | None:
         """The first that waits in a queue, None when it is not loaded (or, if complete, when there is none)."""
@@ -239,7 +266,7 @@ class Pool:
         hand = given if isinstance(given, Assign) and given.conversation_id == held.id else None
         held.version += 1
         held.reason = why
-        self.changed_held.add(held.id)
+        self.changed(held)
         self.decisions.append(
             Decision(
                 entry=entry,

@@ -15,7 +15,7 @@ from relevo.contracts.assignment import Reason
 _HELD_COLUMNS = """
     cast(conversation_id as text) as conversation_id, cast(inbox_id as text) as inbox_id, channel, state, version,
     cast(team_id as text) as team_id, cast(assignee_id as text) as assignee_id, opened_at, queued_at, rank, sequence,
-    by_hand, cast(kept_for as text) as kept_for, hand_version, reason
+    by_hand, cast(kept_for as text) as kept_for, hand_version, reason, since
 """
 _HELD = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -70,15 +70,15 @@ _HEADS = text(f"""
 
 _SAVE_HELD = text("""
     insert into conversations_held as h (conversation_id, account_id, inbox_id, channel, state, version, team_id,
-        assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id)
+        assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id, since)
     select conversation_id, cast(:account as uuid), inbox_id, channel, state, version, team_id, assignee_id, opened_at,
-        queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id
+        queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id, since
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (conversation_id uuid, inbox_id uuid, channel text, state text,
         version bigint, team_id uuid, assignee_id uuid, opened_at timestamptz, queued_at timestamptz, rank smallint,
-        sequence bigint, by_hand boolean, kept_for uuid, hand_version bigint, reason jsonb, decision_id uuid)
+        sequence bigint, by_hand boolean, kept_for uuid, hand_version bigint, reason jsonb, decision_id uuid, since timestamptz)
     on conflict (conversation_id) do update set state = excluded.state, version = excluded.version,
         team_id = excluded.team_id, assignee_id = excluded.assignee_id, opened_at = excluded.opened_at,
-        queued_at = excluded.queued_at, rank = excluded.rank, sequence = excluded.sequence, by_hand = excluded.by_hand,
+        since = excluded.since, queued_at = excluded.queued_at, rank = excluded.rank, sequence = excluded.sequence, by_hand = excluded.by_hand,
         kept_for = excluded.kept_for, hand_version = excluded.hand_version, reason = excluded.reason,
         decision_id = coalesce(excluded.decision_id, h.decision_id)
         where h.account_id = excluded.account_id
@@ -139,6 +139,7 @@ def _held_of(row: Any) -> Held:
         kept_for=row.kept_for,
         hand_version=row.hand_version,
         reason=None if row.reason is None else Reason.model_construct(**row.reason),
+        since=row.since,
     )
 
 
@@ -192,6 +193,7 @@ async def save_held(tx: Tx, account_id: str, changed: Iterable[Held], decision_o
             "hand_version": one.hand_version,
             "reason": None if one.reason is None else dict(one.reason),
             "decision_id": decision_of.get(one.id),
+            "since": one.since,
         }
         for one in changed
     ]

@@ -48,10 +48,10 @@ _SAVE_TEAMS = text("""
 """)
 
 _SAVE_AGENTS_THEN = text("""
-    insert into agents_then (agent_id, account_id, run, step, active, state, in_shift, capacity, load, team_ids,
+    insert into agents_then (agent_id, account_id, run, step, at, active, state, in_shift, capacity, load, team_ids,
         inbox_ids)
-    select agent_id, cast(:account as uuid), :run, step, active, state, in_shift, capacity, load, team_ids, inbox_ids
-    from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, step integer, active boolean, state text,
+    select agent_id, cast(:account as uuid), :run, step, at, active, state, in_shift, capacity, load, team_ids, inbox_ids
+    from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, step integer, at timestamptz, active boolean, state text,
         in_shift boolean, capacity integer, load integer, team_ids uuid[], inbox_ids uuid[])
 """)
 
@@ -117,12 +117,19 @@ async def save_agents(tx: Tx, account_id: str, changed: Iterable[Agent]) -> None
         await tx.execute(_SAVE_AGENTS, {"account": account_id, "rows": json.dumps(rows, default=datetime.isoformat)})
 
 
-async def save_agents_then(tx: Tx, account_id: str, run: int, changed: Mapping[tuple[str, int], Agent]) -> None:
-    """Keep what agents became in a run of a locked pool, each by how many of its decisions had been made before."""
+async def save_agents_then(
+    tx: Tx,
+    account_id: str,
+    run: int,
+    changed: Mapping[tuple[str, int], Agent],
+    at: Mapping[tuple[str, int], datetime],
+) -> None:
+    """Keep what agents became in a run of a locked pool, each by how many of its decisions had been made before, and when."""
     rows = [
         {
             "agent_id": agent_id,
             "step": step,
+            "at": at[agent_id, step],
             "active": one.active,
             "state": one.state,
             "in_shift": one.in_shift,
@@ -134,7 +141,9 @@ async def save_agents_then(tx: Tx, account_id: str, run: int, changed: Mapping[t
         for (agent_id, step), one in changed.items()
     ]
     if rows:
-        await tx.execute(_SAVE_AGENTS_THEN, {"account": account_id, "run": run, "rows": json.dumps(rows)})
+        await tx.execute(
+            _SAVE_AGENTS_THEN, {"account": account_id, "run": run, "rows": json.dumps(rows, default=datetime.isoformat)}
+        )
 
 
 async def save_teams(tx: Tx, account_id: str, changed: Iterable[Team]) -> None:
