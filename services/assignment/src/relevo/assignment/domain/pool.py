@@ -221,8 +221,9 @@ class Pool:
 
     def note(self, agent: Agent) -> None:
         self.changed_agents.add(agent.id)
-        self.agents_then[agent.id, len(self.decisions)] = copy(agent)
-        self._noted.add((agent.id, len(self.decisions)))
+        key = agent.id, len(self.decisions)
+        self.agents_then[key] = copy(agent)
+        self._noted.add(key)
 
     def _head(self, key: GroupKey, queue: _Queue) -> Held | None:
         """The first that waits in a queue, None when it is not loaded (or, if complete, when there is none)."""

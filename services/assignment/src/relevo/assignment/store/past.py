@@ -23,6 +23,7 @@ _AT = f"""
         where s.account_id = cast(:account as uuid) and s.state = '{{state}}' and s.level = l.level {{whose}}
           and s.from_at > cast(:at as timestamptz) - make_interval(secs => 2 ^ l.level)
           and s.from_at <= cast(:at as timestamptz) and s.to_at > cast(:at as timestamptz)
+        offset 0 -- so that each level is looked up by itself: joined, all that is older would be read
     ) s
     union all
     select h.conversation_id, h.inbox_id, h.channel, h.team_id, h.queued_at, h.rank, h.since
