@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import date, timedelta
@@ -328,6 +329,34 @@ async def test_who_proves_and_does_not_hear_that_it_is_over_doubles_nothing(worl
             await world.beat(range(n, n + 1), range(1))
             follower._behind = True
         await world.heard(29)
+
+
+async def test_who_has_more_than_is_handled_is_not_taken_for_silent(world, monkeypatch):
+    """Under load nothing is asked for while enough waits, and the broker has nothing to say then."""
+    monkeypatch.setattr(feed, "PULL", 8)
+    monkeypatch.setattr(feed, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(feed, "SILENCE", 0.5)
+    async with presence(world, world.owner), realtime(world, world.reader) as runtime:
+        await world.beat(range(1, 3))
+        await world.heard(2)
+        p = streams.EVT_PRESENCE.partition_of(account=ACCOUNT, entity="a0")
+        follower = next(one for one in runtime.reader._held() if one.stream is streams.EVT_PRESENCE and one.p == p)
+        async with runtime.reader._turn:  # its handler takes long
+            await world.beat(range(3, 51), range(1))
+
+            async def full() -> bool:
+                return bool(follower.waiting) and not follower._outstanding
+
+            assert await until(full, 30)
+            consumer, since = follower._consumer, time.monotonic()
+
+            async def long_after() -> bool:
+                return time.monotonic() > since + 4 * feed.SILENCE
+
+            assert await until(long_after, 30)
+            assert follower._consumer == consumer
+        await world.beat(range(3, 51), range(1, AGENTS))
+        await world.heard(50)
 
 
 async def test_without_the_owner_nothing_beyond_is_handled(world):

@@ -186,13 +186,13 @@ class Feed:
             await bus.create_reader(stream, self._consumer, subject, start_seq=start)
             if await bus.begins(stream) > start:
                 return  # it let go of messages meanwhile: they are in the history
-            self._heard = time.monotonic()
             await self._pull()
             while not self._restart.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT):
                         await self._restart.wait()
-                if time.monotonic() - self._heard > SILENCE:
+                # The broker speaks while a pull is open; none is while what came is more than is handled.
+                if self._outstanding and time.monotonic() - self._heard > SILENCE:
                     self._silent(self)
                     return
         finally:
@@ -340,6 +340,8 @@ class Feed:
 
     async def _pull(self) -> None:
         ask = PULL - self._outstanding
+        if not self._outstanding:
+            self._heard = time.monotonic()
         self._outstanding = PULL
         request = {"batch": ask, "expires": int(EXPIRES * 1e9), "idle_heartbeat": int(HEARTBEAT * 1e9)}
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream.name}.{self._consumer}"
