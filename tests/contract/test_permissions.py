@@ -15,7 +15,7 @@ from relevo.chassis.topology import apply
 from relevo.contracts import grants, streams
 from relevo.contracts.base import new_id
 from relevo.contracts.catalogue import DURABLES, MESSAGES, SERVICES, published_by, read_by
-from relevo.contracts.grants import Grants, inbox_prefix, kept_by, service_grants
+from relevo.contracts.grants import Grants, cleared_by, inbox_prefix, service_grants
 from relevo.contracts.streams import STREAMS, Stream
 from relevo.stack.testing import Bus, TestServers
 
@@ -131,7 +131,7 @@ async def test_a_service_publishes_its_own_subjects_and_no_others(service: str, 
 async def test_a_service_reads_its_own_streams_and_changes_none(service: str, bus: Bus) -> None:
     reads = {stream.name for stream in read_by(service)}
     looks = reads | {stream.name for stream in published_by(service)}
-    kept = {stream.name for stream in kept_by(service)}
+    kept = {stream.name for stream in cleared_by(service)}
     looks |= kept
     durables = {d.stream.name for d in DURABLES if d.service == service}
     bus_access = {"OUTBOUND", "METRICS"} if service == "identity" else set()

@@ -16,7 +16,7 @@ from relevo.contracts import personal
 from relevo.contracts.base import Id, new_id, now
 from relevo.contracts.catalogue import BY_NAME, HOLDERS, MESSAGES, SERVICES, decode
 from relevo.contracts.erasure import ErasePerson
-from relevo.contracts.grants import KEEPERS, kept_by, service_grants, swept_by
+from relevo.contracts.grants import cleared_by, filled_by_others, kept_by, service_grants
 from relevo.contracts.streams import BY_NAME as STREAMS
 from relevo.stack.testing import TestServers
 
@@ -24,6 +24,8 @@ CHASSIS = {
     "dead_letters",  # whole messages: relevo.chassis.erasing
     "idempotency",
     "outbox",  # relevo.chassis.eraser
+    "account_drops",  # counts of what is gone
+    "account_drop_objects",
     "erasures",
     "erasing_messages",
     "erasing_objects",
@@ -162,14 +164,15 @@ def test_one_service_a_stream_may_delete_messages_and_nobody_may_purge() -> None
             if subject.startswith("$JS.API.STREAM.MSG.DELETE."):
                 may.setdefault(subject.rpartition(".")[2], []).append(service)
     assert all(len(services) == 1 for services in may.values()), may
-    assert may == {KEEPERS[name]: may[name] for name in ()} | {
-        stream.name: [service] for service in HOLDERS for stream in kept_by(service)
-    }
-    assert set(may) <= set(STREAMS)
-    assert not set(may) & {"METRICS", "CMD_ERASURE", "EVT_IDENTITY", "EVT_PRESENCE", "CMD_PRESENCE"}
+    assert may == {stream.name: [service] for service in SERVICES for stream in cleared_by(service)}
+    # Of what is the platform's nobody deletes anything, and everything else that is of an account is cleared with it.
+    assert set(may) == set(STREAMS) - {"CMD_ACCOUNTS"}
+    of_people = {stream.name for service in SERVICES for stream in kept_by(service)}
+    assert not of_people & {"METRICS", "CMD_ERASURE", "EVT_IDENTITY", "EVT_PRESENCE", "CMD_PRESENCE"}
+    assert all(set(kept_by(service)) <= set(cleared_by(service)) for service in SERVICES)
     # Nothing that somebody else fills may be deleted but by its reader, and that only once the fillers are done.
     for message in MESSAGES:
         keepers = may.get(message.stream.name, [])
         others = set(message.publishers) - set(keepers)
         if keepers and others and message.stream.name != "INBOUND":
-            assert message.stream in swept_by(keepers[0])
+            assert filled_by_others(message.stream)

@@ -17,6 +17,9 @@ from relevo.contracts.catalogue import SERVICES
 from relevo.stack.testing import TestServers
 
 OF_NO_ACCOUNT = {
+    "account_certificates": "identity: the operator's, of accounts that are gone, in ids and numbers",
+    "account_drop_objects": "names of segments that are to be deleted",
+    "account_drops": "accounts that are gone, whose rows outlive them, so that what comes late is refused",
     "alembic_version": "how far the schema is",
     "dead_letters": "whole messages that could not be handled: whose they are, only their subjects say",
     "handled": "ids of what was handled",
@@ -25,6 +28,7 @@ OF_NO_ACCOUNT = {
     "rebuilds": "how far rebuilds are",
     "relay_mark": "how far each stream is published",
     "log_placed": "which segments of the log have their places noted",
+    "revoked_users": "identity: keys of users of the broker whose accounts are gone, told to the broker for ever",
     "segments": "which days of the log are archived",
     "oidc_flows": "identity: sign-ins under way, before the provider has told whose",
     "reset_requests": "identity: whoever asks, before anybody looked whether the address is known",

@@ -15,8 +15,8 @@ SOURCES = sorted(
 )
 CONTRACTS = ROOT / "libs" / "contracts"
 SERVICES = ROOT / "services"
-_BOUNDED = {ROOT / "libs" / "chassis" / "src" / "relevo" / "chassis" / "eraser.py"}
-"""Goes through the outbox once, and a while later once more through what is as young as any transaction can be."""
+_BOUNDED = {ROOT / "libs" / "chassis" / "src" / "relevo" / "chassis" / name for name in ("dropper.py", "eraser.py")}
+"""Go through the outbox once, and a while later once more through what is as young as any transaction can be."""
 _FAMILY = re.compile(r"^(evt|cmd|inbound|outbound|metrics|dead)\.[^\s/]*[.*>{]")
 
 

@@ -8,7 +8,7 @@ from relevo.notification.domain import texts
 
 
 def test_every_text_exists_in_both_languages_with_the_same_places():
-    names = ("number", "contact", "author", "text", "title", "account", "link", "inviter", "name", "until", "at")
+    names = ("number", "contact", "author", "text", "title", "account", "link", "inviter", "name", "until", "at", "by")
     names += ("comment", "transcript", "host", "error", "minutes")
     data = {name: f"<{name}>" for name in names}
     for template in texts.TEMPLATES:

@@ -25,6 +25,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import text
 from starlette.requests import Request
 
+from relevo.chassis import dropping
 from relevo.chassis.database import Database
 from relevo.chassis.problems import Language, Problem, unavailable
 from relevo.contracts.base import new_id
@@ -159,6 +160,8 @@ class Authenticator:
             return row if row is not None and (row.deleted or row.role is not None) else None
 
         row = await self._await_directory(known)
+        if row is None and await dropping.is_gone(self._database, account_id):
+            raise _unauthenticated("session_ended", "La sesión ha terminado.", "The session has ended.")
         if row is None:
             raise unavailable(
                 "agent_not_ready",

@@ -20,18 +20,16 @@ The archive's lock is held meanwhile: no day leaves the outbox for a segment bet
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import psycopg
 import structlog
 from sqlalchemy import text
 
-from relevo.chassis.archive import LOCK
-from relevo.chassis.bus import Bus, StoredMessage
+from relevo.chassis.barriers import Barriers, alone
+from relevo.chassis.bus import Bus
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described
 from relevo.chassis.erasing import LATELY, Person, Personal, clean
@@ -40,7 +38,6 @@ from relevo.chassis.redacting import rows_about, without, written_without
 from relevo.chassis.segments import Block, Segment, read_block
 from relevo.contracts import streams
 from relevo.contracts.base import now
-from relevo.contracts.catalogue import read_by, reader_filter
 from relevo.contracts.envelope import MESSAGE_ID
 from relevo.contracts.erasure import PersonErased
 from relevo.contracts.grants import kept_by, swept_by
@@ -54,7 +51,6 @@ _IDLE: Final = 2.0
 _AGAIN: Final = timedelta(seconds=1)
 _LATE: Final = timedelta(minutes=10)
 """How long a transaction that began before an erasure may have taken to commit."""
-_CLOCKS: Final = timedelta(seconds=5)
 
 _DUE = text(
     "select * from erasures where done_at is null and again_at <= now() order by again_at, asked_at, id limit 1"
@@ -112,8 +108,6 @@ _DELETING = text(
 _DELETED = text(
     "delete from erasing_messages where erasure_id = cast(:id as uuid) and stream = :stream and event_id = cast(:event as uuid)"
 )
-# What was stored before a message, and not recorded yet, would be behind a hole that nobody could fill.
-_UNRECORDED = text("select min(created_at) as at from outbox where stream = :stream and stream_seq is null")
 _SEGMENTS = text("select stream, p, day, previous_seq, name, blocks from segments order by day, stream, p")
 _REPLACE = text(
     """
@@ -129,7 +123,6 @@ _OBJECT = text(
 )
 _OBJECTS = text("select name from erasing_objects where erasure_id = cast(:id as uuid)")
 _NO_OBJECT = text("delete from erasing_objects where erasure_id = cast(:id as uuid) and name = :name")
-_POSITIONS = text("select p, seq from position where stream = :stream")
 _ALWAYS: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -165,6 +158,7 @@ class Eraser:
         self._bus = bus
         self._service = bus.service
         self._database = database
+        self._barriers = Barriers(bus, database)
         self._url = database_url
         self._store = store
         self._personal = personal
@@ -200,7 +194,7 @@ class Eraser:
         """Do what is due now; tells whether there was anything. Raises what database, broker and object store raise."""
         if await self._due() is None:
             return False
-        async with self._alone() as mine:
+        async with alone(self._url, self._service, "eraser") as mine:
             worked = False
             while mine and (work := await self._due()) is not None:
                 try:
@@ -213,15 +207,6 @@ class Eraser:
     async def _due(self) -> Work | None:
         row = (await self._database.single(_DUE, door="erasures")).first()
         return None if row is None else Work(Person.of(row), row.step, row.place, row.barrier, row.sweep)
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[bool]:
-        """Whether nobody else erases or archives at this moment; nobody begins to meanwhile."""
-        async with await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, application_name=f"relevo-{self._service}-eraser", connect_timeout=5
-        ) as connection:
-            row = await (await connection.execute("select pg_try_advisory_lock(%s, 0)", (LOCK,))).fetchone()
-            yield bool(row and row[0])
 
     async def _go(
         self,
@@ -244,16 +229,11 @@ class Eraser:
     # -- tables ---------------------------------------------------------------------------------------------------
 
     async def _tables(self, work: Work) -> None:
-        barrier = await self._ends()
+        barrier = await self._barriers.ends()
         async with self._database.begin(work.person.account_id) as tx:
             await clean(tx, self._personal, work.person)
             await self._go(tx, work.person, "log", barrier=barrier)
         crash_point("erasing.after_tables")
-
-    async def _ends(self) -> dict[str, int]:
-        return {
-            stream.name: int((await self._bus.stream_state(stream))["last_seq"]) for stream in read_by(self._service)
-        }
 
     # -- log ------------------------------------------------------------------------------------------------------
 
@@ -263,7 +243,7 @@ class Eraser:
     async def _late(self, work: Work) -> None:
         """Once more, what handlers and requests wrote that had begun before it was told."""
         if not work.place:
-            barrier = await self._ends()
+            barrier = await self._barriers.ends()
             async with self._database.begin(work.person.account_id) as tx:
                 await clean(tx, self._personal, work.person)
                 await self._go(tx, work.person, "late", barrier=barrier)
@@ -355,23 +335,10 @@ class Eraser:
     # -- the bus --------------------------------------------------------------------------------------------------
 
     async def _wait(self, work: Work) -> None:
-        if now() < work.person.asked_at + self._settle or not await self._past(work.barrier):
+        if now() < work.person.asked_at + self._settle or not await self._barriers.past(work.barrier):
             raise _NotYet
         async with self._database.begin(work.person.account_id) as tx:
             await self._go(tx, work.person, "late")
-
-    async def _past(self, barrier: dict[str, int]) -> bool:
-        """Whether everything is handled that the streams held then."""
-        for name, end in barrier.items():
-            stream = BY_NAME[name]
-            for row in await self._database.single(_POSITIONS, {"stream": name}):
-                if row.seq >= end:
-                    continue
-                subject = reader_filter(self._service, stream, row.p)
-                waiting = await self._bus.next_message(stream, row.seq + 1, subject)
-                if waiting is not None and waiting.seq <= end:
-                    return False
-        return True
 
     async def _messages(self, work: Work) -> None:
         person = work.person
@@ -402,22 +369,21 @@ class Eraser:
             return True
         if message.headers.get(MESSAGE_ID) != event_id:
             return False  # the stream went back: the relay is about to give it another number
-        unrecorded = (await self._database.single(_UNRECORDED, {"stream": stream.name})).one().at
-        if unrecorded is not None and unrecorded <= message.time + _CLOCKS:
+        if not await self._barriers.may_delete(message, stream):
             return False
         await self._bus.delete_message(stream, seq)
         return True
 
     async def _inbound(self, work: Work) -> None:
         """What they wrote, as adapters brought it; all of it is handled."""
-        if not await self._past(work.barrier):
+        if not await self._barriers.past(work.barrier):
             raise _NotYet
         deleted = 0
         if streams.INBOUND.name in self._ours:
             for inbox, key in work.person.senders:
                 subject = streams.INBOUND.stored(account=work.person.account_id, inbox=inbox, sender=key)
                 end = work.barrier[streams.INBOUND.name]
-                async for message in self._stored(streams.INBOUND, subject, end):
+                async for message in self._barriers.stored(streams.INBOUND, subject, end):
                     if message.time <= work.person.asked_at:
                         await self._bus.delete_message(streams.INBOUND, message.seq)
                         deleted += 1
@@ -427,26 +393,20 @@ class Eraser:
     async def _sweep(self, work: Work) -> None:
         """What others told of the person in streams that we keep; their logs do not say it any more."""
         deleted = 0
-        barrier = work.barrier or await self._ends()
+        barrier = work.barrier or await self._barriers.ends()
         if not work.barrier:
             async with self._database.begin(work.person.account_id) as tx:
                 await self._go(tx, work.person, "sweep", barrier=barrier)
-        if not await self._past(barrier):
+        if not await self._barriers.past(barrier):
             raise _NotYet
         for stream in swept_by(self._service):
             subject = stream.stored(account=work.person.account_id)
             end = barrier.get(stream.name) or int((await self._bus.stream_state(stream))["last_seq"])
-            async for message in self._stored(stream, subject, end):
+            async for message in self._barriers.stored(stream, subject, end):
                 if without(work.person, message.subject, json.dumps(message.headers), message.body) is not None:
                     await self._bus.delete_message(stream, message.seq)
                     deleted += 1
         await self._finish(work, deleted=deleted)
-
-    async def _stored(self, stream: Stream, subject: str, end: int) -> AsyncIterator[StoredMessage]:
-        seq = 1
-        while (message := await self._bus.next_message(stream, seq, subject)) is not None and message.seq <= end:
-            yield message
-            seq = message.seq + 1
 
     async def _finish(self, work: Work, *, deleted: int = 0) -> None:
         person = work.person

@@ -48,6 +48,14 @@ def create_erasure_tables(op: Any) -> None:
         op.execute(statement)
 
 
+def create_drop_tables(op: Any) -> None:
+    """Create what a service remembers of accounts that it was told to drop."""
+    from relevo.chassis import dropping  # noqa: PLC0415
+
+    for statement in dropping.DDL:
+        op.execute(statement)
+
+
 def create_webhook_tables(op: Any) -> None:
     """Create the tables of outgoing webhooks."""
     from relevo.chassis.webhooks import tables  # noqa: PLC0415

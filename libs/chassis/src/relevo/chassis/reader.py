@@ -20,6 +20,7 @@ from relevo.chassis import dead_letters, telemetry
 from relevo.chassis.bus import Bus
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described, is_transient
+from relevo.chassis.dropping import Gone
 from relevo.chassis.feed import HEARTBEAT, Feed
 from relevo.chassis.history import History
 from relevo.chassis.pacing import pause
@@ -83,9 +84,12 @@ class Reader:
         handlers: Mapping[Stream, Sequence[Handler]],
         history: History,
         stirred: asyncio.Event,
+        *,
+        gone: Gone | None = None,
     ) -> None:
-        """``stirred`` is set when something waits."""
+        """``stirred`` is set when something waits; what is of accounts that are ``gone`` is passed over."""
         self.bus = bus
+        self._gone = gone or Gone()
         self.database = database
         self.positions = Positions(database)
         self.refused: dict[str, str] = {}
@@ -248,7 +252,7 @@ class Reader:
             known = await self.positions.known(tx, doubtful) if doubtful else frozenset()
             await self.positions.move(tx, [events for _, events in batch], known)
             crash_point("reader.after_position")
-            fresh = unhandled(received, known) if doubtful else received
+            fresh = self._gone.without(unhandled(received, known) if doubtful else received)
             handled = _by_stream(fresh)
             for source in self._sources:
                 if wanted := source.wanted(handled.get(source.stream.name, ())):

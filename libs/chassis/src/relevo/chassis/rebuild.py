@@ -11,14 +11,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, NoReturn
 
 import psycopg
 import structlog
 from nats.errors import Error as NatsError
+from psycopg import sql
 from sqlalchemy import text
 
-from relevo.chassis import shadow
+from relevo.chassis import dropping, shadow
 from relevo.chassis.bus import Bus, BusError
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database, Tx, described, is_transient
@@ -325,10 +327,25 @@ class Rebuild:
             if waiting:
                 await tx.enter(*{event.account for event in waiting})
                 await _project(self._projection.sources[self._streams[lane[0]]], waiting, tx)
+        await self._drop_gone(tx, started)
         if self._projection.tidy is not None:
             await self._projection.tidy(tx)
         await shadow.put_in_place(tx.conn, self._schema, self._projection.tables)
         await tx.execute(_FORGET, {"projection": self._name})
+
+    async def _drop_gone(self, tx: _SilentTx, started: datetime) -> None:
+        """What was read of accounts before they were dropped must not come back with the exchange."""
+        gone = await dropping.gone_since(tx, started)
+        if not gone:
+            return
+        await tx.enter(*gone)
+        held = {table.name: table.column for table in await dropping.tables_of_accounts(tx, {})}
+        for table in self._projection.tables:
+            if table in held:
+                statement = sql.SQL("delete from {}.{} where {}::text = any(%s::text[])").format(
+                    sql.Identifier(self._schema), sql.Identifier(table), sql.Identifier(held[table])
+                )
+                await tx.conn.execute(statement, (gone,))
 
     async def _unpublished(self, lane: tuple[str, int]) -> list[Received]:
         stream, p = self._streams[lane[0]], lane[1]

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from sqlalchemy import text
 
-from relevo.chassis import telemetry, topology
+from relevo.chassis import dropping, telemetry, topology
 from relevo.chassis.bus import Bus, NoStream, StoredMessage, parse_time
 from relevo.chassis.crash import crash_point
 from relevo.chassis.database import Database
@@ -38,10 +38,13 @@ MARK = text(
     insert into relay_mark (stream, p, seq, event_id, at)
     select * from unnest(cast(:streams as text[]), cast(:ps as smallint[]), cast(:lasts as bigint[]),
                          cast(:event_ids as uuid[]), cast(:ats as timestamptz[]))
-    on conflict (stream, p) do update set seq = excluded.seq, event_id = excluded.event_id, at = excluded.at
+    on conflict (stream, p) do update
+        set seq = excluded.seq, event_id = excluded.event_id, at = excluded.at, dropped = false
     """
 )
-_LANE = text("select seq, cast(event_id as text) as event_id, at from relay_mark where stream = :stream and p = :p")
+_LANE = text(
+    "select seq, cast(event_id as text) as event_id, at, dropped from relay_mark where stream = :stream and p = :p"
+)
 _BY_EVENT = text(
     "select id, created_at, p, stream_seq from outbox where event_id = cast(:event_id as uuid) and stream = :stream"
 )
@@ -53,12 +56,13 @@ _REOPEN = text(
     where stream = :stream and p = :p and (stream_seq > :after or stream_seq is null) and created_at >= :since
     """
 )
-# What was deleted from the stream since somebody was erased: the lane's last message, and nothing else behind its end.
+# What was deleted from the stream since somebody was erased, or an account dropped, rows and all: the lane's last message,
+# and nothing else behind its end.
 _ONLY_ERASED = text(
     f"""
-    select exists (
+    select (cast(:dropped as boolean) or exists (
         select 1 from outbox where event_id = cast(:event_id as uuid) and stream = :stream and headers like '%"{ERASED}"%'
-    ) and not exists (
+    )) and not exists (
         select 1 from outbox where stream = :stream and p = :p and stream_seq > :after and stream_seq <= :through
             and headers not like '%"{ERASED}"%'
     )
@@ -156,6 +160,7 @@ class Reconciler:
             return False
         given = {
             "event_id": mark.event_id,
+            "dropped": mark.dropped,
             "stream": stream.name,
             "p": p,
             "after": max(last.seq if last else 0, state["first_seq"] - 1),
@@ -195,6 +200,9 @@ class Reconciler:
         while (message := await self._bus.next_message(stream, seq, subject)) is not None:
             event_id = message.headers.get(MESSAGE_ID, "")
             row = await self._row_of(stream, event_id)
+            if row is None and await self._is_gone(stream, message):
+                seq = message.seq + 1
+                continue
             if row is None:
                 raise LaneRefused(
                     f"{stream.name} holds message {message.seq} ({event_id or 'no id'}) that this service never wrote"
@@ -211,6 +219,10 @@ class Reconciler:
         """Have what the lane held after ``last`` published again, in order, before anything newer."""
         event_id = last.headers.get(MESSAGE_ID, "")
         row = await self._row_of(stream, event_id)
+        if row is None and await self._is_gone(stream, last):
+            end = End(stream, p, event_id, last.time)
+            await self._reopen(stream, p, after=last.seq, recorded=recorded, found=last.seq, end=end)
+            return
         if row is None:
             raise LaneRefused(
                 f"the last message of {stream.name}/{p} ({event_id or 'no id'}) is not in the outbox of this service"
@@ -255,6 +267,13 @@ class Reconciler:
             again=result.rowcount,
             mend="none is needed: this service publishes them again, in order, before anything newer",
         )
+
+    async def _is_gone(self, stream: Stream, message: StoredMessage) -> bool:
+        """Whether a message is of an account that was dropped, rows and all; nobody handles it.
+
+        It is about to be deleted, or came back with a copy of the stream.
+        """
+        return await dropping.is_gone(self._database, stream.account_in(message.subject, stored=True))
 
     async def _row_of(self, stream: Stream, event_id: str) -> Any:
         if not event_id:

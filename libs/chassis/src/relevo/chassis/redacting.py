@@ -1,5 +1,6 @@
-"""Events and segments of the log without a person: the event stays, with its ids, numbers and times."""
+"""Events and segments of the log without a person, whose events stay with ids, numbers and times; segments without an account."""
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from relevo.chassis.segments import Block, LogRow, Segment, block_of, pack, read
 from relevo.contracts.catalogue import UnknownType
 from relevo.contracts.envelope import ERASED
 from relevo.contracts.personal import redact
+from relevo.contracts.streams import BY_NAME
 
 
 def without(person: Person, subject: str, headers: str, body: bytes) -> tuple[str, bytes] | None:
@@ -62,3 +64,39 @@ async def written_without(person: Person, segment: Segment, store: ObjectStore) 
 def _bare(person: Person, row: LogRow) -> LogRow:
     bare = without(person, row.subject, row.headers, row.body)
     return row if bare is None else replace(row, headers=bare[0], body=bare[1])
+
+
+def _is_of(account_id: str, segment: Segment, row: LogRow) -> bool:
+    return BY_NAME[segment.stream].account_in(row.subject) == account_id
+
+
+async def rows_of_account(account_id: str, segment: Segment, store: ObjectStore) -> int:
+    """How many rows of a segment are of an account. Raises SegmentDamaged and what the store raises."""
+    found = 0
+    for block in segment.blocks:
+        found += sum(_is_of(account_id, segment, row) for row in await read_block(store, segment, block))
+    return found
+
+
+async def written_without_account(account_id: str, drop_id: str, segment: Segment, store: ObjectStore) -> Segment:
+    """Put a segment without an account's rows beside it, under a name of its own; answers that one's manifest, unread as yet.
+
+    Its blocks reach as far as they did, so that the chain of segments stays whole. Raises SegmentDamaged and what the
+    store raises.
+    """
+    base = segment.name.removesuffix(".gz").partition("~")[0]
+    name = f"{base}~{drop_id}.gz"
+    blocks: list[Block] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        offset = 0
+        for block in segment.blocks:
+            rows = [row for row in await read_block(store, segment, block) if not _is_of(account_id, segment, row)]
+            packed = pack(rows)
+            digest = hashlib.sha256(packed).hexdigest()
+            blocks.append(Block(block.first_seq, block.last_seq, offset, len(packed), len(rows), digest))
+            offset += len(packed)
+            yield packed
+
+    await store.put(name, chunks())
+    return replace(segment, name=name, blocks=tuple(blocks))

@@ -16,11 +16,13 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from relevo.chassis import broker, directory, erasing, health, http, idempotency, outbox
+from relevo.chassis import broker, directory, dropping, erasing, health, http, idempotency, outbox
 from relevo.chassis.archive import Archive
 from relevo.chassis.bus import Bus, UnsafeBroker, until
 from relevo.chassis.capacity import Capacity
 from relevo.chassis.database import Database, Pool, described
+from relevo.chassis.dropper import Dropper, Finish, Outside
+from relevo.chassis.dropping import Gone
 from relevo.chassis.eraser import Eraser
 from relevo.chassis.erasing import Personal
 from relevo.chassis.history import History, HistoryServer
@@ -35,7 +37,7 @@ from relevo.chassis.stories import Stories
 from relevo.chassis.timers import Handler as TimerHandler
 from relevo.chassis.timers import run as run_timers
 from relevo.contracts import catalogue
-from relevo.contracts.streams import CMD_ERASURE, Stream
+from relevo.contracts.streams import CMD_ACCOUNTS, CMD_ERASURE, Stream
 
 _MEASURE = 2.0
 _LAST_WORD = 3.0
@@ -56,7 +58,9 @@ class Service:
     durables that the topology has, ``workers`` are loops that live as long as the process, ``setup`` runs once when
     database and bus are up, before anything is read. ``projections`` are what can be rebuilt, besides the directory;
     ``personal`` says what is held of people, where anything is. ``placed`` is the stream of its own whose stories are told
-    (`stories`).
+    (`stories`). ``account_columns`` names the column of tables whose account has another one than ``account_id``;
+    ``drop_outside`` removes what is kept of an account outside of the database, ``drop_finish`` ends its drop where
+    identity need not be told.
     """
 
     name: str
@@ -71,6 +75,9 @@ class Service:
     projections: Sequence[Projection] = ()
     personal: Personal | None = None
     placed: Stream | None = None
+    account_columns: Mapping[str, str] = field(default_factory=dict)
+    drop_outside: Outside | None = None
+    drop_finish: Finish | None = None
 
 
 class Runtime:
@@ -100,7 +107,8 @@ class Runtime:
         self._teller = HistoryServer(self.bus, owned)
         stirred = asyncio.Event()
         self.relay = Relay(self.bus, self.database, stirred)
-        self.reader = Reader(self.bus, self.database, self._handlers(), self.history, stirred)
+        self.gone = Gone()
+        self.reader = Reader(self.bus, self.database, self._handlers(), self.history, stirred, gone=self.gone)
         self._pressure = Pressure(
             self.bus, stirred, lambda: [*self.reader.waiting_since(), *self.relay.waiting_since()]
         )
@@ -140,6 +148,8 @@ class Runtime:
             found.setdefault(consumer.stream, []).append(consumer.handler)
         if self.service.personal is not None:
             found.setdefault(CMD_ERASURE, [erasing.hear])
+        if CMD_ACCOUNTS in catalogue.read_by(self.name):
+            found.setdefault(CMD_ACCOUNTS, [dropping.hear])
         if missing := set(catalogue.read_by(self.name)) - set(found):
             raise LookupError(
                 f"{self.name} handles nothing of {sorted(s.name for s in missing)}, the catalogue says it does"
@@ -185,6 +195,7 @@ class Runtime:
             await outbox.ensure_days(tx)
         await self._teller.start()
         await self.reader.prepare()
+        await self.gone.refresh(self.database)
         if self.service.setup:
             await self.service.setup(self)
         if self.service.subscribers:
@@ -202,6 +213,7 @@ class Runtime:
         self._spawn(idempotency.run(self), "maintenance of idempotency keys")
         if self.service.personal is not None:
             self._spawn(self._eraser(self.service.personal).run(self.stopping), "maintenance of erasures")
+        self._spawn(self._dropper().run(self.stopping), "maintenance of dropped accounts")
         if self.service.timers:
             self._spawn(run_timers(self, self.service.timers), "timers")
         for worker in self.service.workers:
@@ -218,6 +230,18 @@ class Runtime:
             store=self.archive,
             personal=personal,
             settle=timedelta(seconds=self.settings.erasure_settle_seconds),
+        )
+
+    def _dropper(self) -> Dropper:
+        return Dropper(
+            bus=self.bus,
+            database=self.database,
+            database_url=self.settings.database_url,
+            store=self.archive,
+            settle=timedelta(seconds=self.settings.erasure_settle_seconds),
+            columns=self.service.account_columns,
+            outside=self.service.drop_outside,
+            finish=self.service.drop_finish,
         )
 
     async def stop(self) -> None:
@@ -277,6 +301,7 @@ class Runtime:
                 self.reader.measure()
                 await self.relay.measure()
                 await capacity.measure()
+                await self.gone.refresh(self.database)
                 if loop.time() >= next_prune:
                     await self.reader.positions.prune()
                     next_prune = loop.time() + _MINUTE

@@ -28,6 +28,7 @@ from relevo.chassis.bus import BusError, until
 from relevo.chassis.http import create_app
 from relevo.chassis.migrations import (
     create_chassis_tables,
+    create_drop_tables,
     create_erasure_tables,
     create_handled_table,
     create_log_tables,
@@ -275,6 +276,7 @@ def chassis_database(servers: TestServers, *statements: LiteralString) -> str:
         create_log_tables(connection)
         create_handled_table(connection)
         create_erasure_tables(connection)
+        create_drop_tables(connection)
         for statement in statements:
             connection.execute(statement)
     tenancy.guard(dsn)

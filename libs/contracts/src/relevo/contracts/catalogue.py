@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from relevo.contracts import (
+    accounts,
     assignment,
     automation,
     conversation,
@@ -101,6 +102,11 @@ def _erasure(model: type[Model], token: str, senders: tuple[str, ...], consumers
     return Message(f"relevo.erasure.{token}.v1", model, streams.CMD_ERASURE, token, senders, consumers)
 
 
+def _accounts(model: type[Model], token: str, senders: tuple[str, ...], consumers: tuple[str, ...]) -> Message:
+    return Message(f"relevo.accounts.{token}.v1", model, streams.CMD_ACCOUNTS, token, senders, consumers)
+
+
+_BUT_IDENTITY = tuple(service for service in SERVICES if service != "identity")
 _OTHERS = tuple(service for service in HOLDERS if service != "conversation")
 _STORY = ("assignment", "automation", "reporting", "realtime", "notification")
 _TOLD = ("automation", "reporting", "realtime")
@@ -174,6 +180,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("identity", identity.KeyChanged, "*"),
     _event("identity", identity.SigningKeyChanged, "*"),
     _event("identity", identity.SessionRevoked, "*"),
+    _event("identity", identity.AccountDeleted),
     _event("notification", notification.NotificationCreated, "realtime"),
     _event("notification", notification.NotificationsRead, "realtime"),
     _command("conversation", conversation.ChangeLabels, "automation"),
@@ -185,6 +192,8 @@ MESSAGES: tuple[Message, ...] = (
     _command("notification", notification.Notify, "identity", "automation", "conversation"),
     _erasure(erasure.ErasePerson, "erase_person", ("conversation",), _OTHERS),
     _erasure(erasure.PersonErased, "person_erased", _OTHERS, ("conversation",)),
+    _accounts(accounts.DropAccount, "drop_account", ("identity",), _BUT_IDENTITY),
+    _accounts(accounts.AccountDropped, "account_dropped", _BUT_IDENTITY, ("identity",)),
     Message(
         "relevo.outbound.message.v1",
         conversation.OutboundMessage,

@@ -94,7 +94,23 @@ def kept_by(service: str) -> tuple[Stream, ...]:
 
 def swept_by(service: str) -> tuple[Stream, ...]:
     """Of those, the streams that other services fill: they are swept once the logs of all are done with a person."""
-    return tuple(stream for stream in kept_by(service) if stream.name.startswith(("CMD_", "DEAD")))
+    return tuple(stream for stream in kept_by(service) if filled_by_others(stream))
+
+
+CLEARED: dict[str, str] = KEEPERS | {"METRICS": "reporting", "CMD_ERASURE": "identity"}
+"""By stream, the one service that deletes from it what was said of an account that is gone: its keeper. Who keeps facts
+writes METRICS alone; identity, which tells everybody of the end, clears what is left of the erasing of people. What is said
+in CMD_ACCOUNTS is of the platform."""
+
+
+def cleared_by(service: str) -> tuple[Stream, ...]:
+    """The streams from which a service deletes what was said of an account."""
+    return tuple(streams.BY_NAME[name] for name, keeper in CLEARED.items() if keeper == service)
+
+
+def filled_by_others(stream: Stream) -> bool:
+    """Whether several services write into a stream: it is cleared once the logs of all are done with an account."""
+    return stream.name.startswith(("CMD_", "DEAD"))
 
 
 def _lookup(stream: Stream) -> list[str]:
@@ -122,7 +138,7 @@ def service_grants(service: str) -> Grants:
                 f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream.name}.{durable.name}",
                 f"$JS.ACK.{durable.stream.name}.{durable.name}.>",
             ]
-    for stream in kept_by(service):
+    for stream in cleared_by(service):
         looked_up[stream.name] = stream
         publish.append(f"$JS.API.STREAM.MSG.DELETE.{stream.name}")
     for stream in looked_up.values():

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer
 
+from relevo.contracts.accounts import RowsDropped
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.permissions import ConversationScope, Permission
 
@@ -175,6 +176,28 @@ class SigningKeyChanged(Model):
 
     signing_key: SigningKeyState
     deleted: bool = False
+
+
+class DroppedPart(Model):
+    """What one service held of an account that is gone, in numbers, and when it held nothing any more."""
+
+    service: str
+    tables: tuple[RowsDropped, ...] = ()
+    log: int = Field(0, description="rows of its log, in the outbox and in archived segments")
+    messages: int = Field(0, description="messages of streams")
+    files: int = 0
+    done_at: Time
+
+
+class AccountDeleted(Model):
+    """The certificate of an account that is gone: nothing of it is held any more. It is of the platform, and stays."""
+
+    certificate_id: Id
+    account_id: Id
+    asked_at: Time
+    closed_at: Time = Field(description="when its time of grace ended, and everybody was shut out")
+    done_at: Time
+    parts: tuple[DroppedPart, ...]
 
 
 class SessionRevoked(Model):

@@ -63,6 +63,7 @@ PERSONAL: Final[Mapping[type[Model], Mapping[str, Any]]] = {
 
 NOT_PERSONAL: Final = frozenset(
     {
+        "accounts.RowsDropped.table",
         "assignment.Reason.en",
         "assignment.Reason.es",
         "automation.RuleExecuted.actions",

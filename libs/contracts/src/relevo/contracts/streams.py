@@ -85,6 +85,13 @@ class Stream:
             parts.insert(self.partition_at, "*" if partition is None else str(partition))
         return ".".join(parts)
 
+    def account_in(self, subject: str, *, stored: bool = False) -> str:
+        """The account of a subject as it was published, or as it is ``stored``; "" for one of another form."""
+        tokens = subject.split(".")
+        if stored and self.partitions:
+            del tokens[self.partition_at : self.partition_at + 1]
+        return tokens[self.tokens.index("{account}")] if len(tokens) == len(self.tokens) else ""
+
     def partition_of(self, **values: str) -> int:
         """Where the server will store a subject with these token values (0 without partitions)."""
         if not self.partitions:
@@ -124,7 +131,7 @@ METRICS = Stream(
     "metrics.{account}.{family}.{metric}",
     "Facts, roll-up deltas and live gauges for consumers.",
     max_age=timedelta(days=90),
-    share=33,
+    share=32,
 )
 DEAD = Stream(
     "DEAD",
@@ -177,6 +184,14 @@ CMD_ERASURE = Stream(
     partition_by=("account", "entity"),
 )
 
+CMD_ACCOUNTS = Stream(
+    "CMD_ACCOUNTS",
+    "cmd.accounts.{sender}.{account}.{entity}.{command}",
+    "Which accounts everybody drops, and who has; of the platform, ids and counts only.",
+    1,
+    partition_by=("account", "entity"),
+)
+
 STREAMS: tuple[Stream, ...] = (
     INBOUND,
     OUTBOUND,
@@ -192,6 +207,7 @@ STREAMS: tuple[Stream, ...] = (
     CMD_PRESENCE,
     CMD_NOTIFICATION,
     CMD_ERASURE,
+    CMD_ACCOUNTS,
     METRICS,
     DEAD,
 )

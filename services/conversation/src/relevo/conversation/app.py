@@ -29,5 +29,6 @@ def build() -> Service:
         placed=streams.EVT_CONVERSATION,
         timers={**due.TIMERS, SURVEY: surveys.asker(settings.public_url)},
         workers=(retention.run, contacts_import.run),
+        drop_outside=partial(retention.drop_files, objects=settings.attachments()),
         personal=replace(PERSONAL, also=erasing.also, outside=files, finish=erasing.finish),
     )

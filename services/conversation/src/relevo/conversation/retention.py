@@ -6,6 +6,7 @@ from typing import Final
 
 from relevo.chassis.database import Database, described
 from relevo.chassis.objects import ObjectStore
+from relevo.chassis.paging import FIRST_ID
 from relevo.chassis.service import Runtime
 from relevo.contracts import streams
 from relevo.contracts.base import now
@@ -52,6 +53,21 @@ async def forget_files(database: Database, objects: ObjectStore | None) -> int:
     async with database.begin(door="retention") as tx:
         await files.forget(tx, rows)
     return len(rows)
+
+
+async def drop_files(database: Database, account: str, *, objects: ObjectStore | None) -> int:
+    """Remove all files of an account that is gone; answers how many. The rows go with the account's others."""
+    removed, after = 0, FIRST_ID
+    while True:
+        async with database.begin(account) as tx:
+            ids = await files.of_account(tx, account, after=after, limit=500)
+        if not ids:
+            return removed
+        if objects is None:
+            raise OSError("there are files, but no store is configured; set RELEVO_FILES or RELEVO_ATTACHMENTS_URL")
+        for id_ in ids:
+            await objects.delete(object_name(account, id_))
+        removed, after = removed + len(ids), ids[-1]
 
 
 def _attachments(runtime: Runtime) -> ObjectStore | None:

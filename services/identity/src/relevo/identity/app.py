@@ -7,8 +7,19 @@ from relevo.chassis.sealing import key_bytes
 from relevo.contracts import streams
 from relevo.contracts.base import now
 from relevo.contracts.identity import PLATFORM
-from relevo.identity import administration, api, bus_credentials, handlers, housekeeping, oidc, recovery, signing
+from relevo.identity import (
+    administration,
+    api,
+    bus_credentials,
+    deletions,
+    handlers,
+    housekeeping,
+    oidc,
+    recovery,
+    signing,
+)
 from relevo.identity.bus_access import BusAccess
+from relevo.identity.migrations import ACCOUNT_COLUMNS
 from relevo.identity.passwords import Passwords
 from relevo.identity.settings import IdentitySettings
 
@@ -32,8 +43,13 @@ def build() -> Service:
         name="identity",
         settings=settings,
         migrations="relevo.identity.migrations",
-        consumers=(Consumer(streams.EVT_INGEST, handlers.on_ingest),),
+        consumers=(
+            Consumer(streams.EVT_INGEST, handlers.on_ingest),
+            Consumer(streams.CMD_ACCOUNTS, deletions.on_accounts),
+        ),
         router=api.router,
-        workers=(bus_credentials.settler, housekeeping.housekeeper, recovery.sender),
+        workers=(bus_credentials.settler, deletions.worker, housekeeping.housekeeper, recovery.sender),
         setup=set_up,
+        account_columns=ACCOUNT_COLUMNS,
+        drop_finish=deletions.finish,
     )

@@ -57,6 +57,7 @@ _PASSWORD_FAULTS = {
 }
 _THINGS = {
     "account": ("esa cuenta", "such account"),
+    "account_deletion": ("ninguna petición de borrar la cuenta", "request to delete the account"),
     "agent": ("ese agente", "such agent"),
     "team": ("ese equipo", "such team"),
     "role": ("ese rol", "such role"),
@@ -188,6 +189,13 @@ def wrong_credentials() -> Problem:
 def wrong_password(pointer: str) -> Problem:
     es, en = "No es tu contraseña actual.", "This is not your present password."
     return Problem(403, "wrong_password", es=es, en=en, errors=(FieldError(pointer, es=es, en=en),))
+
+
+def not_the_accounts_name() -> Problem:
+    """422: whoever deletes an account writes its name."""
+    es = "No es el nombre de la cuenta: escríbelo tal como está en los ajustes."
+    en = "This is not the account's name: write it as the settings have it."
+    return Problem(422, "not_the_accounts_name", es=es, en=en, errors=(FieldError("/name", es=es, en=en),))
 
 
 def second_factor_needed() -> Problem:

@@ -59,6 +59,9 @@ class IdentitySettings(ServiceSettings):
     public_url: str = "http://localhost:8080"
     """The address of the console that people use, for the links in e-mails."""
 
+    account_grace_days: float = Field(30.0, ge=0, le=365)
+    """How long an account that its people have deleted still works, and can be kept."""
+
     sign_up: bool = False
     """Let anybody make an account of their own, once their address is confirmed."""
 

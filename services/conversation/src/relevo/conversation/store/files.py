@@ -49,6 +49,10 @@ _FORGOTTEN = text(
     """
 )
 
+_OF_ACCOUNT = text(
+    "select cast(id as text) as id from files"
+    " where account_id = cast(:account as uuid) and id > cast(:after as uuid) order by id limit :limit"
+)
 _FORGET = text(
     """
     delete from files using unnest(cast(:accounts as uuid[]), cast(:ids as uuid[])) as k(account_id, id)
@@ -83,6 +87,11 @@ async def claim(tx: Tx, account_id: str, ids: Iterable[str], *, message_id: str,
 async def read(tx: Tx, account_id: str, file_id: str) -> Row | None:
     """A file, with the secret that its addresses are signed with."""
     return next(plain(await tx.execute(_READ, {"account": account_id, "id": file_id})), None)
+
+
+async def of_account(tx: Tx, account: str, *, after: str, limit: int) -> list[str]:
+    """The next files of an account, whatever became of them."""
+    return [row.id for row in await tx.execute(_OF_ACCOUNT, {"account": account, "after": after, "limit": limit})]
 
 
 async def forgotten(tx: Tx, before: datetime) -> Sequence[Row]:

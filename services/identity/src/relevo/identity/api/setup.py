@@ -15,7 +15,7 @@ from relevo.contracts.identity import AgentChanged, AgentState, KeyChanged, KeyS
 from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.identity import administration, problems
 from relevo.identity.administration import shown
-from relevo.identity.api.common import AnyText, Body, Called, Email, Language, Name, TimeZone
+from relevo.identity.api.common import AnyText, Body, Called, Caller, Email, Language, Name, TimeZone
 from relevo.identity.domain.sign_in import password_fault
 from relevo.identity.publish import Change, publish
 from relevo.identity.store import audit, directory, keys, sign_in
@@ -24,6 +24,7 @@ from relevo.identity.store.directory import Stored
 
 router = APIRouter(tags=["setup"])
 _bearer = HTTPBearer(auto_error=False, scheme_name="SetupToken", description="The operator's setup token.")
+Operator = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 class NewAdministrator(Body):
@@ -52,10 +53,10 @@ async def set_up_account(
     body: NewAccount,
     db: Db,
     caller: Called,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    operator: Operator,
 ) -> SetUp:
     """Make an account and its first administrator. 409 when an account of that name, or the address, is there."""
-    _check(caller.settings.setup_token.get_secret_value() if caller.settings.setup_token else None, bearer)
+    check_token(caller, operator)
     if fault := password_fault(body.admin.password, email=body.admin.email):
         raise problems.weak_password(fault, "/admin/password")
     hashed = await caller.passwords.hash(body.admin.password)
@@ -107,9 +108,10 @@ async def set_up_account(
     return SetUp(account_id=agent.account_id, admin_id=agent.id, api_token=secret.plain)
 
 
-def _check(token: str | None, bearer: HTTPAuthorizationCredentials | None) -> None:
-    """Without a token configured nobody passes; comparing takes the same time however much is right."""
-    given = bearer.credentials if bearer else ""
+def check_token(caller: Caller, operator: HTTPAuthorizationCredentials | None) -> None:
+    """Without a token configured nobody passes; comparing takes the same time however much is right. Raises Problem 401."""
+    token = caller.settings.setup_token.get_secret_value() if caller.settings.setup_token else None
+    given = operator.credentials if operator else ""
     if not token or not hmac.compare_digest(token.encode(), given.encode()):
         raise Problem(
             401,

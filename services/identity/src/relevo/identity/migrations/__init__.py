@@ -19,6 +19,8 @@ DOORS: Final = (
     Door("credentials", "bus_credentials", writes=True),
     # Which administrators lack a permission that an update brought.
     Door("upgrade", "roles"),
+    # Which accounts' time of grace is over; what is done then is done within each.
+    Door("deletions", "account_deletions"),
     Door("retention", "sessions", writes=True),
     Door("retention", "refresh_tokens", writes=True),
     Door("retention", "links", writes=True),

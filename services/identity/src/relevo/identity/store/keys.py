@@ -183,7 +183,7 @@ _LOCK_CREDENTIAL = text(
 _LOCK_LIVE = text(
     f"""
     select {_COLUMNS} from bus_credentials
-    where account_id = :account and state <> 'revoked' and (created_by = :agent or inbox_id = :inbox)
+    where account_id = :account and state <> 'revoked' and (:everything or created_by = :agent or inbox_id = :inbox)
     order by id for update
     """
 )
@@ -221,7 +221,12 @@ _ABANDON = text(
 )
 _LOCK_BUS = text("select pg_advisory_xact_lock(hashtextextended('identity.bus', 0))")
 _UNSETTLED = text(f"select {_COLUMNS} from bus_credentials where state = 'revoked' and not settled order by id")
-_REVOCATIONS = text("select user_key, revoked_at from bus_credentials where state = 'revoked'")
+_REVOCATIONS = text(
+    """
+    select user_key, revoked_at from bus_credentials where state = 'revoked'
+    union all select user_key, revoked_at from revoked_users
+    """
+)
 _SETTLE = text("update bus_credentials set settled = true where id = any(cast(:ids as uuid[]))")
 
 
@@ -236,10 +241,11 @@ async def lock_credential(tx: Tx, account: str, kind: Kind, credential: str) -> 
 
 
 async def lock_live_credentials(
-    tx: Tx, account: str, *, agent: str | None = None, inbox: str | None = None
+    tx: Tx, account: str, *, agent: str | None = None, inbox: str | None = None, everything: bool = False
 ) -> list[BusCredential]:
-    """Those that were made by the agent, or are the inbox's, and not revoked."""
-    found = await tx.execute(_LOCK_LIVE, {"account": account, "agent": agent, "inbox": inbox})
+    """Those that were made by the agent, or are the inbox's, and not revoked; or all that are not."""
+    given = {"account": account, "agent": agent, "inbox": inbox, "everything": everything}
+    found = await tx.execute(_LOCK_LIVE, given)
     return [_credential(row) for row in found]
 
 

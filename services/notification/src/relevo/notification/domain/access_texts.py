@@ -39,6 +39,39 @@ ACCESS: Final[Mapping[str, Mapping[Literal["es", "en"], tuple[str, str]]]] = {
             ),
         ),
     },
+    "account_deletion_asked": {
+        "es": (
+            "{by} ha pedido borrar la cuenta {account}",
+            (
+                "Todo lo de {account} se borrará para siempre el {until}. Hasta entonces todo funciona, y quien administra la "
+                "cuenta puede anularlo en los ajustes. Si alguien debe conservar los datos, exportadlos antes."
+            ),
+        ),
+        "en": (
+            "{by} has asked for the account {account} to be deleted",
+            (
+                "Everything of {account} will be deleted for ever on {until}. Until then everything works, and whoever "
+                "administers the account can call it off in the settings. If anybody needs the data, export them before."
+            ),
+        ),
+    },
+    "account_deletion_soon": {
+        "es": (
+            "La cuenta {account} se borrará pronto",
+            "Todo lo de {account} se borrará para siempre el {until}, como pidió {by}. Aún se puede anular en los ajustes.",
+        ),
+        "en": (
+            "The account {account} will be deleted soon",
+            "Everything of {account} will be deleted for ever on {until}, as {by} asked. It can still be called off in the settings.",
+        ),
+    },
+    "account_deletion_called_off": {
+        "es": ("La cuenta {account} no se borrará", "{by} ha anulado el borrado de {account}. Todo sigue igual."),
+        "en": (
+            "The account {account} will not be deleted",
+            "{by} has called off the deletion of {account}. Nothing changes.",
+        ),
+    },
     "password_reset": {
         "es": (
             "Restablecer tu contraseña de Relevo ({account})",
