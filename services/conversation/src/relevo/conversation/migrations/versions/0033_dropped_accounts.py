@@ -4,8 +4,8 @@ from alembic import op
 
 from relevo.chassis.migrations import create_drop_tables
 
-revision = "0032"
-down_revision = "0031"
+revision = "0033"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 
