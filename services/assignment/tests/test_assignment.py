@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import psycopg
 from sqlalchemy import text
@@ -53,6 +54,9 @@ async def test_new_conversations_go_round_and_say_why(service, world, settled):
     assert all(event["type"] == "conversation_assigned" and event["version"] == 1 for event in events)
     assert all(event["cause"] for event in events)
     assert events[0]["reason"]["en"] == "Round robin: Ana was next of 2 available agents."
+    measured = (await service.http.get("http://test/metrics")).text
+    assert re.search(r'^relevo_assignment_decisions_total\{kind="assigned"\} [1-9]', measured, re.MULTILINE)
+    assert "\nrelevo_assignment_run_seconds_bucket" in measured
     shown = await holder(service, world, ones[0], ana)
     assert (shown["state"], shown["assignee_id"]) == ("assigned", ana)
     assert shown["reason"] == {"code": "round_robin", "text": events[0]["reason"]["en"]}

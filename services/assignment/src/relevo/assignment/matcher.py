@@ -1,6 +1,7 @@
 """The matcher: takes what waits in the journals, decides, writes, publishes. One at a time for a pool, any replica."""
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
-from prometheus_client import Counter, Histogram
 
 from relevo.assignment import loads
 from relevo.assignment.domain.deciding import apply
@@ -26,6 +26,7 @@ from relevo.assignment.domain.inputs import (
 )
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import GroupKey, Roster
+from relevo.assignment.metrics import DECISIONS, FAILED, RUN_SECONDS
 from relevo.assignment.settings import Settings
 from relevo.assignment.store import conversations, decisions, journals, people, pools, stays
 from relevo.assignment.store.journals import Unreadable
@@ -46,14 +47,6 @@ from relevo.kernel.calendars import Calendars
 _REMEMBERED_POOLS = 64
 FIRST_CHUNK, LARGEST_CHUNK = 4, 256
 """How many conversations of a queue are read at once: mostly one slot was freed; if it was more, twice as many."""
-
-DECISIONS = Counter("relevo_assignment_decisions_total", "Decisions, by what became of the conversation.", ["kind"])
-FAILED = Counter("relevo_assignment_journal_failed_total", "Inputs that could not be decided on.")
-RUN_SECONDS = Histogram(
-    "relevo_assignment_run_seconds",
-    "Time to decide on one batch of a journal, with its commit.",
-    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +110,18 @@ class Matcher:
 
     async def _one_run(self, account_id: str, limit: int) -> int:
         known = self._memory.pop(account_id, None)
-        with RUN_SECONDS.time():
-            async with self.database.begin(account_id) as tx:
-                pool_row = await pools.lock_pool(tx, account_id, wait=False)
-                if pool_row is None:
-                    return 0
-                if known is None or known.runs != pool_row.runs:
-                    known = await _load(tx, pool_row)
-                run = await decide(tx, pool_row, known.roster, known.teams, limit=limit)
-                crash_point("matcher.before_commit")
-            crash_point("matcher.after_commit")
+        began = time.perf_counter()
+        async with self.database.begin(account_id) as tx:
+            pool_row = await pools.lock_pool(tx, account_id, wait=False)
+            if pool_row is None:
+                return 0
+            if known is None or known.runs != pool_row.runs:
+                known = await _load(tx, pool_row)
+            run = await decide(tx, pool_row, known.roster, known.teams, limit=limit)
+            crash_point("matcher.before_commit")
+        crash_point("matcher.after_commit")
         if run.taken:
+            RUN_SECONDS.observe(time.perf_counter() - began)
             known.runs += 1
         self._memory[account_id] = known
         while len(self._memory) > _REMEMBERED_POOLS:

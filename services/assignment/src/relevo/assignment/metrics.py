@@ -1,0 +1,18 @@
+"""The service's own counters."""
+
+from typing import Final
+
+from prometheus_client import Counter, Histogram
+
+from relevo.chassis.telemetry import REGISTRY
+
+DECISIONS: Final = Counter(
+    "relevo_assignment_decisions", "Decisions, by what became of the conversation.", ("kind",), registry=REGISTRY
+)
+FAILED: Final = Counter("relevo_assignment_journal_failed", "Inputs that could not be decided on.", registry=REGISTRY)
+RUN_SECONDS: Final = Histogram(
+    "relevo_assignment_run_seconds",
+    "Time to decide on one batch of a journal, with its commit.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+    registry=REGISTRY,
+)
