@@ -59,6 +59,7 @@ ELSEWHERE: Mapping[str, str] = {
         ),
         "services/conversation/tests/test_contacts_import.py",
     ),
+    "conversations_import.between_conversations_and_messages": "services/conversation/tests/test_history.py",
     **dict.fromkeys(
         (
             "erasing.after_tables",

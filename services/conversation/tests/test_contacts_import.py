@@ -10,7 +10,7 @@ import time
 import pytest
 
 from relevo.contracts.base import new_id
-from relevo.conversation import contacts_import
+from relevo.conversation import contacts_import, importing
 from relevo.conversation.store import imports
 
 from .contact_office import Office
@@ -33,7 +33,7 @@ async def ended(office, who, path):
             if state["state"] not in ("checking", "running"):
                 return state
             # Each chunk is committed by the worker: asked again once it had a turn.
-            await contacts_import.step(office.service.runtime.database)
+            await importing.step(office.service.runtime.database)
 
 
 async def imported(office, who, data, columns=None, act="start", **settings):
@@ -203,7 +203,7 @@ def test_a_running_import_can_be_cancelled_and_its_rows_stay(at_office):
         data = b"email\n" + b"".join(b"c%d@x.es\n" % n for n in range(20_000))
         path, file = await sent(office, who, data)
         await office.post(f"{path}/start", who, {"columns": file["columns"]})
-        await contacts_import.step(office.service.runtime.database)
+        await importing.step(office.service.runtime.database)
         refused = await office.call("PUT", f"{path}/file", who, content=b"a\n")
         assert (refused.status_code, refused.json()["code"]) == (409, "import_running")
         state = (await office.post(f"{path}/cancel", who)).json()
@@ -293,12 +293,12 @@ def test_a_file_of_fifty_megabytes(at_office, record_property):
 WORKER = """
 import asyncio, sys
 from relevo.chassis.database import Database, Pool
-from relevo.conversation import contacts_import
+from relevo.conversation import importing
 from relevo.conversation.store import imports
 
 async def main():
     database = Database(Pool(sys.argv[1], service="conversation", size=2, lease_seconds=4), "conversation")
-    while await contacts_import.step(database):
+    while await importing.step(database):
         pass
     await database.close()
 

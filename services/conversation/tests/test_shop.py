@@ -199,8 +199,9 @@ class AnyDay(RuleBasedStateMachine):
         of, _ = self.shop.said[id_]
         path = f"/conversations/{of}/messages/{id_}"
         if what == "edit":
-            self.may(self.do(what, self.shop.ask("PATCH", path, {"text": f"{SECRET} ya no {n}"})), allowed=True)
-            self.shop.said[id_] = (of, f"{SECRET} ya no {n}")
+            answer = self.do(what, self.shop.ask("PATCH", path, {"text": f"{SECRET} ya no {n}"}))
+            if self.may(answer, id_ not in self.shop.by_rules, conflict=403):
+                self.shop.said[id_] = (of, f"{SECRET} ya no {n}")
         elif what == "delete":
             self.may(self.do(what, self.shop.ask("DELETE", path)), allowed=True)
             del self.shop.said[id_]
@@ -242,6 +243,7 @@ class AnyDay(RuleBasedStateMachine):
                 id_,
             )
             self.shop.said[str(row["id"])] = (id_, text)
+            self.shop.by_rules.add(str(row["id"]))
 
     @rule(n=any_one, priority=st.sampled_from([None, "low", "urgent"]))
     def priority(self, n, priority):

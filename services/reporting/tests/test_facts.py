@@ -13,6 +13,7 @@ from relevo.contracts.conversation import (
     AssigneeChanged,
     ContactCreated,
     ConversationArchived,
+    ConversationImported,
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
@@ -138,6 +139,23 @@ def test_who_resolves_what_nobody_had_gets_the_resolution() -> None:
     data = ConversationResolved(conversation=conversation(assignee_id=None, resolved_at=NOON))
     assert _facts(data, actor=f"agent:{AGENT}")["resolution"].dimensions.agent_id == AGENT
     assert _facts(data, actor="system")["resolution"].dimensions.agent_id is None
+
+
+@pytest.mark.parametrize(
+    ("began", "counted"),
+    [
+        (NOON - timedelta(days=1500), NOON - timedelta(days=1500)),
+        (datetime(1987, 1, 1, tzinfo=UTC), NOON),
+    ],
+)
+def test_what_was_imported_counts_apart_when_it_began_and_in_nothing_else(began: datetime, counted: datetime) -> None:
+    past = conversation(
+        status="resolved", historic=True, created_at=began, opened_at=began, resolved_at=began, first_reply_at=began
+    )
+    found = _facts(ConversationImported(conversation=past, import_id=new_id()))
+    assert found.keys() == {"conversations_imported"}
+    fact = found["conversations_imported"]
+    assert (fact.value, fact.unit, fact.at) == (1, "count", counted)
 
 
 @pytest.mark.parametrize(

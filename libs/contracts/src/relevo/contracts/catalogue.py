@@ -126,6 +126,8 @@ MESSAGES: tuple[Message, ...] = (
     _event("conversation", conversation.ContactRestored, "automation", "realtime"),
     _event("conversation", conversation.ContactChanged, *_TOLD),
     _event("conversation", conversation.ConversationOpened, *_STORY),
+    # Automation is not told: no rule, no service level and no webhook has anything to do with what is over.
+    _event("conversation", conversation.ConversationImported, "assignment", "reporting", "realtime", "notification"),
     _event("conversation", conversation.ConversationReopened, *_STORY),
     _event("conversation", conversation.ConversationResolved, *_STORY),
     _event("conversation", conversation.ConversationArchived, *_STORY),

@@ -90,6 +90,15 @@ class ConversationOpened(ConversationEvent):
     """A new conversation began."""
 
 
+class ConversationImported(ConversationEvent):
+    """A past conversation was brought here from another system, resolved: nobody acts on it and it counts apart.
+
+    It is the first event of it; its number is beyond those of the messages that came with it, which no event tells of.
+    """
+
+    import_id: Id
+
+
 class ConversationReopened(ConversationEvent):
     """A resolved or archived conversation is open again: a new cycle. ``cause`` tells who did it."""
 

@@ -11,6 +11,7 @@ Metric = Literal[
     "conversations_reopened",
     "conversations_resolved",
     "conversations_archived",
+    "conversations_imported",
     "messages_in",
     "messages_out",
     "notes",
@@ -58,6 +59,11 @@ METRICS: Final[Mapping[Metric, Definition]] = {
         "A conversation was resolved, also by merging it into another while it was open. It counts for its assignee; without one, for who resolved it.",
     ),
     "conversations_archived": Definition("count", "Una conversación se archivó.", "A conversation was archived."),
+    "conversations_imported": Definition(
+        "count",
+        "Una conversación pasada llegó por importación. Cuenta cuando empezó, y en ninguna otra métrica.",
+        "A past conversation came by an import. It counts when it began, and in no other metric.",
+    ),
     "messages_in": Definition("count", "Llegó un mensaje de un cliente.", "A message of a customer came in."),
     "messages_out": Definition(
         "count",
@@ -147,6 +153,7 @@ NAMES: Final[Mapping[Metric, tuple[str, str]]] = {
     "conversations_reopened": ("Conversaciones reabiertas", "Conversations reopened"),
     "conversations_resolved": ("Conversaciones resueltas", "Conversations resolved"),
     "conversations_archived": ("Conversaciones archivadas", "Conversations archived"),
+    "conversations_imported": ("Conversaciones importadas", "Conversations imported"),
     "messages_in": ("Mensajes recibidos", "Messages received"),
     "messages_out": ("Mensajes enviados", "Messages sent"),
     "notes": ("Notas internas", "Private notes"),

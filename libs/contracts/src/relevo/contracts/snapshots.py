@@ -98,7 +98,8 @@ class ConversationSnapshot(Model):
     start of the present cycle, ``first_reply_at`` its first public human reply, ``waiting_since`` the first
     customer message that no human has answered. ``people_since``: when a bot that had it first in this cycle left it to
     people; None where they had it from the start. ``merged_into`` is the one that it is part of: it is over. ``snoozed_until`` is None also when it is snoozed until the customer's
-    next message. ``assignment_version`` is assignment's own counter.
+    next message. ``assignment_version`` is assignment's own counter. ``historic``: it was imported, and what was said until
+    then was said elsewhere.
     """
 
     id: Id
@@ -132,6 +133,7 @@ class ConversationSnapshot(Model):
     last_activity_at: Time
     message_count: int = 0
     merged_into: Id | None = None
+    historic: bool = False
     sequence: int
 
     @property

@@ -13,6 +13,7 @@ from relevo.chassis.received import Received
 from relevo.contracts.assignment import Assign
 from relevo.contracts.conversation import (
     ConversationEvent,
+    ConversationImported,
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
@@ -31,6 +32,7 @@ Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
 # which tells what assignment itself decided.
 _STORY = (
     ConversationOpened,
+    ConversationImported,
     ConversationReopened,
     ConversationTakenOver,
     ConversationResolved,

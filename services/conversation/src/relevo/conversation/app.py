@@ -5,7 +5,7 @@ from functools import partial
 
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
-from relevo.conversation import api, contacts_import, due, erasing, handlers, retention, surveys
+from relevo.conversation import api, due, erasing, handlers, importing, retention, surveys
 from relevo.conversation.personal import PERSONAL
 from relevo.conversation.resolutions import SURVEY
 from relevo.conversation.settings import Settings
@@ -28,7 +28,7 @@ def build() -> Service:
         router=api.router,
         placed=streams.EVT_CONVERSATION,
         timers={**due.TIMERS, SURVEY: surveys.asker(settings.public_url)},
-        workers=(retention.run, contacts_import.run),
+        workers=(retention.run, importing.run),
         drop_outside=partial(retention.drop_files, objects=settings.attachments()),
         personal=replace(PERSONAL, also=erasing.also, outside=files, finish=erasing.finish),
     )

@@ -33,7 +33,8 @@ _c = conversations.c
 FACTS: Final = ConversationColumns.of(dict(_c.items()))
 
 SNAPSHOT: Final = (
-    *(column for column in _c if column.name not in ("contact_id", "active_minute", "mentioned")),
+    *(column for column in _c if column.name not in ("contact_id", "active_minute", "mentioned", "imported_through")),
+    (_c.imported_through > 0).label("historic"),
     contacts.c.id.label("contact_id"),
     contacts.c.name,
     contacts.c.email,

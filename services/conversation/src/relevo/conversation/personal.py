@@ -38,7 +38,7 @@ PERSONAL: Final = Personal(
     },
     plain={
         # Codes, and who of the team it was.
-        "conversations": ("channel", "labels", "language", "mentioned", "priority", "stage", "status"),
+        "conversations": ("channel", "external_key", "labels", "language", "mentioned", "priority", "stage", "status"),
         "messages": ("kind", "author", "cause", "mentions", "reactions", "reply_to", "status"),
         "files": ("content_type", "sha256", "uploaded_by"),
         "search_words": ("kind",),
@@ -60,6 +60,8 @@ PERSONAL: Final = Personal(
         "file_secrets": ("secret",),
         "log_places": ("entity",),
         "seedings": ("indexes", "plan"),
+        # A digest of the id in the system that a past conversation came from.
+        "conversation_import_keys": ("external_key",),
         "contact_imports": (
             "actor",
             "actor_name",
@@ -68,6 +70,7 @@ PERSONAL: Final = Personal(
             "error",
             "file_name",
             "header",
+            "kind",
             "mode",
             "region",
             "state",

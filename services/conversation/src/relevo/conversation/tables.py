@@ -78,6 +78,7 @@ conversations = Table(
     Column("message_count", Integer, nullable=False),
     Column("merged_into", _ID),
     Column("absorbed", Integer, nullable=False),
+    Column("imported_through", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False),
 )
 

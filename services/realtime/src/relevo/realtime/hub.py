@@ -26,6 +26,7 @@ from relevo.chassis.problems import Problem
 from relevo.contracts import streams
 from relevo.contracts.base import new_id
 from relevo.contracts.catalogue import MESSAGES
+from relevo.contracts.conversation import ConversationImported
 from relevo.contracts.envelope import AGAIN, Envelope
 from relevo.contracts.streams import Stream
 from relevo.kernel.access import Viewer
@@ -309,8 +310,12 @@ class Hub:
         socket.send(resync("access_changed"))
 
 
-_SHOWN = frozenset(message.name for message in MESSAGES if "realtime" in message.consumers)
-"""Types; the streams hold others too."""
+_SHOWN = frozenset(
+    message.name
+    for message in MESSAGES
+    if "realtime" in message.consumers and message.model is not ConversationImported
+)
+"""Types; the streams hold others too. Thousands come with an import, of which nothing is new to anybody who looks."""
 
 
 def _read(msg: Msg) -> Occurrence | None:

@@ -13,6 +13,7 @@ from relevo.conversation.api import (
     contacts,
     contacts_import,
     conversations,
+    conversations_import,
     desk,
     files,
     forwarding,
@@ -35,7 +36,7 @@ from relevo.conversation.api import (
 )
 
 router = APIRouter()
-# The first match answers: `views`, `desk` and `contacts_import` have paths that would be taken for an id.
+# The first match answers: `views`, `desk` and the imports have paths that would be taken for an id.
 for part in (
     views,
     search,
@@ -44,6 +45,7 @@ for part in (
     removal,
     reminders,
     starting,
+    conversations_import,
     conversations,
     labels,
     acts,

@@ -1,10 +1,9 @@
 """Contacts from a CSV file: upload, map the columns, rehearse, import, and get back what failed."""
 
-import codecs
 import csv
 import io
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Annotated, Any, Final, Literal
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
@@ -13,7 +12,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
-from relevo.chassis.database import Database, Tx
+from relevo.chassis.database import Database
 from relevo.chassis.http import Db, body_limit
 from relevo.chassis.idempotency import Idempotency, Once
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -22,6 +21,7 @@ from relevo.contracts.base import Time, new_id
 from relevo.contracts.permissions import Permission
 from relevo.conversation.api.attributes import Line, NewAttribute, define
 from relevo.conversation.api.common import Body, cursor_id
+from relevo.conversation.api.import_files import CSV, State, cancelled, found, idle, keep, progress_of, with_file
 from relevo.conversation.domain.contacts_import import ATTRIBUTE, LABELS, Mode, suggested
 from relevo.conversation.domain.csv_files import MAX_LINE, Place, decoded, delimiter_of
 from relevo.conversation.domain.csv_files import read as read_csv
@@ -32,12 +32,9 @@ from relevo.conversation.store.rows import Row
 router = APIRouter(tags=["contacts"])
 
 Importer = Annotated[Principal, Depends(require(Permission.CONTACTS_IMPORT))]
-State = Literal["new", "uploaded", "checking", "checked", "running", "done", "cancelled", "failed"]
 
 MAX_FILE: Final = 50 * 1024 * 1024
 MAX_COLUMNS: Final = 200
-_BOMS: Final = ((codecs.BOM_UTF8, ""), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_AT_WORK: Final = ("checking", "running")
 _CSV: Final = {"text/csv": {"schema": {"type": "string"}}}
 
 
@@ -128,18 +125,18 @@ async def upload_contact_import(who: Importer, db: Db, request: Request, import_
     Takes the place of the one sent before. Answers the header, and what its columns seem to mean.
     """
     async with db.begin() as tx:
-        _idle(await _found(tx, who, import_id))
+        idle(await found(tx, who, import_id))
     file_id = new_id()
-    size = await _keep(db, who.account_id, file_id, request)
+    size = await keep(db, who.account_id, file_id, request, CSV)
     async with db.begin() as tx:
-        row = _idle(await _found(tx, who, import_id, lock=True))
+        row = idle(await found(tx, who, import_id, lock=True))
         head = await imports.window(tx, who.account_id, file_id, 0, MAX_LINE)
         first = decoded(head.partition(b"\n")[0])
         delimiter = delimiter_of(first)
         window = read_csv(head, Place(0, 1), delimiter, last=True, limit=1)
         header = [cell.strip() for cell in window.records[0].cells] if window.records else []
         if not header or window.records[0].broken or len(header) > MAX_COLUMNS:
-            raise _bad_file(
+            raise CSV.bad(
                 f"La primera línea debe ser la cabecera, con los nombres de 1 a {MAX_COLUMNS} columnas.",
                 f"The first line must be the header, with the names of 1 to {MAX_COLUMNS} columns.",
             )
@@ -184,12 +181,7 @@ async def cancel_contact_import(who: Importer, db: Db, once: Idempotency, import
     """Stop an import, or its dry run, after the rows that are done."""
     async with db.begin() as tx:
         await once.start(tx)
-        row = await _found(tx, who, import_id, lock=True)
-        if row["state"] not in _AT_WORK:
-            raise Problem(
-                409, "import_not_running", es="Esta importación no está en marcha.", en="This import is not running."
-            )
-        return await once.finish(tx, _out(await imports.end(tx, who.account_id, str(import_id), "cancelled")))
+        return await once.finish(tx, _out(await cancelled(tx, who, import_id)))
 
 
 @router.get("/contacts/imports")
@@ -205,7 +197,7 @@ async def list_contact_imports(who: Importer, db: Db, limit: Limit = 50, cursor:
 async def get_contact_import(who: Importer, db: Db, import_id: UUID) -> ImportOut:
     """One import, and how far it is."""
     async with db.begin() as tx:
-        return _out(await _found(tx, who, import_id))
+        return _out(await found(tx, who, import_id))
 
 
 @router.get("/contacts/imports/{import_id}/failures")
@@ -216,7 +208,7 @@ async def list_contact_import_failures(
     after = paging.decode(cursor, int)[0] if cursor else 0
     language = language_of(request)
     async with db.begin() as tx:
-        await _found(tx, who, import_id)
+        await found(tx, who, import_id)
         rows = await imports.failures(tx, who.account_id, str(import_id), after, limit + 1)
     return paging.page(
         rows,
@@ -240,7 +232,7 @@ async def download_contact_import_failures(
 ) -> StreamingResponse:
     """The rows that failed as CSV, as they came, with what is wrong in a last column: mend them and import them again."""
     async with db.begin() as tx:
-        row = await _found(tx, who, import_id)
+        row = await found(tx, who, import_id)
     language = language_of(request)
 
     async def lines() -> AsyncIterator[list[str]]:
@@ -283,78 +275,12 @@ def csv_answer(lines: AsyncIterator[list[str]], file_name: str) -> StreamingResp
     return StreamingResponse(chunks(), media_type="text/csv", headers=headers)
 
 
-async def _keep(db: Database, account_id: str, file_id: str, request: Request) -> int:
-    """Store the body in parts as UTF-8 or Latin-1 with line feeds; answers its bytes. Raises Problem 422.
-
-    Each part is a transaction of its own: none stays open while a slow sender thinks.
-    """
-    size, n, waiting, since_line = 0, 0, bytearray(), 0
-    to_text: Callable[[bytes], bytes] | None = None
-    async for chunk in request.stream():
-        if to_text is None:
-            waiting += chunk
-            if len(waiting) < 4096:
-                continue
-            chunk, waiting = bytes(waiting), bytearray()
-            chunk, to_text = _opened(chunk)
-        text = to_text(chunk)
-        last = text.rfind(b"\n")
-        since_line = since_line + len(text) if last < 0 else len(text) - last - 1
-        if since_line >= MAX_LINE:
-            raise _bad_file(
-                "Hay una línea de más de 1 MB: comprueba que el archivo es CSV.",
-                "There is a line of more than 1 MB: check that the file is CSV.",
-            )
-        waiting += text
-        while len(waiting) >= imports.PART:
-            async with db.begin() as tx:
-                await imports.add_part(tx, account_id, file_id, n, bytes(waiting[: imports.PART]))
-            del waiting[: imports.PART]
-            size, n = size + imports.PART, n + 1
-    if to_text is None:
-        chunk, to_text = _opened(bytes(waiting))
-        waiting = bytearray(to_text(chunk))
-    if not size and not waiting.strip():
-        raise _bad_file("El archivo está vacío.", "The file is empty.")
-    async with db.begin() as tx:
-        await imports.add_part(tx, account_id, file_id, n, bytes(waiting))
-    return size + len(waiting)
-
-
-def _opened(head: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
-    """The first bytes without their mark, and what brings all bytes to UTF-8 or Latin-1 with line feeds."""
-    if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        raise _bad_file(
-            "Es una hoja de cálculo: guárdala como CSV y envíala de nuevo.",
-            "This is a spreadsheet: save it as CSV and send it again.",
-        )
-    for mark, encoding in _BOMS:
-        if head.startswith(mark):
-            head = head[len(mark) :]
-            if encoding:
-                return head, _transcoded(codecs.getincrementaldecoder(encoding)("replace"))
-    if b"\r" in head and b"\n" not in head:
-        return head, lambda data: data.replace(b"\r", b"\n")
-    return head, lambda data: data
-
-
-def _transcoded(decoder: codecs.IncrementalDecoder) -> Callable[[bytes], bytes]:
-    return lambda data: decoder.decode(data).encode("utf-8", "replace")
-
-
 async def _start(  # noqa: PLR0917  (what a route has in hand)
     db: Database, once: Once, who: Principal, import_id: UUID, body: ImportSettings, state: State
 ) -> ImportOut:
     async with db.begin() as tx:
         await once.start(tx)
-        row = _idle(await _found(tx, who, import_id, lock=True))
-        if row["state"] == "new" or row["state"] == "done":
-            raise Problem(
-                409,
-                "import_has_no_file",
-                es="Esta importación no tiene archivo: envíalo antes.",
-                en="This import has no file: send it first.",
-            )
+        row = with_file(idle(await found(tx, who, import_id, lock=True)))
         if body.new_attributes:
             await require(Permission.ATTRIBUTES_MANAGE)(who)
             await define(tx, who.account_id, "contact", body.new_attributes)
@@ -404,35 +330,12 @@ def _column_errors(columns: list[str | None], header: list[str], known: Any) -> 
         )
 
 
-async def _found(tx: Tx, who: Principal, import_id: UUID, *, lock: bool = False) -> Row:
-    row = await imports.read(tx, who.account_id, str(import_id), lock=lock)
-    if row is None:
-        raise Problem(404, "import_not_found", es="No existe esa importación.", en="There is no such import.")
-    return row
-
-
-def _idle(row: Row) -> Row:
-    if row["state"] in _AT_WORK:
-        raise Problem(
-            409,
-            "import_running",
-            es="La importación está en marcha: espera a que acabe o cancélala.",
-            en="The import is running: wait until it ends, or cancel it.",
-        )
-    return row
-
-
-def _bad_file(es: str, en: str) -> Problem:
-    return Problem(422, "bad_csv", es=es, en=en, errors=(FieldError("", es=es, en=en),))
-
-
 def _out(row: Row) -> ImportOut:
-    work, done = row["size"] - row["start_offset"], row["next_offset"] - row["start_offset"]
     return ImportOut(
         **{name: row[name] for name in ImportOut.model_fields if name in row and name != "columns"},
         columns=[target or None for target in row["columns"]],
         phone_region=row["region"],
-        progress=round(min(max(done / work, 0.0), 1.0), 4) if work > 0 and row["started_at"] else 0.0,
+        progress=progress_of(row),
         author=row["actor"],
         author_name=row["actor_name"],
     )

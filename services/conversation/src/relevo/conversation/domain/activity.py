@@ -18,6 +18,7 @@ from relevo.contracts.conversation import (
     ConversationArchived,
     ConversationEvent,
     ConversationForwarded,
+    ConversationImported,
     ConversationMadePending,
     ConversationMarkedSpam,
     ConversationMerged,
@@ -72,6 +73,7 @@ _PLAIN: Final[Mapping[type[ConversationEvent], str]] = {
     ConversationUnarchived: "unarchived",
     ConversationMadePending: "made_pending",
     ConversationMarkedSpam: "spam",
+    ConversationImported: "imported",
     ConversationMerged: "merged",
     ConversationAbsorbed: "absorbed",
     ConversationUnmerged: "unmerged",
@@ -353,6 +355,7 @@ _SENTENCES: Final[Mapping[str, Any]] = {
     "made_pending": lambda w: w.say("dejó la conversación al bot", "left this to the bot"),
     "taken_over": _taken_over,
     "spam": lambda w: w.say("marcó la conversación como correo no deseado", "marked this as spam"),
+    "imported": lambda w: w.say("importó esta conversación de otro sistema", "imported this from another system"),
     "merged": lambda w: w.say("incorporó esta conversación a otra", "made this part of another conversation"),
     "absorbed": lambda w: w.say(
         "incorporó otra conversación, que sigue aquí", "merged another conversation, which follows"

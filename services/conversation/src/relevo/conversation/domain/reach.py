@@ -26,13 +26,7 @@ def source_of(inbox: InboxState, contact: ContactSnapshot, known: str | None) ->
         )
     if known is not None:
         return known
-    found: str | None = None
-    if inbox.channel == "email":
-        found = contact.email
-    elif inbox.channel == "sms":
-        found = contact.phone
-    elif inbox.channel == "whatsapp":
-        found = contact.phone.removeprefix("+") if contact.phone else None
+    found = address_of(inbox, contact)
     if found is None:
         raise Refused(
             "contact_cannot_be_reached",
@@ -41,3 +35,16 @@ def source_of(inbox: InboxState, contact: ContactSnapshot, known: str | None) ->
             pointer="/inbox_id",
         )
     return found
+
+
+def address_of(inbox: InboxState, contact: ContactSnapshot) -> str | None:
+    """The contact's own address where the channel has those; None: they must have written there before."""
+    match inbox.channel:
+        case "email":
+            return contact.email
+        case "sms":
+            return contact.phone
+        case "whatsapp":
+            return contact.phone.removeprefix("+") if contact.phone else None
+        case _:
+            return None

@@ -14,6 +14,7 @@ from relevo.conversation.store.rows import LostRace, Row, json_list, plain
 
 CONTACT_COLUMNS: Final = "cast(p.id as text) as contact_id, p.name, p.email, p.phone, p.language as contact_language, p.labels as contact_labels, p.blocked, cast(p.owner_id as text) as contact_owner_id, cast(p.owner_team_id as text) as contact_owner_team_id"
 
+# What was imported is no place to write to, until somebody of the team opened it again.
 # The account of a conversation is compared outside of its lateral join: within, a planner without statistics takes the
 # index of the whole inbox for as good as the one of the sender.
 _FIND_SENDERS = text(
@@ -37,6 +38,7 @@ _FIND_SENDERS = text(
     left join lateral (
         select c.id, c.account_id from conversations c
         where c.inbox_id = k.inbox_id and c.source_id = k.source_id and c.merged_into is null
+            and (c.imported_through = 0 or c.cycle > 1)
         order by c.status = 'resolved', c.opened_at desc, c.number desc limit 1
     ) v on v.account_id = k.account_id and ch.contact_id is not null
     order by k.n

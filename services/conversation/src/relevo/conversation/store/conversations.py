@@ -17,7 +17,8 @@ CONVERSATION_COLUMNS: Final = f"""
     c.attributes, c.snoozed_until, c.language, c.labels, cast(c.assignee_id as text) as assignee_id, cast(c.team_id as text) as team_id,
     cast(c.participant_ids as text[]) as participant_ids, cast(c.owner_id as text) as owner_id,
     c.assignment_version, c.cycle, c.created_at, c.opened_at, c.resolved_at, c.first_reply_at, c.people_since, c.waiting_since,
-    c.last_activity_at, c.message_count, cast(c.merged_into as text) as merged_into, c.sequence, {CONTACT_COLUMNS}
+    c.last_activity_at, c.message_count, cast(c.merged_into as text) as merged_into, c.imported_through > 0 as historic, c.sequence,
+    {CONTACT_COLUMNS}
 """
 
 _LOCK = text(

@@ -28,23 +28,28 @@ _SEE = text(
 
 _LAST_INCOMING = text(
     """
-    select max(sequence) as last from messages
-    where account_id = :account and conversation_id = :conversation and kind = 'incoming'
+    select max(m.sequence) as last from messages m
+    join conversations c on c.id = m.conversation_id and c.account_id = m.account_id
+    where m.account_id = :account and m.conversation_id = :conversation and m.kind = 'incoming'
+        and m.sequence > c.imported_through
     """
 )
 
-# CASE and not COALESCE: behind the wall between accounts, PostgreSQL takes the latter for leaky and keeps it from the index.
+# What was imported is nobody's to read. CASE and not COALESCE: behind the wall between accounts, PostgreSQL takes the latter for leaky and keeps it from the index.
 UNREAD: Final = text(
     f"""
     select cast(k.id as text) as id, coalesce(s.sequence, 0) as seen, (
         select count(*) from (
             select from messages m
             where m.conversation_id = k.id and m.account_id = :account and m.kind = 'incoming'
-                and m.sequence > case when s.sequence is null then 0 else s.sequence end
+                and m.sequence > case
+                    when s.sequence is null or s.sequence < c.imported_through then c.imported_through else s.sequence
+                end
             order by m.sequence limit {MAX_UNREAD}
         ) as found
     ) as unread
     from unnest(cast(:ids as uuid[])) with ordinality as k(id, n)
+    join conversations c on c.id = k.id and c.account_id = :account
     left join seen s on s.conversation_id = k.id and s.agent_id = :agent and s.account_id = :account
     order by k.n
     """

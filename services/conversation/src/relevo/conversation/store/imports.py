@@ -1,8 +1,8 @@
-"""Imports of contacts: the file in parts, the progress, the failures, and what a dry run has seen."""
+"""Imports of contacts and of past conversations: the file in parts, the progress, the failures, what a dry run has seen."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import text
@@ -13,28 +13,32 @@ from relevo.conversation.domain.profile import Person
 from relevo.conversation.store.profiles import person_of
 from relevo.conversation.store.rows import Row, plain
 
+Kind = Literal["contacts", "conversations"]
+"""What the file of an import holds."""
+
 PART: Final = 1024 * 1024
 """Bytes of a part; only the last one has less."""
 
 _COLUMNS: Final = """
     cast(id as text) as id, cast(account_id as text) as account_id, actor, actor_name, file_name, state,
     cast(file_id as text) as file_id, size, delimiter, header, start_offset, start_line, columns, mode, region,
-    next_offset, next_line, created, updated, unchanged, skipped, failed, error, created_at, started_at, finished_at
+    kind, cast(inbox_ids as text[]) as inbox_ids, next_offset, next_line, created, updated, unchanged, skipped, failed, error, created_at, started_at, finished_at
 """
 _MINE: Final = "id = cast(:id as uuid) and account_id = cast(:account as uuid)"
 _ADD = text(
     f"""
-    insert into contact_imports (id, account_id, actor, actor_name, file_name, state, created_at)
-    values (cast(:id as uuid), cast(:account as uuid), :actor, :actor_name, :file_name, 'new', now())
+    insert into contact_imports (id, account_id, actor, actor_name, file_name, kind, state, created_at)
+    values (cast(:id as uuid), cast(:account as uuid), :actor, :actor_name, :file_name, :kind, 'new', now())
     returning {_COLUMNS}
     """
 )
-_READ = text(f"select {_COLUMNS} from contact_imports where {_MINE}")
-_LOCK = text(f"select {_COLUMNS} from contact_imports where {_MINE} for update")
+_READ = text(f"select {_COLUMNS} from contact_imports where {_MINE} and kind = :kind")
+_LOCK = text(f"select {_COLUMNS} from contact_imports where {_MINE} and kind = :kind for update")
 _PAGE = text(
     f"""
     select {_COLUMNS} from contact_imports
-    where account_id = cast(:account as uuid) and (cast(:after as uuid) is null or id < cast(:after as uuid))
+    where account_id = cast(:account as uuid) and kind = :kind
+        and (cast(:after as uuid) is null or id < cast(:after as uuid))
     order by id desc limit :limit
     """
 )
@@ -64,6 +68,7 @@ _BEGIN = text(
     f"""
     update contact_imports
     set state = :state, columns = cast(:columns as text[]), mode = :mode, region = :region,
+        inbox_ids = cast(:inboxes as uuid[]),
         next_offset = start_offset, next_line = start_line, created = 0, updated = 0, unchanged = 0, skipped = 0,
         failed = 0, error = null, started_at = now(), finished_at = null, worked_at = null
     where {_MINE} returning {_COLUMNS}
@@ -75,6 +80,9 @@ _FORGET = (
     ),
     text(
         "delete from contact_import_previews where import_id = cast(:id as uuid) and account_id = cast(:account as uuid)"
+    ),
+    text(
+        "delete from conversation_import_keys where import_id = cast(:id as uuid) and account_id = cast(:account as uuid)"
     ),
 )
 _END = text(
@@ -160,19 +168,21 @@ _OLD_FAILURES = text(
 )
 
 
-async def add(tx: Tx, account_id: str, **row: Any) -> Row:
+async def add(tx: Tx, account_id: str, kind: Kind = "contacts", **row: Any) -> Row:
     """A new import: id, actor, actor_name, file_name."""
-    return next(plain(await tx.execute(_ADD, {"account": account_id, **row})))
+    return next(plain(await tx.execute(_ADD, {"account": account_id, "kind": kind, **row})))
 
 
-async def read(tx: Tx, account_id: str, import_id: str, *, lock: bool = False) -> Row | None:
+async def read(tx: Tx, account_id: str, import_id: str, kind: Kind = "contacts", *, lock: bool = False) -> Row | None:
     """One import of the account."""
-    return next(plain(await tx.execute(_LOCK if lock else _READ, {"account": account_id, "id": import_id})), None)
+    asked = {"account": account_id, "id": import_id, "kind": kind}
+    return next(plain(await tx.execute(_LOCK if lock else _READ, asked)), None)
 
 
-async def page(tx: Tx, account_id: str, limit: int, after: str | None) -> Sequence[Row]:
+async def page(tx: Tx, account_id: str, limit: int, after: str | None, kind: Kind = "contacts") -> Sequence[Row]:
     """One page of the account's imports, the newest first, one row more than asked."""
-    return list(plain(await tx.execute(_PAGE, {"account": account_id, "after": after, "limit": limit + 1})))
+    asked = {"account": account_id, "after": after, "limit": limit + 1, "kind": kind}
+    return list(plain(await tx.execute(_PAGE, asked)))
 
 
 async def add_part(tx: Tx, account_id: str, file_id: str, n: int, data: bytes) -> None:
@@ -204,22 +214,30 @@ async def begin(
     import_id: str,
     *,
     state: str,
-    columns: Sequence[str | None],
-    mode: str,
-    region: str | None,
+    columns: Sequence[str | None] = (),
+    mode: str = "create_and_update",
+    region: str | None = None,
+    inboxes: Sequence[str] | None = None,
 ) -> Row:
     """Start an import, or its dry run, from the first row."""
     asked = {"account": account_id, "id": import_id}
     for statement in _FORGET:
         await tx.execute(statement, asked)
-    more = {"state": state, "columns": [column or "" for column in columns], "mode": mode, "region": region}
+    more: dict[str, Any] = {
+        "state": state,
+        "columns": [column or "" for column in columns],
+        "mode": mode,
+        "region": region,
+    }
+    more["inboxes"] = None if inboxes is None else list(inboxes)
     return next(plain(await tx.execute(_BEGIN, asked | more)))
 
 
 async def end(tx: Tx, account_id: str, import_id: str, state: str, error: str | None = None) -> Row:
     """An import that is locked goes on no further; what a dry run has seen is forgotten."""
     asked = {"account": account_id, "id": import_id}
-    await tx.execute(_FORGET[1], asked)
+    for statement in _FORGET[1:]:
+        await tx.execute(statement, asked)
     return next(plain(await tx.execute(_END, asked | {"state": state, "error": error})))
 
 

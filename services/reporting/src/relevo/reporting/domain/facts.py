@@ -18,6 +18,7 @@ from relevo.contracts.conversation import (
     AssigneeChanged,
     ConversationArchived,
     ConversationEvent,
+    ConversationImported,
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
@@ -134,6 +135,13 @@ def _counted(metric: Metric) -> Callable[[Envelope, Any], list[Fact]]:
         return [_fact(envelope, metric, _dimensions(event), conversation_id=event.conversation.id)]
 
     return count
+
+
+def _imported(envelope: Envelope, event: ConversationImported) -> list[Fact]:
+    """It counts when it began, and apart: nothing of it is in the figures of what happened here."""
+    began = event.conversation.created_at
+    at = began if _EARLIEST <= began <= envelope.recorded else happened_at(envelope)
+    return [_fact(envelope, "conversations_imported", _dimensions(event), at=at, conversation_id=event.conversation.id)]
 
 
 def _message(envelope: Envelope, event: MessageCreated) -> list[Fact]:
@@ -337,6 +345,7 @@ _RULES: Final[Mapping[type[Model], Callable[[Envelope, Any], list[Fact]]]] = {
     ConversationResolved: _resolved,
     ConversationTakenOver: _left_to_people,
     ConversationArchived: _counted("conversations_archived"),
+    ConversationImported: _imported,
     MessageCreated: _message,
     MessageStatusChanged: _status,
     LabelsChanged: _labels,
