@@ -284,6 +284,9 @@ def test_a_survey_ends(at_survey_desk):
 
         await shows(404, "No encontramos esta encuesta", token[:-1] + ("A" if token[-1] != "A" else "E"))
         await shows(404, "No encontramos esta encuesta", "nada")
+        await shows(404, "No encontramos esta encuesta", "A" * 300)
+        cut = await desk.get(f"/csat/{token}", {}, rating="9", done="é", lang="fr")
+        assert (cut.status_code, cut.headers["content-type"].partition(";")[0]) == (200, "text/html")
         await change(desk, "update surveys set answer_until = now()")
         await shows(410, "Esta encuesta ha terminado")
         await change(desk, "update surveys set answer_until = now() + interval '1 hour'")

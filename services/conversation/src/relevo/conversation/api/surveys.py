@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from relevo.chassis import directory, paging
 from relevo.chassis.auth import Principal, require
@@ -32,8 +32,20 @@ from relevo.kernel.text import clean
 router = APIRouter(tags=["surveys"])
 
 CommentReader = Annotated[Principal, Depends(require(Permission.SURVEYS_READ))]
-Token = Annotated[str, Field(max_length=200)]
-Lang = Annotated[Literal["es", "en"] | None, Query(description="Without it: the language in which they were asked.")]
+# A link that was cut or changed on its way still leads to a page, not to a program's answer: what is not understood counts as not said.
+Lang = Annotated[
+    Literal["es", "en"] | None,
+    BeforeValidator(lambda said: said if said in {"es", "en"} else None),
+    Query(description="Without it: the language in which they were asked."),
+]
+Chosen = Annotated[
+    Annotated[int, Field(ge=1, le=5)] | None,
+    BeforeValidator(lambda said: said if said in {"1", "2", "3", "4", "5"} else None),
+    Query(description="Chosen beforehand; nothing is saved by it."),
+]
+Done = Annotated[
+    bool, BeforeValidator(lambda said: said in {"true", True}), Query(description="An answer has just been saved.")
+]
 
 _BUCKETS: Final = "survey_buckets"
 _PAGE: Final[dict[int | str, dict[str, Any]]] = {
@@ -117,10 +129,10 @@ async def open_survey(
     db: Db,
     runtime: Rt,
     request: Request,
-    token: Token,
+    token: str,
     lang: Lang = None,
-    rating: Annotated[int | None, Query(ge=1, le=5, description="Chosen beforehand; nothing is saved by it.")] = None,
-    done: Annotated[bool, Query(description="An answer has just been saved.")] = False,
+    rating: Chosen = None,
+    done: Done = False,
 ) -> Response:
     """The page on which a customer answers. Looking at it saves nothing, since mail scanners open links too."""
     if busy := _busy(runtime, request, token, lang):
@@ -164,7 +176,7 @@ async def open_survey(
     },
 )
 @body_limit(64 * 1024)
-async def answer_survey(*, db: Db, runtime: Rt, request: Request, token: Token, lang: Lang = None) -> Response:
+async def answer_survey(*, db: Db, runtime: Rt, request: Request, token: str, lang: Lang = None) -> Response:
     """Save the customer's answer, or another one in place of it while that can be done. The token is the credential."""
     if busy := _busy(runtime, request, token, lang):
         return busy
@@ -230,7 +242,7 @@ async def _found(db: Db, token: str) -> tuple[Survey, str] | None:
 def _busy(runtime: Rt, request: Request, token: str, lang: Language | None) -> Response | None:
     """The answer to whoever asks too often, by address and by survey."""
     buckets: Buckets = runtime.extra.setdefault(_BUCKETS, Buckets(per_second=1.0, burst=30))
-    keys = (f"from:{request.client.host if request.client else ''}", f"token:{token}")
+    keys = (f"from:{request.client.host if request.client else ''}", f"token:{token[:200]}")
     wait = max(buckets.take(key, time.monotonic()) for key in keys)
     if not wait:
         return None
