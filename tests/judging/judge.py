@@ -6,12 +6,14 @@ It reads the events of presence, of conversations, of assignment and of people, 
      "time": "2026-11-22T10:00:00.120000Z", "subject": "evt.assignment.0.<account>.<id>.conversation_assigned", "data": {...}}
 
 `at` is when the broker stored it, `time` when its author says that it happened. A file of such lines is judged by
-`python judge.py events.jsonl [--capacity 10]`; `read` takes them from a broker. Four things are judged:
+`python judge.py events.jsonl [--capacity 10]`; `read` takes them from a broker. Five things are judged:
 
 - over capacity: nobody is given a conversation by the machine while they hold as many as they may;
 - two holders: a conversation is never given to somebody before it was taken from whoever has it;
 - idle: nobody who could take a waiting conversation waits beside it for longer than a second;
-- out of order: nothing is given away while something that goes before it waits: of higher priority, or longer.
+- out of order: nothing is given away while something that goes before it waits: of higher priority, or longer;
+- left behind: nobody holds what they had when they went offline (away) for longer than the policy lets them, and it is taken
+  from nobody before that.
 
 What an author says of the time of a decision is when it learnt of what led to it, which lies before the decision; when
 it was published lies after. So two things are in order for sure only where the one was published before the other's
@@ -38,6 +40,9 @@ SHOWN = 5
 STREAMS = ("EVT_IDENTITY", "EVT_PRESENCE", "EVT_CONVERSATION", "EVT_ASSIGNMENT")
 GIVEN_BY_TURN = {"round_robin", "least_loaded"}
 """Reasons of what went to whoever was next: the owner's and the last agent's conversations go before the queue."""
+
+GONE = {"holder_offline": "offline", "holder_away": "away"}
+"""Reasons of what was taken back from somebody who was gone."""
 
 Key = tuple[str, str | None]
 
@@ -117,6 +122,10 @@ class Agent:
     available: bool = False
     holds: dict[str, Holding] = field(default_factory=dict)
     held: list[Holding] = field(default_factory=list)
+    gone: tuple[str, datetime] | None = None
+    """As what, and since when, they are not there."""
+    came_back: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    """Since when they had been gone as what, the last time, and when it was told that they are not any more."""
 
     def reaches(self, key: Key) -> bool:
         if self.reach is None:
@@ -146,10 +155,21 @@ class Judge:
     """Takes the events in the order of the broker's clock. `delays`: see there."""
 
     def __init__(
-        self, capacity: int, own: Mapping[str, int] | None = None, *, idle_seconds: float = IDLE_SECONDS
+        self,
+        capacity: int,
+        own: Mapping[str, int] | None = None,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+        taken_back: Mapping[str, float] | None = None,
     ) -> None:
-        """`capacity`: how many conversations an agent may hold; `own`: of those who may another number."""
+        """`capacity`: how many conversations an agent may hold; `own`: of those who may another number.
+
+        `taken_back`: after how many seconds offline (away) conversations are taken from who has them.
+        """
         self.capacity = capacity
+        self.taken_back = dict(taken_back or {})
+        self.left: set[str] = set()
+        self.back = 0
         self.idle_seconds = idle_seconds
         self.own = dict(own or {})
         self.verdict = Verdict()
@@ -181,6 +201,7 @@ class Judge:
                 self._status(event)
             case "conversation_opened" | "conversation_reopened":
                 one = event.data["conversation"]
+                self.left.discard(one["id"])
                 self.ranks[one["id"]] = RANK[one.get("priority")]
                 self.closed.discard(one["id"])
                 self._hold(one["id"], self.holders.get(one["id"]), event)
@@ -205,6 +226,7 @@ class Judge:
             "conversations": len(self.versions),
             "times that one waited": len(self.waits),
             "given by turn out of the queue": len(self.given),
+            "taken back from who had gone": self.back,
             **self.verdict.figures,
         }
         return self.verdict
@@ -227,6 +249,11 @@ class Judge:
         status = event.data["status"]
         agent = self._agent(status["agent_id"])
         agent.available = status["state"] == "available" and status.get("in_shift") is not False
+        state = status["state"]
+        if agent.gone is None or agent.gone[0] != state:
+            if agent.gone is not None:
+                agent.came_back[agent.gone[0]] = agent.gone[1], event.at
+            agent.gone = (state, datetime.fromisoformat(status["since"])) if state in self.taken_back else None
         self._weigh(agent)
         self.became.pop(agent.id, None)
         if agent.id in self.free and any(number and agent.reaches(key) for key, number in self.queues.items()):
@@ -248,6 +275,7 @@ class Judge:
             known = self.holders.get(one)
             self.verdict.blame("two holders", f"{one}: given to {holder} though {known} has it")
         self.versions[one] = max(version, before)
+        self._not_too_early(event)
         waited = self._leaves(one, event)
         by_turn = data.get("mode") == "automatic" and data["reason"]["code"] in GIVEN_BY_TURN
         given = event.type == "conversation_assigned" and data.get("mode") == "automatic"
@@ -259,9 +287,15 @@ class Judge:
         if event.type == "conversation_queued":
             key = data["inbox_id"], data.get("team_id")
             since = datetime.fromisoformat(data["queued_at"])
-            self.waiting[one] = Waiting(one, key, self.ranks.get(one, 1), since, event.at)
+            self.waiting[one] = Waiting(one, key, self._rank(one, data), since, event.at)
             self.queues[key] += 1
             self.waits.append(self.waiting[one])
+
+    def _rank(self, one: str, data: Mapping[str, Any]) -> int:
+        """Its place's, as published: what was taken back may have a higher one than the conversation's own."""
+        if data["reason"]["code"] in GONE and data.get("priority") is not None:
+            self.ranks[one] = RANK[data["priority"]]
+        return self.ranks.get(one, 1)
 
     def _hold(self, one: str, holder: str | None, event: Event) -> None:
         self._drop(one, event)
@@ -300,6 +334,32 @@ class Judge:
                 self.told.discard(pair)
         for pair in beside:
             self.beside.setdefault(pair, at)
+        for agent in self.agents.values() if self.taken_back else ():
+            self._left_behind(agent, at)
+
+    def _not_too_early(self, event: Event) -> None:
+        state = GONE.get(event.data["reason"]["code"])
+        if state is None:
+            return
+        self.back += 1
+        agent = self._agent(event.data["from_assignee_id"])
+        since = agent.gone[1] if agent.gone is not None and agent.gone[0] == state else None
+        if since is None and state in agent.came_back:
+            before, told = agent.came_back[state]
+            # What was told so lately need not have been learnt: a timer waits for nothing.
+            since = before if (event.time - told).total_seconds() < self.idle_seconds else None
+        if since is None or (event.at - since).total_seconds() < self.taken_back.get(state, float("inf")):
+            self.verdict.blame("left behind", f"{event.data['conversation_id']} taken from {agent.id}, gone {since}")
+
+    def _left_behind(self, agent: Agent, at: datetime) -> None:
+        if agent.gone is None:
+            return
+        state, since = agent.gone
+        for one in agent.holds.values():
+            held = (at - max(since, one.time)).total_seconds()
+            if held > self.taken_back[state] + self.idle_seconds and one.conversation not in self.left:
+                self.left.add(one.conversation)
+                self.verdict.blame("left behind", f"{one.conversation} with {agent.id}, {state} since {since}")
 
     def _weigh(self, agent: Agent) -> None:
         if agent.active and agent.available and len(agent.holds) < self._limit(agent.id):
@@ -339,9 +399,10 @@ def judge(
     own: Mapping[str, int] | None = None,
     until: datetime | None = None,
     idle_seconds: float = IDLE_SECONDS,
+    taken_back: Mapping[str, float] | None = None,
 ) -> tuple[Verdict, Judge]:
     """Judge events, in whatever order they come; `until`: nothing more was published until then."""
-    one = Judge(capacity, own, idle_seconds=idle_seconds)
+    one = Judge(capacity, own, idle_seconds=idle_seconds, taken_back=taken_back)
     for event in sorted(events, key=lambda event: (event.at, event.seq)):
         one.take(event)
     if until is not None:

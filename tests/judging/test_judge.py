@@ -160,6 +160,24 @@ def test_what_was_told_of_only_after_it_is_no_fault(log: Log) -> None:
     assert log.faults() == set()
 
 
+@pytest.mark.parametrize(("second", "faults"), [(7, set()), (4, {"left behind"}), (None, {"left behind"})])
+def test_left_behind_or_taken_too_early(log: Log, second: float | None, faults: set[str]) -> None:
+    log.opened(0, "c")
+    log.decided(0.1, "c", "ana")
+    log.status(1, "ana", "offline", since=(T0 + timedelta(seconds=1)).isoformat())
+    if second is not None:
+        log.decided(second, "c", None, "holder_offline")
+    verdict, _ = judge(log.events, capacity=1, until=T0 + timedelta(seconds=9), taken_back={"offline": 5})
+    assert set(verdict.faults) == faults
+
+
+def test_what_was_given_by_hand_to_who_is_gone_has_its_own_time(log: Log) -> None:
+    log.status(1, "ana", "away", since=T0.isoformat())
+    log.opened(8, "c")
+    log.decided(9, "c", "ana", "manual", mode="manual")
+    assert not judge(log.events, capacity=1, until=T0 + timedelta(seconds=12), taken_back={"away": 5})[0].faults
+
+
 def test_a_file_is_judged_alone_and_nothing_of_relevo_is_needed(log: Log, tmp_path: Path) -> None:
     source = Path(the_judge.__file__)
     assert "relevo" not in source.read_text().lower().replace("nothing of relevo", "")

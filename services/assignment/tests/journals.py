@@ -5,18 +5,21 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from relevo.assignment.domain.inputs import (
+    AgentDue,
     AgentEdited,
     Assign,
     CapacitySet,
     Closed,
+    ConversationDue,
+    CustomerWaits,
     Input,
     Opened,
-    Policy,
     PolicyEdited,
     Reopened,
     StatusGiven,
     TeamEdited,
 )
+from relevo.assignment.domain.policy import Policy, TakeBack
 from relevo.contracts.base import new_id
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,8 +33,8 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
     open_ones: set[str] = set()
     for n in range(1, length + 1):
         kind = dice.choices(
-            ["open", "close", "reopen", "status", "agent", "team", "assign", "capacity", "policy"],
-            [30, 14, 4, 14, 6, 1, 8, 4, 1],
+            ["open", "close", "reopen", "status", "agent", "team", "assign", "capacity", "policy", "customer", "due"],
+            [30, 14, 4, 14, 6, 1, 8, 4, 2, 5, 5],
         )[0]
         if kind == "open":
             one = new_id()
@@ -72,6 +75,24 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                     dice.random() < 0.5,
                     dice.random() < 0.5,
                     owner_absent=dice.choice(("anyone", "wait")),
+                    taken_back=taken_back(dice, teams),
                     version=n,
                 )
             )
+        elif kind == "customer" and open_ones:
+            since = dice.choice([None, T0 + timedelta(seconds=n)])
+            yield CustomerWaits(dice.choice(sorted(open_ones)), since, n)
+        elif kind == "due" and conversations:
+            # Also what nobody made due: it changes nothing.
+            yield dice.choice([ConversationDue(dice.choice(sorted(conversations))), AgentDue(dice.choice(agents))])
+
+
+def taken_back(dice: random.Random, teams: list[str]) -> tuple[TakeBack, ...]:
+    """For some causes, after no time or some, to the queue or a team that may be there."""
+    causes = [one for one in ("offline", "away", "off_shift", "unanswered") if dice.random() < 0.5]
+    return tuple(
+        TakeBack(one, dice.choice([0, 30, 600]), "team", dice.choice(teams))
+        if dice.random() < 0.3
+        else TakeBack(one, dice.choice([0, 30, 600]), raise_priority=dice.random() < 0.3)
+        for one in causes
+    )

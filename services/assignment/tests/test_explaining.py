@@ -12,9 +12,10 @@ from relevo.assignment import records
 from relevo.assignment.domain.deciding import decide
 from relevo.assignment.domain.explaining import Record, why, why_not
 from relevo.assignment.domain.held import Team
-from relevo.assignment.domain.inputs import Entry, Opened, Policy
+from relevo.assignment.domain.inputs import Entry, Opened
+from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
-from relevo.assignment.domain.roster import Agent, Roster
+from relevo.assignment.domain.roster import Agent, GroupKey, Roster
 from relevo.assignment.matcher import Matcher
 from relevo.assignment.store import journals, people
 from relevo.assignment.store.journals import Note
@@ -53,7 +54,7 @@ def test_what_keeps_somebody_from_it_is_said_exactly_when_assignment_gives_it_to
         pool = Pool(Roster([agent], policy), {"t": Team("t", "Ventas")})
         (decision,) = decide(pool, [Entry(1, T0, Opened("c", "i", "web", T0, 1, team))])
         waits = Record("queued", "automatic", decision.reason)
-        codes = {one.code for one in why_not(before, ("i", team), policy, waits, when="now")}
+        codes = {one.code for one in why_not(before, GroupKey("i", team), policy, waits, when="now")}
         if decision.kind == "assigned":
             assert codes == {"next"}, before
         else:
@@ -129,7 +130,12 @@ def test_in_any_journal_each_decision_is_explained_as_it_was_counted(seed):
     policies = {1: Policy()} | {e.given.policy.version: e.given.policy for e in given_ if hasattr(e.given, "policy")}
     for decision in decide(pool, given_):
         held = pool.held[decision.conversation_id]
-        agrees(decision, (held.inbox_id, decision.team_id), policies[decision.policy_version], then_of(pool, decision))
+        agrees(
+            decision,
+            GroupKey(held.inbox_id, decision.team_id, decision.passed),
+            policies[decision.policy_version],
+            then_of(pool, decision),
+        )
 
 
 @pytest.fixture

@@ -8,12 +8,14 @@ from datetime import timedelta
 from judging.judge import judge, read
 
 from relevo.assignment.app import build
-from relevo.chassis.testing import running
+from relevo.chassis.bus import until
+from relevo.chassis.testing import Running, running
 from relevo.contracts.base import new_id, now
 
 from .conftest import World, decided
 
 CAPACITY = 3
+TAKEN_BACK = {"offline": 1, "away": 2}
 STATES = ("available", "available", "available", "busy", "away", "offline")
 
 
@@ -48,6 +50,19 @@ async def begin_again(world: World, people: list[str], settled: Callable[[], Awa
     await settled()
 
 
+async def leave(world: World, people: list[str], one: Running) -> None:
+    """Everybody goes, and what they have is taken back."""
+    for who in people[:6]:
+        await world.status(who, "offline")
+
+    async def taken_back() -> bool:
+        events = await read(one.admin.nats, world.account, ["EVT_ASSIGNMENT"])
+        return sum(event.data["reason"]["code"] == "holder_offline" for event in events[-20:]) >= 6
+
+    assert await until(taken_back, 60)
+    await decided(one)
+
+
 async def test_a_day_on_three_replicas_has_no_fault(servers):
     dice = random.Random(int(os.environ.get("RELEVO_TEST_SEED", "1")))
     async with (
@@ -63,15 +78,19 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         await decided(one)
         policy = {"strategy": dice.choice(["round_robin", "least_loaded"]), "busy_as_fallback": False}
         head = world.as_(boss) | {"If-Match": "*"}
-        answer = await one.http.put("/routing/policy", json=policy | {"default_capacity": CAPACITY}, headers=head)
+        backs = [{"cause": state, "after_seconds": after} for state, after in TAKEN_BACK.items()]
+        policy |= {"default_capacity": CAPACITY, "taken_back": [backs[0] | {"raise_priority": True}, backs[1]]}
+        answer = await one.http.put("/routing/policy", json=policy, headers=head)
         assert answer.status_code == 200, answer.text
         await live(world, dice, people, 250)
         await decided(one)
         await begin_again(world, people, lambda: decided(one))
+        await leave(world, people, one)
         events = await read(one.admin.nats, world.account)
         # All is decided: whoever is still beside a queue would be for ever. Before that, machines may be slow.
         for_ever = now() + timedelta(hours=1)
-        verdict, found = judge(events, capacity=CAPACITY, until=for_ever, idle_seconds=60)
+        verdict, found = judge(events, capacity=CAPACITY, until=for_ever, idle_seconds=60, taken_back=TAKEN_BACK)
         assert not verdict.faults, verdict.text()
         assert verdict.figures["given by turn out of the queue"] > 10
+        assert verdict.figures["taken back from who had gone"] >= 10
         assert len(found.delays) > 5

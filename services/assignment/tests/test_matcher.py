@@ -8,7 +8,8 @@ from sqlalchemy import text
 
 from relevo.assignment import matcher
 from relevo.assignment.domain.deciding import decide
-from relevo.assignment.domain.inputs import CapacitySet, Policy
+from relevo.assignment.domain.inputs import CapacitySet
+from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Roster
 from relevo.assignment.matcher import Matcher

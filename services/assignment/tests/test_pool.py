@@ -13,13 +13,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from relevo.assignment.domain.deciding import apply, decide
 from relevo.assignment.domain.held import Team
 from relevo.assignment.domain.inputs import (
+    AgentDue,
     AgentEdited,
     Assign,
     CapacitySet,
     Closed,
+    ConversationDue,
+    CustomerWaits,
     Entry,
     Opened,
-    Policy,
     PolicyEdited,
     Reopened,
     StatusGiven,
@@ -27,8 +29,9 @@ from relevo.assignment.domain.inputs import (
     decode,
     encode,
 )
+from relevo.assignment.domain.policy import Policy, TakeBack
 from relevo.assignment.domain.pool import Pool
-from relevo.assignment.domain.roster import FREE, Agent, Roster
+from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -333,6 +336,16 @@ INBOXES = ["i", "j"]
 TEAMS = ["t", "u"]
 
 
+BACKS = st.builds(
+    TakeBack,
+    st.sampled_from(["offline", "away", "off_shift", "unanswered"]),
+    st.sampled_from([0, 5, 20]),
+    st.sampled_from(["queue", "team"]),
+    st.sampled_from(TEAMS),
+    st.booleans(),
+)
+
+
 class Matching(RuleBasedStateMachine):
     """Any journal at all. Conversations of the queue are partly out of memory, as they are in the service."""
 
@@ -405,8 +418,23 @@ class Matching(RuleBasedStateMachine):
 
     @rule(strategy=st.sampled_from(["round_robin", "least_loaded"]), busy=st.booleans(), default=st.integers(0, 3))
     def govern(self, strategy, busy, default):
-        self.policy = Policy(strategy, default, busy, version=self.policy.version + 1)
+        more = {"strategy": strategy, "default_capacity": default, "busy_as_fallback": busy}
+        self.policy = replace(self.policy, **more, version=self.policy.version + 1)
         self.take(PolicyEdited(self.policy))
+
+    @rule(back=st.lists(BACKS, max_size=3, unique_by=lambda one: one.cause))
+    def take_back(self, back):
+        self.policy = replace(self.policy, taken_back=tuple(back), version=self.policy.version + 1)
+        self.take(PolicyEdited(self.policy))
+
+    @rule(c=st.sampled_from(CONVERSATIONS), since=st.none() | st.integers(0, 50))
+    def customer(self, c, since):
+        at = None if since is None else T0 + timedelta(seconds=since)
+        self.take(CustomerWaits(c, at, self.sequence))
+
+    @rule(due=st.sampled_from([ConversationDue(c) for c in CONVERSATIONS] + [AgentDue(one) for one in NAMES]))
+    def comes_due(self, due):
+        self.take(due)
 
     @invariant()
     def load_is_the_number_of_open_conversations_held(self):
@@ -433,7 +461,7 @@ class Matching(RuleBasedStateMachine):
     @invariant()
     def the_index_agrees_with_the_agents(self):
         roster = self.pool.roster
-        for key in [(i, t) for i in INBOXES for t in (None, *TEAMS)]:
+        for key in [GroupKey(i, t) for i in INBOXES for t in (None, *TEAMS)]:
             members = [one for one in roster.agents.values() if one.reaches(key)]
             group = roster.group(key)
             assert group.members == {one.id for one in members}

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from relevo.contracts.base import Id, Model, Time
-from relevo.contracts.snapshots import BusinessHours
+from relevo.contracts.snapshots import BusinessHours, Priority
 
 ReasonCode = Literal[
     "round_robin",
@@ -17,6 +17,10 @@ ReasonCode = Literal[
     "unassigned_by_hand",
     "resolved",
     "agent_removed",
+    "holder_offline",
+    "holder_away",
+    "holder_off_shift",
+    "unanswered",
     "team_changed",
     "no_agent_available",
     "all_at_capacity",
@@ -69,7 +73,9 @@ class ConversationUnassigned(AssignmentEvent):
 
 
 class ConversationQueued(AssignmentEvent):
-    """A conversation waits for an agent."""
+    """A conversation waits for an agent. ``priority`` is that of its place: higher than its own where that was raised."""
+
+    priority: Priority | None = None
 
 
 class AgentLoadChanged(Model):

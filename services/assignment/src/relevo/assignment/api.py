@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from relevo.assignment import matcher, readings
 from relevo.assignment.domain.held import Refusal, State
-from relevo.assignment.domain.inputs import Assign, CapacitySet, Input, Policy, PolicyEdited
+from relevo.assignment.domain.inputs import PRIORITIES, Assign, CapacitySet, Input
 from relevo.assignment.readings import Assignment
 from relevo.assignment.settings import Settings
 from relevo.assignment.store import journals, pools
@@ -20,7 +20,6 @@ from relevo.assignment.store.pools import PoolRow
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Database, Tx
-from relevo.chassis.editing import IfMatch, etag, matches, tag
 from relevo.chassis.http import Db, Rt
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -112,27 +111,6 @@ class WaitingOut(WaitingShown):
     reason: ReasonOut | None
 
 
-class PolicyBody(BaseModel):
-    """How conversations are handed out. Capacity counts open conversations of an agent."""
-
-    strategy: Literal["round_robin", "least_loaded"]
-    default_capacity: int = Field(ge=0, le=10_000)
-    busy_as_fallback: bool = Field(description="Whether busy agents get conversations when nobody is available.")
-    out_of_shift: bool = Field(
-        default=False, description="Whether who is there outside of their shift gets conversations."
-    )
-    owner_first: bool = Field(default=True, description="Whether conversations go to their contact's owner first.")
-    owner_absent: Literal["anyone", "wait"] = Field(
-        default="anyone", description="While the owner is not there: to anyone, or in the inbox until they are."
-    )
-
-
-class PolicyOut(PolicyBody):
-    """The policy and its version, which is also its ETag."""
-
-    version: int
-
-
 class CapacityBody(BaseModel):
     """An agent's own capacity; null: the policy's default."""
 
@@ -186,7 +164,7 @@ async def assign(
             given = _for_myself(given, await readings.assignment(tx, who.account_id, str(conversation_id)), who)
     async with db.begin() as tx:
         await once.start(tx)
-        journal_id, refusal = await _decided(tx, rt, who, given)
+        journal_id, refusal = await decided(tx, rt, who, given)
         found = await readings.assignment(tx, who.account_id, str(conversation_id))
         if refusal is None:
             return await once.finish(tx, _assignment(found, who))
@@ -234,52 +212,6 @@ async def get_queue(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = Non
     return paging.page(rows, limit, readings.place_of, item)
 
 
-@router.get("/routing/policy")
-async def get_policy(who: RoutingReader, db: Db, response: Response) -> PolicyOut:
-    """The routing policy, with its ETag."""
-    async with db.begin() as tx:
-        policy = await pools.policy(tx, who.account_id)
-    tag(response, policy.version)
-    return _policy(policy)
-
-
-@router.put("/routing/policy")
-async def set_policy(
-    body: PolicyBody, who: RoutingManager, response: Response, *, db: Db, rt: Rt, if_match: IfMatch = None
-) -> PolicyOut:
-    """Change the routing policy (If-Match: its ETag). Who waits is given to whoever may take it now, at once."""
-    if if_match is None:
-        raise Problem(
-            428,
-            "if_match_missing",
-            es="Falta If-Match: envía el ETag de la política que has leído.",
-            en="If-Match is missing: send the ETag of the policy that you read.",
-        )
-    async with db.begin() as tx:
-        pool = await _pool(tx, who.account_id)
-        if not matches(if_match, pool.policy.version):
-            raise Problem(
-                412,
-                "changed_meanwhile",
-                es="La política cambió desde que la leíste: revísala y vuelve a intentarlo.",
-                en="The policy changed since you read it: look at it and try again.",
-                headers={"ETag": etag(pool.policy.version)},
-                extra={"current": _policy(pool.policy).model_dump()},
-            )
-        policy = Policy(
-            body.strategy,
-            body.default_capacity,
-            body.busy_as_fallback,
-            body.out_of_shift,
-            body.owner_first,
-            body.owner_absent,
-            pool.policy.version + 1,
-        )
-        await _decided(tx, rt, who, PolicyEdited(policy))
-    tag(response, policy.version)
-    return _policy(policy)
-
-
 @router.get("/routing/agents")
 async def get_agent_loads(who: RoutingReader, db: Db) -> AgentLoads:
     """Everybody's load and capacity."""
@@ -293,7 +225,7 @@ async def set_capacity(agent_id: UUID, body: CapacityBody, who: RoutingManager, 
     async with db.begin() as tx:
         if not await readings.is_active(tx, who.account_id, str(agent_id)):
             raise Problem(404, "agent_not_found", es="No existe esa persona.", en="There is no such agent.")
-        await _decided(tx, rt, who, CapacitySet(str(agent_id), body.capacity))
+        await decided(tx, rt, who, CapacitySet(str(agent_id), body.capacity))
         rows = await readings.agents(tx, who.account_id)
     return next(AgentLoadOut(**row) for row in rows if row["agent_id"] == str(agent_id))
 
@@ -301,15 +233,17 @@ async def set_capacity(agent_id: UUID, body: CapacityBody, who: RoutingManager, 
 # How an act by hand is decided: written into the journal like everything else, and decided on in the same transaction.
 
 
-async def _decided(tx: Tx, rt: Runtime, who: Principal, given: Input) -> tuple[int, Refusal | None]:
+async def decided(tx: Tx, rt: Runtime, who: Principal, given: Input) -> tuple[int, Refusal | None]:
+    """Write an input and decide on it; answers its place in the journal, and why not, if not."""
     settings = rt.settings
     assert isinstance(settings, Settings)
     (journal_id,) = await journals.append(tx, [Note(who.account_id, given)])
-    pool = await _pool(tx, who.account_id)
+    pool = await locked_pool(tx, who.account_id)
     return journal_id, await matcher.decide_now(tx, pool, journal_id, settings.matcher_batch)
 
 
-async def _pool(tx: Tx, account_id: str) -> PoolRow:
+async def locked_pool(tx: Tx, account_id: str) -> PoolRow:
+    """The account's pool, made if need be, locked until the transaction ends."""
     await pools.make_pools(tx, [account_id])
     pool = await pools.lock_pool(tx, account_id, wait=True)
     assert pool is not None
@@ -449,21 +383,6 @@ def not_ready() -> Problem:
 
 def _reason(stored: dict[str, str], who: Principal) -> ReasonOut:
     return ReasonOut(code=stored["code"], text=stored["es" if who.language == "es" else "en"])
-
-
-def _policy(policy: Policy) -> PolicyOut:
-    return PolicyOut(
-        strategy=policy.strategy,
-        default_capacity=policy.default_capacity,
-        busy_as_fallback=policy.busy_as_fallback,
-        out_of_shift=policy.out_of_shift,
-        owner_first=policy.owner_first,
-        owner_absent=policy.owner_absent,
-        version=policy.version,
-    )
-
-
-PRIORITIES: dict[int, Literal["low", "medium", "high", "urgent"]] = {0: "low", 1: "medium", 2: "high", 3: "urgent"}
 
 
 def _bigint(value: int | None) -> int | None:

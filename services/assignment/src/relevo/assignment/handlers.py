@@ -1,23 +1,39 @@
 """Bus: what happens to conversations, agents and teams is noted in the journals; the matcher decides."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from relevo.assignment import loads
-from relevo.assignment.domain.inputs import RANK, AgentEdited, Closed, Input, Opened, Reopened, StatusGiven, TeamEdited
+from relevo.assignment.domain.inputs import (
+    RANK,
+    AgentEdited,
+    Closed,
+    CustomerWaits,
+    Input,
+    Opened,
+    Reopened,
+    StatusGiven,
+    TeamEdited,
+)
 from relevo.assignment.domain.inputs import Assign as AssignInput
-from relevo.assignment.store import conversations, journals
+from relevo.assignment.store import conversations, journals, pools
 from relevo.assignment.store.journals import Note
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.contracts.assignment import Assign
 from relevo.contracts.conversation import (
+    ConversationAbsorbed,
     ConversationEvent,
     ConversationImported,
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
+    ConversationSnoozed,
+    ConversationSplit,
     ConversationTakenOver,
+    ConversationWoken,
+    MessageCreated,
     OwnerChanged,
     ParticipantsChanged,
 )
@@ -41,6 +57,10 @@ _STORY = (
 )
 
 
+# After these a customer may wait, or not, otherwise than before: decoded for the accounts whose policy looks at it.
+_WAITS = (MessageCreated, ConversationSnoozed, ConversationWoken, ConversationAbsorbed, ConversationSplit)
+
+
 class Handlers:
     """The handlers of one process. `wake` is called after each commit that wrote into a journal."""
 
@@ -50,8 +70,16 @@ class Handlers:
     async def on_conversation(self, batch: Sequence[Received], tx: Tx) -> None:
         """EVT_CONVERSATION: openings, reopenings and closings; and who may see a conversation."""
         await project_facts(batch, tx)
+        accounts = {r.envelope.account for r in batch if any(r.is_a(model) for model in _WAITS)}
+        watched = await pools.watching(tx, accounts)
         notes = []
-        for received in _story(batch):
+        for received in batch:
+            if received.envelope.account in watched and any(received.is_a(model) for model in _WAITS):
+                waits = _of_waiting(received.data)
+                if waits is not None:
+                    notes.append(Note(received.envelope.account, waits, received.envelope))
+            if not any(received.is_a(model) for model in _STORY):
+                continue
             event: ConversationEvent = received.data
             if (given := _of_story(event)) is not None:
                 notes.append(Note(event.conversation.account_id, given, received.envelope))
@@ -110,8 +138,23 @@ def _of_story(event: ConversationEvent) -> Input | None:
             rank,
             one.contact.owner_id,
             one.contact.owner_team_id,
+            one.waiting_since,
         )
     return None
+
+
+def _of_waiting(event: ConversationEvent) -> CustomerWaits | None:
+    """Since when a customer waits for an answer, where that is otherwise than before."""
+    one = event.conversation
+    waits = CustomerWaits(one.id, one.waiting_since, one.sequence)
+    if isinstance(event, ConversationSnoozed):
+        return replace(waits, since=None)
+    if isinstance(event, MessageCreated):
+        said, since = event.message, one.waiting_since
+        answered = since is None and event.answered_since is not None
+        began = since is not None and said.kind == "incoming" and said.occurred_at <= since
+        return waits if answered or began else None
+    return waits
 
 
 def _facts(one: ConversationSnapshot) -> dict[str, Any]:

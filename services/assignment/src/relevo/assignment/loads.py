@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from relevo.assignment.domain.inputs import Policy
+from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Agent
 from relevo.assignment.store import people, pools

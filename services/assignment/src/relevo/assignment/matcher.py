@@ -10,13 +10,17 @@ from typing import Any
 
 import psycopg
 
-from relevo.assignment import loads
+from relevo.assignment import due, loads
 from relevo.assignment.domain.deciding import apply
 from relevo.assignment.domain.held import Decision, Held, Refusal, Team
 from relevo.assignment.domain.inputs import (
+    PRIORITIES,
+    AgentDue,
     AgentEdited,
     Assign,
     Closed,
+    ConversationDue,
+    CustomerWaits,
     Entry,
     Opened,
     PolicyEdited,
@@ -24,6 +28,8 @@ from relevo.assignment.domain.inputs import (
     StatusGiven,
     TeamEdited,
 )
+from relevo.assignment.domain.moments import dues
+from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import GroupKey, Roster
 from relevo.assignment.metrics import DECISIONS, FAILED, RUN_SECONDS
@@ -186,7 +192,7 @@ async def decide(
         roster,
         teams,
         turn=pool_row.turn,
-        held=await _concerned(tx, account_id, entries, teams),
+        held=await _concerned(tx, account_id, entries, teams, roster),
         waiting=await conversations.waiting_keys(tx, account_id),
     )
     refused: dict[int, Refusal] = {}
@@ -205,7 +211,7 @@ async def decide(
             chunk = min(2 * chunk, LARGEST_CHUNK)
         pool.note_stays(entry.at)
     crash_point("matcher.after_decisions")
-    await _write(tx, account_id, pool, run)
+    await _write(tx, account_id, pool, run, governed=pool.policy if pool.policy != pool_row.policy else None)
     if pool_row.tells_loads:
         governed = any(isinstance(entry.given, PolicyEdited) for entry in entries)
         loads.tell(tx, account_id, pool, run, everybody=governed)
@@ -218,13 +224,17 @@ async def decide(
     return Run(len(rows), refused)
 
 
-async def _concerned(tx: Tx, account_id: str, entries: list[Entry], teams: Mapping[str, Team]) -> list[Held]:
+async def _concerned(
+    tx: Tx, account_id: str, entries: list[Entry], teams: Mapping[str, Team], roster: Roster
+) -> list[Held]:
     """The conversations that these inputs may touch, apart from those that wait."""
     named, agents, changed_teams, came = set(), set(), set(), set()
     for entry in entries:
         match entry.given:
-            case Opened() | Reopened() | Closed() | Assign():
+            case Opened() | Reopened() | Closed() | Assign() | CustomerWaits() | ConversationDue():
                 named.add(entry.given.conversation_id)
+            case AgentDue():
+                agents.add(entry.given.agent_id)
             case StatusGiven():
                 came.add(entry.given.agent_id)
             case AgentEdited() if not entry.given.active:
@@ -235,8 +245,14 @@ async def _concerned(tx: Tx, account_id: str, entries: list[Entry], teams: Mappi
                     changed_teams.add(entry.given.team_id)
             case _:
                 pass
+    times_change = any(
+        isinstance(one.given, PolicyEdited) and not roster.policy.same_times(one.given.policy) for one in entries
+    )
+    if times_change:
+        agents.update(roster.agents)
     found = {one.id: one for one in await conversations.held(tx, account_id, named)}
     for more in (
+        await conversations.queued(tx, account_id) if times_change else [],
         await conversations.held_of_agents(tx, account_id, agents),
         await conversations.held_of_teams(tx, account_id, changed_teams),
         await conversations.kept_for(tx, account_id, came),
@@ -253,7 +269,7 @@ async def _extend(tx: Tx, account_id: str, pool: Pool, short: set[GroupKey], chu
         pool.extend(key, more, complete=len(more) < chunk)
 
 
-async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
+async def _write(tx: Tx, account_id: str, pool: Pool, run: int, *, governed: Policy | None) -> None:
     made = [(new_id(), decision) for decision in pool.decisions]
     last = {decision.conversation_id: decision_id for decision_id, decision in made}
     agents = pool.roster.agents
@@ -263,7 +279,8 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int) -> None:
     await people.save_agents_then(tx, account_id, run, pool.agents_then, pool.noted_at)
     await people.save_teams(tx, account_id, (pool.teams[one] for one in sorted(pool.changed_teams)))
     await decisions.save_decisions(tx, account_id, run, made)
-    await pools.save_pool(tx, account_id, policy=pool.policy, turn=pool.turn, runs=run)
+    await pools.save_pool(tx, account_id, turn=pool.turn, runs=run, governed=governed)
+    await due.schedule(tx, account_id, dues(pool))
     waited = any(decision.waited_seconds is not None for _, decision in made)
     known = (await calendars(tx, [account_id]))[account_id] if waited else Calendars(())
     for decision_id, decision in made:
@@ -299,7 +316,9 @@ def event_of(decision: Decision, decision_id: str, held: Held, known: Calendars)
         return ConversationAssigned(
             **given, waited_seconds=decision.waited_seconds, **_business_time(decision, held, known)
         )
-    return ConversationQueued(**given) if decision.kind == "queued" else ConversationUnassigned(**given)
+    if decision.kind == "queued":
+        return ConversationQueued(**given, priority=PRIORITIES[decision.rank])
+    return ConversationUnassigned(**given)
 
 
 def _business_time(decision: Decision, held: Held, known: Calendars) -> dict[str, Any]:

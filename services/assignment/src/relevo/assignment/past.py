@@ -7,8 +7,9 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from relevo.assignment.api import PRIORITIES, Reader, RoutingReader, WaitingShown, queue_place
-from relevo.assignment.domain.inputs import Policy
+from relevo.assignment.api import Reader, RoutingReader, WaitingShown, queue_place
+from relevo.assignment.domain.inputs import PRIORITIES
+from relevo.assignment.domain.policy import Policy
 from relevo.assignment.readings import place_of
 from relevo.assignment.records import agent_name
 from relevo.assignment.store import past

@@ -7,7 +7,7 @@ from relevo.chassis.erasing import Personal
 PERSONAL: Final = Personal(
     plain={
         # The team's own people, words and settings; ids, codes and times of conversations.
-        "pools": ("strategy", "owner_absent"),
+        "pools": ("policy",),
         "agents": ("name", "state"),
         "agents_then": ("state",),
         "teams": ("name",),

@@ -52,13 +52,14 @@ _DECISIONS = text("""
 
 _AGENTS = text("""
     select cast(agent_id as text) as agent_id, name, state, state_since, load, a.capacity as own_capacity,
-           coalesce(a.capacity, p.default_capacity) as capacity, last_assigned_at
+           coalesce(a.capacity, cast(p.policy ->> 'default_capacity' as integer)) as capacity, last_assigned_at
     from agents a join pools p on p.account_id = a.account_id
     where a.account_id = cast(:account as uuid) and active order by lower(name), agent_id
 """)
 
 _CANDIDATES = text("""
-    select cast(agent_id as text) as agent_id, name, state, load, coalesce(a.capacity, p.default_capacity) as capacity,
+    select cast(agent_id as text) as agent_id, name, state, load,
+           coalesce(a.capacity, cast(p.policy ->> 'default_capacity' as integer)) as capacity,
            (inbox_ids is null or cast(:inbox as uuid) = any(inbox_ids))
                and (cast(:team as uuid) is null or cast(:team as uuid) = any(team_ids)) as reaches
     from agents a join pools p on p.account_id = a.account_id

@@ -6,15 +6,16 @@ from datetime import datetime
 from sqlalchemy import text
 
 from relevo.assignment.domain import explaining
-from relevo.assignment.domain.inputs import Policy
+from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.roster import Agent
+from relevo.assignment.store import pools
 from relevo.chassis.database import Tx
 from relevo.contracts.assignment import Reason
 
 _RECORD = text("""
     select d.version, d.run, d.step, d.kind, d.mode, d.reason, cast(d.assignee_id as text) as assignee_id,
            a.name as assignee_name, cast(d.from_assignee_id as text) as from_assignee_id, b.name as from_assignee_name,
-           cast(d.team_id as text) as team_id, d.waited_seconds, d.policy_version, d.created_at,
+           cast(d.team_id as text) as team_id, d.waited_seconds, d.policy_version, d.created_at, cast(d.passed as text[]) as passed,
            cast(d.runners_up as text[]) as runners_up,
            array(select n.name from unnest(d.runners_up) with ordinality as r (id, place)
                  join agents n on n.agent_id = r.id order by r.place) as runners_up_names
@@ -55,6 +56,7 @@ class Decided:
     version: int
     at: datetime
     team_id: str | None
+    passed: tuple[str, ...]
     run: int
     step: int | None
 
@@ -77,7 +79,7 @@ async def decided(tx: Tx, account_id: str, conversation_id: str, version: int | 
         waited_seconds=row.waited_seconds,
         policy_version=row.policy_version,
     )
-    return Decided(record, row.version, row.created_at, row.team_id, row.run, row.step)
+    return Decided(record, row.version, row.created_at, row.team_id, tuple(row.passed), row.run, row.step)
 
 
 async def agent_then(tx: Tx, account_id: str, agent_id: str, run: int, step: int) -> Agent | None:
@@ -103,4 +105,4 @@ async def agent_name(tx: Tx, account_id: str, agent_id: str) -> str | None:
 async def policy_then(tx: Tx, account_id: str, version: int) -> Policy:
     """A version of the account's policy; the default one before anybody edited it."""
     row = (await tx.execute(_POLICY_THEN, {"account": account_id, "version": version})).first()
-    return Policy() if row is None else Policy(**row.policy)
+    return Policy() if row is None else pools.policy_of(row.policy)

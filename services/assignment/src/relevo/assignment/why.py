@@ -10,7 +10,7 @@ from relevo.assignment import readings, records
 from relevo.assignment.api import Reader, not_ready, seen_facts
 from relevo.assignment.domain import explaining
 from relevo.assignment.domain.explaining import Sentence, When
-from relevo.assignment.domain.roster import Agent
+from relevo.assignment.domain.roster import Agent, GroupKey
 from relevo.assignment.records import Decided
 from relevo.assignment.store import pools
 from relevo.chassis.auth import Principal
@@ -109,7 +109,7 @@ async def explain_not_assigned(
             policy = await records.policy_then(tx, who.account_id, one.record.policy_version)
             known = await _then(tx, who, agent, one)
     when: When = "now" if present else "then"
-    key = facts.inbox_id, facts.team_id if present else one.team_id
+    key = GroupKey(facts.inbox_id, facts.team_id if present else one.team_id, one.passed)
     if known is None:
         sentences = [explaining.unknown(name)]
     else:

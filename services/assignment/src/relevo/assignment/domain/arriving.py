@@ -20,6 +20,7 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
         pool.changed(held)
         return
     held.sequence, held.rank, held.opened_at, held.by_hand = given.sequence, given.rank, given.at, False
+    held.customer_since, held.passed = given.customer_since if pool.policy.watches_answers else None, ()
     held.state = "unassigned"
     if held.team_id and held.team_id in pool.teams and pool.teams[held.team_id].deleted:
         held.team_id = None
@@ -46,7 +47,7 @@ def closed(pool: Pool, entry: Entry, given: Closed) -> None:
     pool.changed(held)
     before, holder = held.state, held.assignee_id
     pool.release(held)
-    held.state, held.kept_for = "closed", None
+    held.state, held.kept_for, held.customer_since = "closed", None, None
     held.assignee_id = holder
     if before == "queued":
         held.queued_at = None

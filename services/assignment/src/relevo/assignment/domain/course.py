@@ -10,15 +10,8 @@ from datetime import datetime
 
 from relevo.assignment.domain.deciding import take
 from relevo.assignment.domain.held import Decision, Held, Refusal
-from relevo.assignment.domain.inputs import (
-    Assign,
-    Closed,
-    Entry,
-    Opened,
-    Policy,
-    PolicyEdited,
-    Reopened,
-)
+from relevo.assignment.domain.inputs import Assign, Closed, Entry, Opened, PolicyEdited, Reopened
+from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Agent, Roster
 
@@ -27,7 +20,7 @@ from relevo.assignment.domain.roster import Agent, Roster
 class Hold:
     """Who got a conversation first, by which input (its place in the journal), and when. `by_hand`: a person or rule chose."""
 
-    place: int
+    place: int = field(compare=False)
     agent_id: str
     at: datetime
     by_hand: bool
@@ -74,7 +67,7 @@ class Course:
     def take(self, place: int, entry: Entry) -> tuple[list[Decision], Refusal | None]:
         """Decide on one input. `place` numbers the inputs of the journal."""
         pool, given = self.pool, entry.given
-        for changed in (pool.changed_agents, pool.changed_held, pool.changed_teams):
+        for changed in (pool.changed_agents, pool.changed_held, pool.changed_teams, *pool.due_anew):
             changed.clear()
         named = given.conversation_id if isinstance(given, Opened | Reopened | Closed | Assign) else None
         was_open = named is not None and self.is_open(named)

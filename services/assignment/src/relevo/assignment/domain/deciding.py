@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable
 
-from relevo.assignment.domain import arriving, hands, people
+from relevo.assignment.domain import arriving, hands, moments, people
 from relevo.assignment.domain.held import Decision, Refusal
 from relevo.assignment.domain.inputs import (
+    AgentDue,
     AgentEdited,
     Assign,
     CapacitySet,
     Closed,
+    ConversationDue,
+    CustomerWaits,
     Entry,
     Opened,
     PolicyEdited,
@@ -40,7 +43,13 @@ def apply(pool: Pool, entry: Entry) -> Refusal | None:
         case Assign():
             return hands.assign(pool, entry, entry.given)
         case PolicyEdited():
-            pool.roster.govern(entry.given.policy)
+            moments.policy_edited(pool, entry.given)
+        case CustomerWaits():
+            moments.customer_waits(pool, entry.given)
+        case ConversationDue():
+            moments.conversation_came_due(pool, entry, entry.given)
+        case AgentDue():
+            moments.agent_came_due(pool, entry, entry.given)
     return None
 
 

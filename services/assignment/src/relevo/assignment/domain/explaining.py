@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from relevo.assignment.domain.inputs import Mode, Policy
+from relevo.assignment.domain.inputs import Mode
+from relevo.assignment.domain.policy import Policy
+from relevo.assignment.domain.reasons import duration
 from relevo.assignment.domain.roster import Agent, Gap, GroupKey, Hindrance
 from relevo.contracts.assignment import Reason
 
@@ -86,7 +88,7 @@ def _around(record: Record) -> Iterator[Sentence]:
         before = record.from_assignee_name
         yield Sentence("before", f"Antes la tenía {before}.", f"Before, {before} had it.")
     if record.waited_seconds is not None and record.waited_seconds >= 1:
-        waited = _duration(record.waited_seconds)
+        waited = duration(record.waited_seconds)
         yield Sentence("waited", f"Había esperado {waited}.", f"It had waited {waited}.")
     if record.runners_up:
         names = list(record.runners_up.values())
@@ -124,6 +126,12 @@ _GAPS: Final[Mapping[Gap, tuple[str, str, str, str]]] = {
         "no era del equipo de la conversación",
         "is not in the conversation's team",
         "was not in the conversation's team",
+    ),
+    "passed": (
+        "la tuvo y no respondió a tiempo",
+        "la había tenido y no había respondido a tiempo",
+        "had it and did not answer in time",
+        "had had it and had not answered in time",
     ),
 }
 _HINDRANCES: Final[Mapping[Hindrance, tuple[str, str, str, str]]] = {
@@ -192,12 +200,6 @@ def _could(agent: Agent, record: Record) -> Sentence:
         f"{name} podía llevársela, pero {first} iba antes.",
         f"{name} could have had it, but {first} went first.",
     )
-
-
-def _duration(seconds: float) -> str:
-    whole = int(seconds)
-    parts = ((whole // 3600, "h"), (whole % 3600 // 60, "min"), (whole % 60, "s"))
-    return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
 def _list(names: Sequence[str], word: str) -> str:

@@ -53,6 +53,12 @@ class Held:
     """Somebody left it without an agent on purpose: nothing automatic touches it."""
     kept_for: str | None = None
     """The owner of its contact, whom it waits for."""
+    held_since: datetime | None = None
+    """Since when its holder has it; None: since before that was kept."""
+    customer_since: datetime | None = None
+    """Since when its customer waits for an answer, as far as the policy looks at it."""
+    passed: tuple[str, ...] = ()
+    """Who had it and let its customer wait: it goes to others, where there are any."""
     hand_version: int = 0
     """The version that a person decided last; 0: none did."""
     reason: Reason | None = None
@@ -77,7 +83,7 @@ class Held:
 
     @property
     def key(self) -> GroupKey:
-        return self.inbox_id, self.team_id
+        return GroupKey(self.inbox_id, self.team_id, self.passed)
 
     @property
     def place(self) -> Place:
@@ -103,6 +109,8 @@ class Decision:
     queued_at: datetime | None
     waited_seconds: float | None
     policy_version: int
+    rank: int
+    passed: tuple[str, ...]
     candidates: int = 0
     excluded: Mapping[str, int] = field(default_factory=dict)
     runners_up: tuple[str, ...] = ()

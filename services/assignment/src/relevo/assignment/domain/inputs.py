@@ -10,31 +10,16 @@ from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
+from relevo.assignment.domain.policy import Policy
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.presence import RoutingState
 from relevo.contracts.snapshots import Priority
 
-Strategy = Literal["round_robin", "least_loaded"]
 Mode = Literal["automatic", "manual", "automation"]
 
 RANK: Final[Mapping[Priority | None, int]] = {"urgent": 3, "high": 2, "medium": 1, None: 1, "low": 0}
 """Higher goes first. A conversation without a priority counts as medium."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How an account's conversations are handed out. `default_capacity` counts open conversations."""
-
-    strategy: Strategy = "round_robin"
-    default_capacity: int = 10
-    busy_as_fallback: bool = False
-    out_of_shift: bool = False
-    """Whether who is there outside of their shift gets work."""
-    owner_first: bool = True
-    """Whether the contact's owner goes before everybody else."""
-    owner_absent: Literal["anyone", "wait"] = "anyone"
-    """What becomes of a conversation whose owner is not there: it goes to anyone, or lies in the inbox until they are."""
-    version: int = 1
+PRIORITIES: Final[Mapping[int, Priority]] = {rank: priority for priority, rank in RANK.items() if priority}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +36,8 @@ class Opened:
     owner_id: str | None = None
     """The agent whose customer it is; or the team."""
     owner_team_id: str | None = None
+    customer_since: datetime | None = None
+    """Since when its customer waits for an answer, where that is known already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +53,33 @@ class Reopened:
     rank: int = 1
     owner_id: str | None = None
     owner_team_id: str | None = None
+    customer_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerWaits:
+    """A customer waits for an answer since then; None: they have it, or it was put off. `sequence` as in `Opened`.
+
+    Told of accounts whose policy looks at it.
+    """
+
+    conversation_id: str
+    since: datetime | None
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationDue:
+    """The moment came at which something was to be done about a conversation, unless it is otherwise by now."""
+
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDue:
+    """Likewise about what an agent holds."""
+
+    agent_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +156,28 @@ class CapacitySet:
     capacity: int | None
 
 
-Input = Opened | Reopened | Closed | StatusGiven | AgentEdited | TeamEdited | Assign | PolicyEdited | CapacitySet
+Input = (
+    Opened
+    | Reopened
+    | Closed
+    | CustomerWaits
+    | ConversationDue
+    | AgentDue
+    | StatusGiven
+    | AgentEdited
+    | TeamEdited
+    | Assign
+    | PolicyEdited
+    | CapacitySet
+)
 
 _KINDS: Final[Mapping[str, type[Input]]] = {
     "opened": Opened,
     "reopened": Reopened,
     "closed": Closed,
+    "customer": CustomerWaits,
+    "conversation_due": ConversationDue,
+    "agent_due": AgentDue,
     "status": StatusGiven,
     "agent": AgentEdited,
     "team": TeamEdited,

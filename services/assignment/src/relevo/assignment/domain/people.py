@@ -13,6 +13,10 @@ def status_given(pool: Pool, entry: Entry, given: StatusGiven) -> None:
     if given.sequence <= agent.presence_sequence:
         return
     agent.presence_sequence = given.sequence
+    if given.state != agent.state:
+        agent.left_at = given.since if given.state in ("offline", "away") else None
+    if given.in_shift != agent.in_shift:
+        agent.off_shift_at = given.since if given.in_shift is False else None
     agent.state, agent.state_since, agent.in_shift = given.state, given.since, given.in_shift
     pool.touch(agent)
     for held in pool.where(lambda one: one.kept_for == agent.id and one.state == "unassigned"):

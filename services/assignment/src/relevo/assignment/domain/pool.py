@@ -22,7 +22,8 @@ from typing import Literal
 
 from relevo.assignment.domain import reasons
 from relevo.assignment.domain.held import Decision, Held, Place, Team
-from relevo.assignment.domain.inputs import Assign, Entry, Policy
+from relevo.assignment.domain.inputs import Assign, Entry
+from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.roster import Agent, GroupKey, Roster
 from relevo.assignment.domain.stays import Stay
 from relevo.contracts.assignment import Reason
@@ -68,7 +69,10 @@ class Pool:
         """What ended: who was with whom, or waited, from when to when."""
         self._moved: set[str] = set()
         self._noted: set[tuple[str, int]] = set()
+        self.due_anew: tuple[set[str], set[str]] = set(), set()
+        """Conversations and agents that may be due at another moment than they were, though they are the same."""
         self._queues: dict[GroupKey, _Queue] = {key: _Queue() for key in waiting}
+        roster.trim(self._queues)
 
     @property
     def policy(self) -> Policy:
@@ -95,6 +99,8 @@ class Pool:
                 if head is None:
                     if queue.complete:
                         del self._queues[key]
+                        if key.passed:
+                            roster.forget(key)
                     else:
                         short.add(key)
                 elif first is None or head.place < first.place:
@@ -197,7 +203,7 @@ class Pool:
 
     def hold(self, held: Held, agent: Agent, entry: Entry) -> None:
         held.state, held.assignee_id, held.queued_at, held.by_hand = "assigned", agent.id, None, False
-        held.kept_for = None
+        held.kept_for, held.held_since = None, entry.at
         agent.load += 1
         agent.last_assigned_at = entry.at
         self.touch(agent)
@@ -208,7 +214,7 @@ class Pool:
             agent = self.roster.agent(held.assignee_id)
             agent.load -= 1
             self.touch(agent)
-        held.assignee_id = None
+        held.assignee_id = held.held_since = None
         held.state = "unassigned"
 
     def changed(self, held: Held) -> None:
@@ -284,6 +290,8 @@ class Pool:
                 queued_at=held.queued_at,
                 waited_seconds=None if since is None else max((entry.at - since).total_seconds(), 0.0),
                 policy_version=self.policy.version,
+                rank=held.rank,
+                passed=held.passed,
                 candidates=candidates,
                 excluded=excluded or {},
                 runners_up=runners_up,

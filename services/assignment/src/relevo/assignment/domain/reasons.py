@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
+from relevo.assignment.domain.policy import Cause, TakeBack
 from relevo.assignment.domain.roster import Group, Standing
-from relevo.contracts.assignment import Reason
+from relevo.contracts.assignment import Reason, ReasonCode
 
 _EXCLUDED: Final[Mapping[Standing, tuple[str, str, str]]] = {
     "at_capacity": ("al límite de su capacidad", "al límite de su capacidad", "at capacity"),
@@ -146,6 +147,32 @@ def _hand_en(assignee_id: str | None, assignee_name: str, team_name: str | None)
 def agent_removed(name: str) -> Reason:
     """Its agent was removed."""
     return Reason(code="agent_removed", es=f"{name} ya no está en el equipo.", en=f"{name} is no longer with the team.")
+
+
+_GONE: Final[Mapping[Cause, tuple[ReasonCode, str, str]]] = {
+    "offline": ("holder_offline", "lleva {} sin conexión", "has been offline for {}"),
+    "away": ("holder_away", "lleva {} ausente", "has been away for {}"),
+    "off_shift": ("holder_off_shift", "lleva {} fuera de su turno", "has been outside of their shift for {}"),
+    "unanswered": ("unanswered", "no respondió en {}", "did not answer within {}"),
+}
+
+
+def taken_back(back: TakeBack, holder: str, team: str | None) -> Reason:
+    """Its holder has gone, or let its customer wait, for as long as the policy allows. `team`: which one has it now."""
+    code, es, en = _GONE[back.cause]
+    for_so_long = duration(back.after_seconds)
+    es_to = f"pasa al equipo {team}" if team else "vuelve a la cola"
+    en_to = f"it goes to the team {team}" if team else "back to the queue"
+    return Reason(
+        code=code, es=f"{holder} {es.format(for_so_long)}: {es_to}.", en=f"{holder} {en.format(for_so_long)}: {en_to}."
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time in words that are the same in both languages; `0 s` for less than a second."""
+    whole = int(seconds)
+    parts = ((whole // 3600, "h"), (whole % 3600 // 60, "min"), (whole % 60, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
 
 
 def resolved() -> Reason:

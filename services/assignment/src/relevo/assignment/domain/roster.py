@@ -2,18 +2,24 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-from relevo.assignment.domain.inputs import Policy
+from relevo.assignment.domain.policy import Policy
 from relevo.contracts.presence import RoutingState
 
-GroupKey = tuple[str, str | None]
-"""Inbox and team: conversations with the same key have the same candidates."""
 
-Gap = Literal["removed", "other_inboxes", "other_team"]
+class GroupKey(NamedTuple):
+    """Conversations with the same key have the same candidates: inbox, team, and who let it lie and is passed over."""
+
+    inbox_id: str
+    team_id: str | None = None
+    passed: tuple[str, ...] = ()
+
+
+Gap = Literal["removed", "other_inboxes", "other_team", "passed"]
 """Why an agent does not work on conversations of an inbox and team."""
 Hindrance = Literal["offline", "away", "off_shift", "busy", "at_capacity"]
 """Why an agent gets nothing at present."""
@@ -44,6 +50,9 @@ class Agent:
     inbox_ids: frozenset[str] | None = frozenset()
     presence_sequence: int = 0
     directory_sequence: int = 0
+    left_at: datetime | None = None
+    """Since when they are away, or offline: as long as it is the same, whatever it is called."""
+    off_shift_at: datetime | None = None
 
     def limit(self, policy: Policy) -> int:
         """How many open conversations automatic assignment may give."""
@@ -51,13 +60,15 @@ class Agent:
 
     def gaps(self, key: GroupKey) -> Iterator[Gap]:
         """All that keeps the agent from working on conversations of this inbox and team."""
-        inbox, team = key
+        inbox, team, passed = key
         if not self.active:
             yield "removed"
         if self.inbox_ids is not None and inbox not in self.inbox_ids:
             yield "other_inboxes"
         if team is not None and team not in self.team_ids:
             yield "other_team"
+        if self.id in passed:
+            yield "passed"
 
     def hindrances(self, policy: Policy) -> Iterator[Hindrance]:
         """All that keeps automatic assignment from giving one more, what counts most first."""
@@ -193,6 +204,16 @@ class Roster:
             stamp = self._stamp[agent.id]
             self._enter(agent)
             self._stamp[agent.id] = stamp + 1
+
+    def forget(self, key: GroupKey) -> None:
+        """Nobody asks for these candidates any more, as far as is known."""
+        for agent_id in self._groups.pop(key, Group()).members:
+            self._of[agent_id].remove(key)
+
+    def trim(self, keys: Collection[GroupKey]) -> None:
+        """Forget the groups of single conversations that are not among these keys."""
+        for key in [key for key in self._groups if key.passed and key not in keys]:
+            self.forget(key)
 
     def _join(self, key: GroupKey, group: Group, agent: Agent) -> None:
         standing = self._standing[agent.id]

@@ -17,23 +17,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
-from typing import Final, Literal
+from typing import Final, Literal, TypeGuard
 
 from relevo.assignment.domain.course import Course, Measured, Tally, Turn
 from relevo.assignment.domain.held import Decision
 from relevo.assignment.domain.inputs import (
+    AgentDue,
     AgentEdited,
     Assign,
     CapacitySet,
     Closed,
+    ConversationDue,
+    CustomerWaits,
     Entry,
     Input,
     Opened,
-    Policy,
     PolicyEdited,
     Reopened,
     StatusGiven,
 )
+from relevo.assignment.domain.moments import dues
+from relevo.assignment.domain.policy import Policy
 
 ENOUGH: Final = 20
 """Lives of an agent from which one is drawn; of one with fewer, everybody's are."""
@@ -41,6 +45,8 @@ ENOUGH: Final = 20
 Version = tuple[str, int]
 """A conversation, and the number of the decision on it."""
 Fate = Literal["as_recorded", "moved", "drawn"]
+Act = Assign | CustomerWaits
+"""What was done by hand; or that somebody answered, or the customer wrote again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Life:
     `lasted` is how long it is known to have been open.
     """
 
-    acts: tuple[tuple[timedelta, Assign], ...]
+    acts: tuple[tuple[timedelta, Act], ...]
     closes: timedelta | None
     lasted: timedelta
 
@@ -106,7 +112,7 @@ def recorded(
     differences: list[Difference] = []
     refused: set[int] = set()
     turns: dict[int, Turn] = {}
-    acts: defaultdict[int, list[tuple[datetime, Assign]]] = defaultdict(list)
+    acts: defaultdict[int, list[tuple[datetime, Act]]] = defaultdict(list)
     end = until
     for place, entry in enumerate(entries):
         end = max(end, entry.at)
@@ -119,11 +125,11 @@ def recorded(
         if refusal is not None:
             refused.add(place)
         given = entry.given
-        if isinstance(given, Opened | Reopened | Assign):
+        if isinstance(given, Opened | Reopened | Assign | CustomerWaits):
             turn = course.turns.get(given.conversation_id)
             if turn is not None:
                 turns[turn.place] = turn
-                if isinstance(given, Assign) and refusal is None and given.mode == "manual" and turn.closed is None:
+                if turn.closed is None and refusal is None and _is_act(given):
                     acts[turn.place].append((entry.at, given))
         if began and measured is None:
             tally.after(course, entry, made)
@@ -148,6 +154,10 @@ def recorded(
     )
 
 
+def _is_act(given: Input) -> TypeGuard[Act]:
+    return isinstance(given, CustomerWaits) or (isinstance(given, Assign) and given.mode == "manual")
+
+
 def _differences(expected: dict[Version, Kept], made: Iterable[Decision]) -> list[Difference]:
     found = []
     for one in made:
@@ -158,7 +168,7 @@ def _differences(expected: dict[Version, Kept], made: Iterable[Decision]) -> lis
     return found
 
 
-def _life(turn: Turn, acts: Iterable[tuple[datetime, Assign]], end: datetime) -> Life:
+def _life(turn: Turn, acts: Iterable[tuple[datetime, Act]], end: datetime) -> Life:
     assert turn.first is not None
     start = turn.first.at
     after = tuple((at - start, act) for at, act in acts if at > start)
@@ -222,14 +232,18 @@ class _Branch:
     course: Course = field(default_factory=Course)
     tally: Tally = field(init=False)
     fates: Counter[Fate] = field(default_factory=Counter)
-    _due: list[tuple[datetime, int, int, str, Assign | None]] = field(default_factory=list)
+    _due: list[tuple[datetime, int, int, str, Act | None]] = field(default_factory=list)
     """When, in which order, in which arrival (its place), of which conversation, what; None: it is closed."""
     _numbers: int = 0
     _lives: dict[str, list[Life]] = field(default_factory=dict)
     _every: list[Life] = field(default_factory=list)
     _held: set[int] = field(default_factory=set)
+    _moments: list[tuple[datetime, int, ConversationDue | AgentDue]] = field(default_factory=list)
+    """What the draft makes due, and when."""
+    _at: datetime = field(init=False)
 
     def __post_init__(self) -> None:
+        self._at = self.since
         self.tally = Tally(self.since, self.until, self.limit)
         for place, life in sorted(self.was.lives.items()):
             first = self.was.turns[place].first
@@ -287,12 +301,20 @@ class _Branch:
         changes += (CapacitySet(agent_id, given) for agent_id, given in sorted(self.draft.capacities.items()))
         for given in changes:
             self._step(-1, Entry(0, self.since, given))
+        pool = self.course.pool
+        pool.due_anew = set(pool.held), set(roster.agents)
+        self._note_dues()
+
+    def _note_dues(self) -> None:
+        for moment, at in dues(self.course.pool):
+            self._numbers += 1
+            heapq.heappush(self._moments, (at, self._numbers, moment))
 
     def _given(self, place: int, given: Input) -> list[Input]:
         """What becomes, under the draft, of an input that was recorded."""
         match given:
-            case PolicyEdited():
-                return []
+            case PolicyEdited() | ConversationDue() | AgentDue():
+                return []  # what the draft makes due, and when, is its own
             case CapacitySet() if given.agent_id in self.draft.capacities:
                 return []
             case StatusGiven() if given.agent_id in self.draft.without:
@@ -304,7 +326,7 @@ class _Branch:
                 return []  # the customer wrote into a conversation that is still open there
             case Closed() if not self._follows(place, given.conversation_id):
                 return []
-            case Assign(mode="manual") if not self._follows(place, given.conversation_id):
+            case Assign(mode="manual") | CustomerWaits() if not self._follows(place, given.conversation_id):
                 return []
             case Assign():
                 return [] if place in self.was.refused else [replace(given, expected_version=None)]
@@ -322,18 +344,34 @@ class _Branch:
         return was.first is None or place <= was.first.place
 
     def _go_to(self, at: datetime) -> None:
-        """Do what was drawn for the time until then."""
-        while self._due and self._due[0][0] <= at:
+        """Do what was drawn for the time until then, and what comes due in it."""
+        while (self._due and self._due[0][0] <= at) or (self._moments and self._moments[0][0] <= at):
+            if self._moments and (not self._due or self._moments[0][0] <= self._due[0][0]):
+                when, _, moment = heapq.heappop(self._moments)
+                if when < self.until:
+                    self._step(-1, Entry(0, max(when, self._at), moment))
+                continue
             when, _, place, conversation_id, act = heapq.heappop(self._due)
             turn, held = self.course.turns[conversation_id], self.course.known(conversation_id)
             if when >= self.until or held is None or turn.place != place or turn.closed is not None:
                 continue
-            given = act if act is not None else Closed(conversation_id, held.sequence + 1)
+            before = held.sequence
+            match act:
+                case None:
+                    given: Input = Closed(conversation_id, before + 1)
+                case CustomerWaits():
+                    given = replace(act, since=act.since and when, sequence=before + 1)
+                case _:
+                    given = act
             self._step(-1, Entry(0, when, given))
+            if isinstance(given, CustomerWaits):
+                held.sequence = before  # what was recorded counts on
 
     def _step(self, place: int, entry: Entry) -> None:
+        self._at = entry.at
         made, _ = self.course.take(place, entry)
         self.tally.after(self.course, entry, made)
+        self._note_dues()
         for one in made:
             turn = self.course.turns[one.conversation_id]
             if turn.first is not None and turn.place not in self._held:
@@ -362,12 +400,14 @@ class _Branch:
             # By name, not in turn: what one arrival draws is nothing to the next.
             life = drawn(lives, Random(f"{self.seed}:{turn.conversation_id}:{turn.place}"))
         for after, act in life.acts:
-            given = replace(act, conversation_id=turn.conversation_id, expected_version=None)
+            given = replace(act, conversation_id=turn.conversation_id)
+            if isinstance(given, Assign):
+                given = replace(given, expected_version=None)
             self._plan(turn, turn.first.at + after, given)
         if life.closes is not None:
             self._plan(turn, turn.first.at + life.closes, None)
 
-    def _plan(self, turn: Turn, at: datetime, act: Assign | None) -> None:
+    def _plan(self, turn: Turn, at: datetime, act: Act | None) -> None:
         self._numbers += 1
         heapq.heappush(self._due, (at, self._numbers, turn.place, turn.conversation_id, act))
 

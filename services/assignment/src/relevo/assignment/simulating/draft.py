@@ -1,12 +1,12 @@
 """A draft, as a JSON file tells it: what it names is otherwise, everything else is as it was when the period began."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from relevo.assignment.domain.inputs import Policy, Strategy
+from relevo.assignment.domain.policy import Policy, Strategy, TakeBack
 from relevo.assignment.domain.simulation import Draft
 from relevo.assignment.simulating.journal import CannotSimulate
 
@@ -24,6 +24,7 @@ class DraftFile(BaseModel):
     out_of_shift: bool | None = None
     owner_first: bool | None = None
     owner_absent: Literal["anyone", "wait"] | None = None
+    taken_back: tuple[TakeBack, ...] | None = None
     capacities: dict[str, _Slots | None] = {}
     """Agents' own capacities; null: the policy's."""
     without: list[str] = []
@@ -42,9 +43,9 @@ def read(text: str | bytes, policy: Policy, names: Mapping[str, str]) -> Draft:
             f"the draft cannot be used: {faults}. Its fields: {', '.join(DraftFile.model_fields)}"
         ) from error
     people = ("capacities", "without", "doubled")
-    changes = given.model_dump(exclude=set(people), exclude_none=True)
+    changes = {name: value for name, value in given if name not in people and value is not None}
     return Draft(
-        policy=Policy(**asdict(policy) | changes),
+        policy=replace(policy, **changes),
         capacities={_agent(who, names, "capacities"): slots for who, slots in given.capacities.items()},
         without=frozenset(_agent(who, names, "without") for who in given.without),
         doubled=tuple(sorted({_agent(who, names, "doubled") for who in given.doubled})),

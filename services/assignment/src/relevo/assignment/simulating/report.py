@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from relevo.assignment.domain.course import AgentTally, Measured, quantile
-from relevo.assignment.domain.inputs import Policy
+from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.simulation import ENOUGH, Draft, Drafted, Recorded
 
 _SHOWN_DIFFERENCES: Final = 10
@@ -120,6 +120,10 @@ def _policies(one: Simulation) -> list[Sequence[str]]:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, tuple):
+        return (
+            "; ".join(" ".join(f"{name}={part}" for name, part in asdict(one).items() if part) for one in value) or "-"
+        )
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 

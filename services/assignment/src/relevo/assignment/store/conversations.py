@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from sqlalchemy import text
 
@@ -15,7 +16,8 @@ from relevo.contracts.assignment import Reason
 _HELD_COLUMNS = """
     cast(conversation_id as text) as conversation_id, cast(inbox_id as text) as inbox_id, channel, state, version,
     cast(team_id as text) as team_id, cast(assignee_id as text) as assignee_id, opened_at, queued_at, rank, sequence,
-    by_hand, cast(kept_for as text) as kept_for, hand_version, reason, since
+    by_hand, cast(kept_for as text) as kept_for, hand_version, reason, held_since, customer_since, since,
+    cast(passed as text[]) as passed
 """
 _HELD = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -29,39 +31,40 @@ _KEPT_FOR = text(f"""
     select {_HELD_COLUMNS} from conversations_held
     where account_id = cast(:account as uuid) and kept_for = any(cast(:ids as uuid[])) and state = 'unassigned'
 """)
+_QUEUED = text(f"""
+    select {_HELD_COLUMNS} from conversations_held where account_id = cast(:account as uuid) and state = 'queued'
+""")
 _HELD_OF_TEAMS = text(f"""
     select {_HELD_COLUMNS} from conversations_held
     where account_id = cast(:account as uuid) and team_id = any(cast(:ids as uuid[])) and state <> 'closed'
 """)
 
-# No team, as the index of the queues has it: null would not be found by it.
-_TEAM_OR_NONE = "coalesce(team_id, cast('00000000-0000-0000-0000-000000000000' as uuid))"
-
 # Hops from key to key through the index, however many conversations wait under each.
-_WAITING_KEYS = text(f"""
+_WAITING_KEYS = text("""
     with recursive keys as (
-        (select inbox_id, team_id, {_TEAM_OR_NONE} as team from conversations_held
+        (select inbox_id, team_id, passed, queue_key from conversations_held
          where account_id = cast(:account as uuid) and state = 'queued'
-         order by inbox_id, {_TEAM_OR_NONE} limit 1)
+         order by inbox_id, queue_key limit 1)
         union all
         select next.* from keys cross join lateral (
-            select inbox_id, team_id, {_TEAM_OR_NONE} as team from conversations_held
+            select inbox_id, team_id, passed, queue_key from conversations_held
             where account_id = cast(:account as uuid) and state = 'queued'
-              and (inbox_id, {_TEAM_OR_NONE}) > (keys.inbox_id, keys.team)
-            order by inbox_id, {_TEAM_OR_NONE} limit 1
+              and (inbox_id, queue_key) > (keys.inbox_id, keys.queue_key)
+            order by inbox_id, queue_key limit 1
         ) next
     )
-    select cast(inbox_id as text) as inbox_id, cast(team_id as text) as team_id from keys
+    select cast(inbox_id as text) as inbox_id, cast(team_id as text) as team_id, cast(passed as text[]) as passed
+    from keys
 """)
 
 _HEADS = text(f"""
     select q.place, h.* from unnest(
-        cast(:inboxes as uuid[]), cast(:teams as uuid[]), cast(:ranks as smallint[]), cast(:times as timestamptz[]),
-        cast(:lasts as uuid[])) with ordinality as q (inbox, team, last_rank, last_at, last_id, place)
+        cast(:inboxes as uuid[]), cast(:keys as uuid[]), cast(:ranks as smallint[]), cast(:times as timestamptz[]),
+        cast(:lasts as uuid[])) with ordinality as q (inbox, key, last_rank, last_at, last_id, place)
     cross join lateral (
         select {_HELD_COLUMNS} from conversations_held c
         where c.account_id = cast(:account as uuid) and c.state = 'queued' and c.inbox_id = q.inbox
-          and {_TEAM_OR_NONE} = coalesce(q.team, cast('00000000-0000-0000-0000-000000000000' as uuid))
+          and c.queue_key = q.key
           and (q.last_id is null or (-c.rank, c.queued_at, c.conversation_id) > (q.last_rank, q.last_at, q.last_id))
         order by -c.rank, c.queued_at, c.conversation_id limit :limit
     ) h
@@ -70,16 +73,22 @@ _HEADS = text(f"""
 
 _SAVE_HELD = text("""
     insert into conversations_held as h (conversation_id, account_id, inbox_id, channel, state, version, team_id,
-        assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id, since)
+        assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
+        held_since, customer_since, passed, queue_key, since)
     select conversation_id, cast(:account as uuid), inbox_id, channel, state, version, team_id, assignee_id, opened_at,
-        queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id, since
+        queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
+        held_since, customer_since, passed, queue_key, since
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (conversation_id uuid, inbox_id uuid, channel text, state text,
         version bigint, team_id uuid, assignee_id uuid, opened_at timestamptz, queued_at timestamptz, rank smallint,
-        sequence bigint, by_hand boolean, kept_for uuid, hand_version bigint, reason jsonb, decision_id uuid, since timestamptz)
+        sequence bigint, by_hand boolean, kept_for uuid, hand_version bigint, reason jsonb, decision_id uuid,
+        held_since timestamptz, customer_since timestamptz, passed uuid[],
+        queue_key uuid, since timestamptz)
     on conflict (conversation_id) do update set state = excluded.state, version = excluded.version,
         team_id = excluded.team_id, assignee_id = excluded.assignee_id, opened_at = excluded.opened_at,
         since = excluded.since, queued_at = excluded.queued_at, rank = excluded.rank, sequence = excluded.sequence, by_hand = excluded.by_hand,
         kept_for = excluded.kept_for, hand_version = excluded.hand_version, reason = excluded.reason,
+        held_since = excluded.held_since, customer_since = excluded.customer_since, passed = excluded.passed,
+        queue_key = excluded.queue_key,
         decision_id = coalesce(excluded.decision_id, h.decision_id)
         where h.account_id = excluded.account_id
 """)
@@ -115,11 +124,23 @@ async def held_of_teams(tx: Tx, account_id: str, ids: Collection[str]) -> list[H
     return await _held(tx, _HELD_OF_TEAMS, account_id, ids)
 
 
+async def queued(tx: Tx, account_id: str) -> list[Held]:
+    """All that wait: for what concerns them all, which is seldom."""
+    return [_held_of(row) for row in (await tx.execute(_QUEUED, {"account": account_id})).all()]
+
+
 async def _held(tx: Tx, statement: Any, account_id: str, ids: Collection[str]) -> list[Held]:
     if not ids:
         return []
     rows = await tx.execute(statement, {"account": account_id, "ids": sorted(ids)})
     return [_held_of(row) for row in rows.all()]
+
+
+def _queue_key(key: GroupKey) -> str:
+    """What stands for team and passed over in the index: comparing nulls and arrays is not leakproof, and so uses none."""
+    if not key.passed:
+        return key.team_id or str(UUID(int=0))
+    return str(uuid5(NAMESPACE_OID, ",".join((key.team_id or "", *key.passed))))
 
 
 def _held_of(row: Any) -> Held:
@@ -140,13 +161,16 @@ def _held_of(row: Any) -> Held:
         hand_version=row.hand_version,
         reason=None if row.reason is None else Reason.model_construct(**row.reason),
         since=row.since,
+        held_since=row.held_since,
+        customer_since=row.customer_since,
+        passed=tuple(row.passed),
     )
 
 
 async def waiting_keys(tx: Tx, account_id: str) -> list[GroupKey]:
     """The inboxes and teams that have conversations waiting."""
     rows = await tx.execute(_WAITING_KEYS, {"account": account_id})
-    return [(row.inbox_id, row.team_id) for row in rows.all()]
+    return [GroupKey(row.inbox_id, row.team_id, tuple(row.passed)) for row in rows.all()]
 
 
 async def heads(
@@ -159,8 +183,8 @@ async def heads(
         _HEADS,
         {
             "account": account_id,
-            "inboxes": [inbox for inbox, _ in keys],
-            "teams": [team for _, team in keys],
+            "inboxes": [key.inbox_id for key in keys],
+            "keys": [_queue_key(key) for key in keys],
             "ranks": [place and place[0] for place in places],
             "times": [place and place[1] for place in places],
             "lasts": [place and place[2] for place in places],
@@ -194,6 +218,10 @@ async def save_held(tx: Tx, account_id: str, changed: Iterable[Held], decision_o
             "reason": None if one.reason is None else dict(one.reason),
             "decision_id": decision_of.get(one.id),
             "since": one.since,
+            "held_since": one.held_since,
+            "customer_since": one.customer_since,
+            "passed": list(one.passed),
+            "queue_key": _queue_key(one.key),
         }
         for one in changed
     ]

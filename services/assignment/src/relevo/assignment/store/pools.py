@@ -1,43 +1,43 @@
 """SQL of the pools: an account's policy, and who decides for it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from pydantic import TypeAdapter
 from sqlalchemy import text
 
-from relevo.assignment.domain.inputs import Policy
+from relevo.assignment.domain.policy import Policy
 from relevo.chassis.database import Tx
 
 _MAKE_POOLS = text("""
     insert into pools (account_id) select unnest(cast(:accounts as uuid[])) on conflict (account_id) do nothing
 """)
 
-_LOCK = """
-    select cast(account_id as text) as account_id, strategy, default_capacity, busy_as_fallback, out_of_shift,
-           owner_first, owner_absent, policy_version, turn, runs, tells_loads
-    from pools where account_id = cast(:account as uuid) for update
-"""
+_POOL = "cast(account_id as text) as account_id, policy, turn, runs, tells_loads"
+_LOCK = f"select {_POOL} from pools where account_id = cast(:account as uuid) for update"
 _LOCK_WAITING = text(_LOCK)
 _LOCK_OR_SKIP = text(_LOCK + " skip locked")
 
-_WATCH_LOADS = text("""
-    update pools set tells_loads = :watched where account_id = cast(:account as uuid)
-    returning cast(account_id as text) as account_id, strategy, default_capacity, busy_as_fallback, out_of_shift,
-              owner_first, owner_absent, policy_version, turn, runs, tells_loads
+_WATCH_LOADS = text(f"""
+    update pools set tells_loads = :watched where account_id = cast(:account as uuid) returning {_POOL}
 """)
 
-_POLICY = text("""
-    select strategy, default_capacity, busy_as_fallback, out_of_shift, owner_first, owner_absent, policy_version from pools
-    where account_id = cast(:account as uuid)
-""")
+_POLICY = text("select policy from pools where account_id = cast(:account as uuid)")
 
 _SAVE_POOL = text("""
-    update pools set strategy = :strategy, default_capacity = :default_capacity, busy_as_fallback = :busy_as_fallback,
-        out_of_shift = :out_of_shift, owner_first = :owner_first, owner_absent = :owner_absent,
-        policy_version = :policy_version, turn = :turn, runs = :runs
+    update pools set turn = :turn, runs = :runs where account_id = cast(:account as uuid)
+""")
+_SAVE_GOVERNED = text("""
+    update pools set turn = :turn, runs = :runs, policy = cast(:policy as jsonb), watches_answers = :watches
     where account_id = cast(:account as uuid)
 """)
+
+_WATCHING = text("""
+    select cast(account_id as text) from pools where account_id = any(cast(:accounts as uuid[])) and watches_answers
+""")
+
+_ADAPTER: Final = TypeAdapter(Policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,48 +60,39 @@ async def lock_pool(tx: Tx, account_id: str, *, wait: bool) -> PoolRow | None:
     """Become the matcher of a pool until the transaction ends; None when another one is, or there is no such pool."""
     statement = _LOCK_WAITING if wait else _LOCK_OR_SKIP
     row = (await tx.execute(statement, {"account": account_id})).first()
-    return None if row is None else PoolRow(row.account_id, _policy(row), row.turn, row.runs, row.tells_loads)
+    return None if row is None else PoolRow(row.account_id, policy_of(row.policy), row.turn, row.runs, row.tells_loads)
 
 
 async def watch_loads(tx: Tx, account_id: str, *, watched: bool) -> PoolRow:
     """Have the loads of an account's agents told from now on, or not any more; the pool is locked then."""
     await make_pools(tx, [account_id])
     row = (await tx.execute(_WATCH_LOADS, {"account": account_id, "watched": watched})).one()
-    return PoolRow(row.account_id, _policy(row), row.turn, row.runs, row.tells_loads)
+    return PoolRow(row.account_id, policy_of(row.policy), row.turn, row.runs, row.tells_loads)
 
 
 async def policy(tx: Tx, account_id: str) -> Policy:
     """The account's policy; the default one before anything happened."""
     row = (await tx.execute(_POLICY, {"account": account_id})).first()
-    return Policy() if row is None else _policy(row)
+    return Policy() if row is None else policy_of(row.policy)
 
 
-async def save_pool(tx: Tx, account_id: str, *, policy: Policy, turn: int, runs: int) -> None:
-    """Write the locked pool."""
-    await tx.execute(
-        _SAVE_POOL,
-        {
-            "account": account_id,
-            "strategy": policy.strategy,
-            "default_capacity": policy.default_capacity,
-            "busy_as_fallback": policy.busy_as_fallback,
-            "out_of_shift": policy.out_of_shift,
-            "owner_first": policy.owner_first,
-            "owner_absent": policy.owner_absent,
-            "policy_version": policy.version,
-            "turn": turn,
-            "runs": runs,
-        },
-    )
+async def watching(tx: Tx, accounts: Collection[str]) -> set[str]:
+    """Those of the accounts whose policy looks at since when customers wait."""
+    if not accounts:
+        return set()
+    return set((await tx.execute(_WATCHING, {"accounts": sorted(accounts)})).scalars())
 
 
-def _policy(row: Any) -> Policy:
-    return Policy(
-        row.strategy,
-        row.default_capacity,
-        row.busy_as_fallback,
-        row.out_of_shift,
-        row.owner_first,
-        row.owner_absent,
-        row.policy_version,
-    )
+async def save_pool(tx: Tx, account_id: str, *, turn: int, runs: int, governed: Policy | None) -> None:
+    """Write the locked pool; `governed`: its policy, where that is another one."""
+    given: dict[str, Any] = {"account": account_id, "turn": turn, "runs": runs}
+    if governed is None:
+        await tx.execute(_SAVE_POOL, given)
+    else:
+        more = {"policy": _ADAPTER.dump_json(governed).decode(), "watches": governed.watches_answers}
+        await tx.execute(_SAVE_GOVERNED, given | more)
+
+
+def policy_of(stored: object) -> Policy:
+    """A policy as it is kept."""
+    return _ADAPTER.validate_python(stored)

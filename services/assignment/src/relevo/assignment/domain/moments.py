@@ -1,0 +1,151 @@
+"""What time alone does: conversations are taken back from who has gone, or lets their customer wait.
+
+Nothing here looks at a clock. When something is due is told of what has changed (`dues`); the service has an input
+written into the journal at that moment, and whether it is due then is decided by the time of that input, like
+everything else. An input that comes too early, or twice, changes nothing.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from relevo.assignment.domain import reasons
+from relevo.assignment.domain.held import Held, Team
+from relevo.assignment.domain.inputs import AgentDue, ConversationDue, CustomerWaits, Entry, PolicyEdited
+from relevo.assignment.domain.policy import Policy, TakeBack
+from relevo.assignment.domain.pool import Pool
+from relevo.assignment.domain.roster import Agent, GroupKey
+
+HIGHEST_RANK = 3
+
+
+def dues(pool: Pool) -> Iterator[tuple[ConversationDue | AgentDue, datetime]]:
+    """What is to be looked at again, and when, of all that was changed."""
+    conversations, agents = pool.due_anew
+    for one in sorted(conversations | pool.changed_held):
+        held = pool.held.get(one)
+        at = None if held is None else min((at for _, at in _of_conversation(pool, held)), default=None)
+        if at is not None:
+            yield ConversationDue(one), at
+    for one in sorted(agents | pool.changed_agents):
+        at = min((at for _, at in _of_agent(pool.roster.agents[one], pool.policy)), default=None)
+        if at is not None:
+            yield AgentDue(one), at
+
+
+def _of_conversation(pool: Pool, held: Held) -> Iterator[tuple[TakeBack, datetime]]:
+    """Why and when it is taken back, as things are: unanswered, or given to its holder while they were gone."""
+    if held.state != "assigned" or held.assignee_id is None:
+        return
+    since = held.customer_since
+    for back in pool.policy.taken_back:
+        if back.cause == "unanswered" and since is not None and (_to(pool, held, back) or _others(pool, held)):
+            yield back, max(since, held.held_since or since) + _after(back)
+    for back, gone in _absences(pool.roster.agents[held.assignee_id], pool.policy):
+        if not _left(held, gone):
+            yield back, (held.held_since or gone) + _after(back)
+
+
+def _of_agent(agent: Agent, policy: Policy) -> Iterator[tuple[TakeBack, datetime]]:
+    """Why and when what the agent left behind is taken back, as things are."""
+    if agent.load:
+        for back, gone in _absences(agent, policy):
+            yield back, gone + _after(back)
+
+
+def _left(held: Held, gone: datetime) -> bool:
+    """Whether its holder had it when they went."""
+    return held.held_since is None or held.held_since <= gone
+
+
+def _absences(agent: Agent, policy: Policy) -> Iterator[tuple[TakeBack, datetime]]:
+    """Why what the agent holds is taken back, and since when that holds."""
+    for back in policy.taken_back:
+        if back.cause == "off_shift":
+            since = agent.off_shift_at if agent.in_shift is False and not policy.out_of_shift else None
+        else:
+            since = agent.left_at if agent.state == back.cause else None
+        if since is not None:
+            yield back, since
+
+
+def _after(back: TakeBack) -> timedelta:
+    return timedelta(seconds=back.after_seconds)
+
+
+def customer_waits(pool: Pool, given: CustomerWaits) -> None:
+    held = pool.held.get(given.conversation_id)
+    if held is None or held.state == "closed" or given.sequence <= held.sequence:
+        return
+    held.sequence, held.customer_since = given.sequence, given.since
+    if given.since is None and held.state == "assigned":
+        held.passed = ()
+    pool.changed_held.add(held.id)
+
+
+def conversation_came_due(pool: Pool, entry: Entry, given: ConversationDue) -> None:
+    held = pool.held.get(given.conversation_id)
+    if held is None:
+        return
+    pool.due_anew[0].add(held.id)
+    for back, at in list(_of_conversation(pool, held)):
+        if at <= entry.at:
+            holder = pool.roster.agents[held.assignee_id or ""]
+            if back.cause == "unanswered":
+                held.passed = _others(pool, held) or ()
+            _take_back(pool, entry, held, back, holder)
+            return
+
+
+def _others(pool: Pool, held: Held) -> tuple[str, ...] | None:
+    """Who is passed over when it goes to the next one: whoever let it lie. None: nobody else works on it."""
+    passed = tuple(sorted({*held.passed, held.assignee_id or ""}))
+    key = GroupKey(held.inbox_id, held.team_id, passed)
+    return passed if any(agent.reaches(key) for agent in pool.roster.agents.values()) else None
+
+
+def agent_came_due(pool: Pool, entry: Entry, given: AgentDue) -> None:
+    agent = pool.roster.agents.get(given.agent_id)
+    if agent is None:
+        return
+    for back, gone in _absences(agent, pool.policy):
+        if gone + _after(back) <= entry.at:
+            mine = pool.where(lambda one: one.state == "assigned" and one.assignee_id == agent.id)
+            for held in (one for one in mine if _left(one, gone)):
+                _take_back(pool, entry, held, back, agent)
+            return
+    pool.due_anew[1].add(agent.id)
+
+
+def _to(pool: Pool, held: Held, back: TakeBack) -> Team | None:
+    """The team that gets what is taken back; None: the queue does."""
+    team = pool.teams.get(back.team_id or "") if back.to == "team" else None
+    return team if team is not None and not team.deleted and held.team_id != team.id else None
+
+
+def _take_back(pool: Pool, entry: Entry, held: Held, back: TakeBack, holder: Agent) -> None:
+    team = _to(pool, held, back)
+    pool.release(held)
+    if team is not None:
+        held.team_id, held.passed = team.id, ()
+    if back.raise_priority:
+        held.rank = min(held.rank + 1, HIGHEST_RANK)
+    # Whoever waits for an answer has waited since they asked, not since somebody let it lie.
+    since = min(held.customer_since or entry.at, entry.at)
+    pool.wait(entry, held, since=since, why=reasons.taken_back(back, holder.name, team.name if team else None))
+
+
+def policy_edited(pool: Pool, given: PolicyEdited) -> None:
+    """Another policy from here on; where its times are others, all that is open is looked at anew."""
+    before = pool.policy
+    pool.roster.govern(given.policy)
+    if before.same_times(given.policy):
+        return
+    conversations, agents = pool.due_anew
+    for held in pool.held.values():
+        if held.state == "closed":
+            continue
+        conversations.add(held.id)
+        if not given.policy.watches_answers and held.customer_since is not None:
+            held.customer_since = None
+            pool.changed_held.add(held.id)
+    agents.update(pool.roster.agents)

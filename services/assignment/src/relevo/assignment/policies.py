@@ -1,0 +1,120 @@
+"""HTTP: the routing policy."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from relevo.assignment.api import RoutingManager, RoutingReader, decided, locked_pool
+from relevo.assignment.domain.inputs import PolicyEdited
+from relevo.assignment.domain.policy import Policy, Strategy, TakeBack
+from relevo.assignment.store import people, pools
+from relevo.chassis.database import Tx
+from relevo.chassis.editing import IfMatch, etag, matches, tag
+from relevo.chassis.http import Db, Rt
+from relevo.chassis.problems import FieldError, Problem
+
+router = APIRouter(tags=["assignment"])
+
+
+class PolicyBody(BaseModel):
+    """How conversations are handed out. Capacity counts open conversations of an agent."""
+
+    strategy: Strategy
+    default_capacity: int = Field(ge=0, le=10_000)
+    busy_as_fallback: bool = Field(description="Whether busy agents get conversations when nobody is available.")
+    out_of_shift: bool = Field(
+        default=False, description="Whether who is there outside of their shift gets conversations."
+    )
+    owner_first: bool = Field(default=True, description="Whether conversations go to their contact's owner first.")
+    owner_absent: Literal["anyone", "wait"] = Field(
+        default="anyone", description="While the owner is not there: to anyone, or in the inbox until they are."
+    )
+    taken_back: tuple[TakeBack, ...] = Field(
+        default=(),
+        max_length=4,
+        description="When conversations are taken back from their holder, at most once for each cause; else they keep them.",
+    )
+
+
+class PolicyOut(PolicyBody):
+    """The policy and its version, which is also its ETag."""
+
+    version: int
+
+
+@router.get("/routing/policy")
+async def get_policy(who: RoutingReader, db: Db, response: Response) -> PolicyOut:
+    """The routing policy, with its ETag."""
+    async with db.begin() as tx:
+        policy = await pools.policy(tx, who.account_id)
+    tag(response, policy.version)
+    return _policy(policy)
+
+
+@router.put("/routing/policy")
+async def set_policy(
+    body: PolicyBody, who: RoutingManager, response: Response, *, db: Db, rt: Rt, if_match: IfMatch = None
+) -> PolicyOut:
+    """Change the routing policy (If-Match: its ETag). Who waits is given to whoever may take it now, at once."""
+    if if_match is None:
+        raise Problem(
+            428,
+            "if_match_missing",
+            es="Falta If-Match: envía el ETag de la política que has leído.",
+            en="If-Match is missing: send the ETag of the policy that you read.",
+        )
+    async with db.begin() as tx:
+        pool = await locked_pool(tx, who.account_id)
+        if not matches(if_match, pool.policy.version):
+            raise Problem(
+                412,
+                "changed_meanwhile",
+                es="La política cambió desde que la leíste: revísala y vuelve a intentarlo.",
+                en="The policy changed since you read it: look at it and try again.",
+                headers={"ETag": etag(pool.policy.version)},
+                extra={"current": _policy(pool.policy).model_dump(mode="json")},
+            )
+        policy = Policy(**_fields(body), version=pool.policy.version + 1)
+        await _checked(tx, who.account_id, policy)
+        await decided(tx, rt, who, PolicyEdited(policy))
+    tag(response, policy.version)
+    return _policy(policy)
+
+
+def _fields(body: PolicyBody) -> dict[str, Any]:
+    return {name: getattr(body, name) for name in PolicyBody.model_fields}
+
+
+def _policy(policy: Policy) -> PolicyOut:
+    return PolicyOut(**{name: getattr(policy, name) for name in PolicyOut.model_fields})
+
+
+async def _checked(tx: Tx, account_id: str, policy: Policy) -> None:
+    """Raises Problem 422 when the policy contradicts itself, or names a team that is not there."""
+    errors = []
+    causes = [back.cause for back in policy.taken_back]
+    teams = await people.teams(tx, account_id)
+    for n, back in enumerate(policy.taken_back):
+        place = f"/taken_back/{n}"
+        if back.cause in causes[:n]:
+            errors.append(FieldError(f"{place}/cause", es="Ya está: indica cada una una vez.", en="Is there already."))
+        team = teams.get(back.team_id or "")
+        if back.to == "team" and (team is None or team.deleted):
+            errors.append(FieldError(f"{place}/team_id", es="No existe ese equipo.", en="There is no such team."))
+        if back.to == "queue" and back.team_id is not None:
+            errors.append(
+                FieldError(
+                    f"{place}/team_id",
+                    es="Solo con `to: team`: quítalo o cambia `to`.",
+                    en="Only with `to: team`: leave it out, or change `to`.",
+                )
+            )
+    if errors:
+        raise Problem(
+            422,
+            "invalid_policy",
+            es="La política no puede aplicarse así: corrige los campos indicados.",
+            en="The policy cannot be followed as it is: mend the fields that are named.",
+            errors=errors,
+        )
