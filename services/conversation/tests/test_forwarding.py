@@ -1,9 +1,12 @@
 """Conversations sent by e-mail: to whom, what of it, and what never."""
 
+import base64
 import json
 
 from relevo.contracts.base import new_id
 from relevo.contracts.permissions import Permission
+
+from .paper import lines_of
 
 
 async def ordered(desk):
@@ -11,6 +14,12 @@ async def ordered(desk):
     await desk.service.settle()
     stored = await desk.service.admin.stored("CMD_NOTIFICATION")
     return [(one["address"], one["language"], one["data"]) for one in (json.loads(body) for _, _, body in stored)]
+
+
+async def last_order(desk):
+    """The whole of the last e-mail that notification was asked for."""
+    await desk.service.settle()
+    return json.loads((await desk.service.admin.stored("CMD_NOTIFICATION"))[-1][2])
 
 
 def test_a_conversation_goes_by_mail_to_its_customer_or_an_address_and_never_with_a_note(at_desk):
@@ -48,9 +57,18 @@ def test_a_conversation_goes_by_mail_to_its_customer_or_an_address_and_never_wit
         await desk.refused(await desk.post(f"{path}/forward", elsewhere, {}), 404, "conversation_not_found")
         _, reader = await desk.agent(permissions=frozenset({Permission.CONVERSATIONS_READ}))
         await desk.refused(await desk.post(f"{path}/forward", reader, {}), 403, "permission_missing")
+        both = await desk.post(f"{path}/forward", eva, {"pdf": True, "with_notes": True})
+        await desk.refused(both, 422, "notes_in_no_pdf", "/pdf")
+        await desk.refused(await desk.post(f"{path}/forward", elsewhere, {"pdf": True}), 404, "conversation_not_found")
+        assert (await desk.post(f"{path}/forward", eva, {"to": ["a@b.example"], "pdf": True})).status_code == 202
+        stored = await last_order(desk)
+        assert (stored["file"]["name"], stored["file"]["content_type"]) == ("conversation-1.pdf", "application/pdf")
+        page = lines_of(base64.b64decode(stored["file"]["content"]))
+        assert {"¿Tienen stock?", "Sí, hoy mismo"} <= set(page)
+        assert "secreto" not in str(page)
         unknown = await desk.begun(eva, who="sin-correo")
         await desk.refused(await desk.post(f"{unknown}/forward", eva, {}), 422, "no_address", "/to")
-        assert len(await ordered(desk)) == 2
+        assert len(await ordered(desk)) == 3
 
         # Erased, neither the line nor what was ordered tells anything of the person.
         _, admin = await desk.agent("administrator")

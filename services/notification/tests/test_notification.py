@@ -1,5 +1,6 @@
 """Notification as agents meet it: the list, preferences, e-mail."""
 
+import base64
 import json
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ from relevo.chassis.bus import until
 from relevo.contracts import identity
 from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import ReminderDue
-from relevo.contracts.notification import Notify
+from relevo.contracts.notification import MailFile, Notify
 from relevo.contracts.snapshots import ReminderSnapshot
 
 AT_ONCE = {"RELEVO_MAIL_UNSEEN_SECONDS": "0"}
@@ -164,7 +165,7 @@ async def test_a_text_that_does_not_exist_becomes_a_dead_letter(notification, or
 
 async def mails(service):
     async with service.runtime.database.begin(door="mails") as tx:
-        rows = await tx.execute(text("select recipient, state, attempts, error from mails order by id"))
+        rows = await tx.execute(text("select recipient, state, attempts, error, file from mails order by id"))
         return rows.mappings().all()
 
 
@@ -212,6 +213,7 @@ async def test_a_transcript_arrives_whole_at_an_address_of_nobody_of_the_team(st
             template="transcript",
             data=data,
             conversation_id=new_id(),
+            file=MailFile(name="conversation-7.pdf", content=base64.b64encode(b"%PDF-1.3 \xff").decode()),
         )
         await service.admin.publish(wanted, account=org.account, entity=wanted.conversation_id)
 
@@ -226,6 +228,14 @@ async def test_a_transcript_arrives_whole_at_an_address_of_nobody_of_the_team(st
         assert "<b>¿" not in rich
         # Whoever reads it has no business in the console.
         assert "relevo.example" not in plain + rich
+        (file,) = message.iter_attachments()
+        assert (file.get_filename(), file.get_content_type()) == ("conversation-7.pdf", "application/pdf")
+        assert file.get_content() == b"%PDF-1.3 \xff"
+
+        async def forgotten():
+            return [(one["state"], one["file"]) for one in await mails(service)] == [("sent", None)]
+
+        assert await until(forgotten, 30)
 
 
 async def test_mail_is_tried_again_and_given_up_when_refused_for_good(start, mail, org):

@@ -7,12 +7,20 @@ from pydantic import Field
 from relevo.contracts.base import Id, Model, Time
 
 
+class MailFile(Model):
+    """What is attached to an e-mail; ``content`` is base64."""
+
+    name: str
+    content_type: Literal["application/pdf"] = "application/pdf"
+    content: str
+
+
 class Notify(Model):
     """Reach an agent, all of a team, all with a role, or an address. Once per ``dedup_key`` and person.
 
     ``template`` names a text that exists in es and en; ``data`` fills it. Worth nothing after ``useless_after``. With
     ``conversation_id`` only those hear of it who may see that conversation. Of a team or role, whoever caused it (the
-    envelope's actor) is not told.
+    envelope's actor) is not told. A ``file`` goes with what is written to an address.
     """
 
     dedup_key: str
@@ -26,6 +34,7 @@ class Notify(Model):
     data: dict[str, Any] = Field(default_factory=dict)
     conversation_id: Id | None = None
     useless_after: Time | None = None
+    file: MailFile | None = None
 
 
 class NotificationCreated(Model):

@@ -55,7 +55,8 @@ PERSONAL: Final[Mapping[type[Model], Mapping[str, Any]]] = {
         "attachments": (),
     },
     conversation.BotEvent: {"text": "", "contact_name": "", "language": None},
-    notification.Notify: {"address": None, "data": {}},
+    notification.Notify: {"address": None, "data": {}, "file": None},
+    notification.MailFile: {"name": "", "content": ""},
     notification.NotificationCreated: {"title": "", "body": ""},
     dead.DeadLettered: {"subject": "", "headers": {}, "body": "", "error": ""},
 }

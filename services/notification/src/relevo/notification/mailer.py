@@ -6,6 +6,7 @@ server's answer and our note of it makes the next one send again, with the same 
 """
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,6 +139,9 @@ def _message(settings: Settings, letter: Letter) -> EmailMessage:
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(mail.body_text)
     message.add_alternative(mail.body_html, subtype="html")
+    if mail.file is not None:
+        pdf = base64.b64decode(mail.file)
+        message.add_attachment(pdf, maintype="application", subtype="pdf", filename=mail.file_name)
     return message
 
 

@@ -11,7 +11,11 @@ _OF_CONVERSATIONS: Final = """
 PERSONAL: Final = Personal(
     held=(
         Held("notifications", ("title", "body", "dedup_key"), _OF_CONVERSATIONS),
-        Held("mails", ("recipient", "subject", "body_text", "body_html", "dedup_key", "error"), _OF_CONVERSATIONS),
+        Held(
+            "mails",
+            ("recipient", "subject", "body_text", "body_html", "dedup_key", "error", "file_name", "file"),
+            _OF_CONVERSATIONS,
+        ),
         Held("pushes", ("payload", "dedup_key", "error"), _OF_CONVERSATIONS),
     ),
     plain={

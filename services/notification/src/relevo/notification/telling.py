@@ -148,6 +148,8 @@ class Telling:
             conversation_id=command.conversation_id,
             linked=False,
         )
+        if command.file is not None:
+            mail = replace(mail, file_name=command.file.name, file=command.file.content)
         self._mails.append(mail)
 
     async def write(self, tx: Tx, seen: Sequence[Seen]) -> None:

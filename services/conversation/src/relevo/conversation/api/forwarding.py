@@ -1,5 +1,6 @@
 """A conversation sent by e-mail: to its customer, to a colleague, to anybody who is to know of it."""
 
+import base64
 import time
 from datetime import timedelta
 from typing import Annotated, Final
@@ -16,13 +17,16 @@ from relevo.chassis.http import Db, Rt
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.problems import FieldError, Language, Problem
 from relevo.contracts.base import new_id, now
-from relevo.contracts.notification import Notify
+from relevo.contracts.identity import AccountState
+from relevo.contracts.notification import MailFile, Notify
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
-from relevo.conversation.api.common import SEQUENCE, Body, apply, locked
-from relevo.conversation.api.transcript import messages_of, too_long
+from relevo.conversation import lists
+from relevo.conversation.api.common import SEQUENCE, Body, apply, locked, no_conversation
+from relevo.conversation.api.transcript import in_print, messages_of, too_long
 from relevo.conversation.domain.forwarding import forward
-from relevo.conversation.domain.transcript import written
+from relevo.conversation.domain.transcript import Transcript, transcript, written
+from relevo.conversation.store.conversations import snapshot_of
 from relevo.kernel.access import ConversationFacts, may
 from relevo.kernel.identity import InvalidIdentity, normal_email
 from relevo.kernel.rate import Buckets
@@ -34,6 +38,8 @@ Forwarder = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_FORWAR
 
 _LONGEST: Final = 400_000
 """Bytes of a transcript in an e-mail; the bus takes a megabyte in all."""
+_LARGEST_FILE: Final = 320_000
+"""Bytes of a PDF beside it: a third more as the bus carries it."""
 _GOOD_FOR: Final = timedelta(days=1)
 _BUCKETS: Final = "forward_buckets"
 
@@ -63,6 +69,7 @@ class Forwarding(Body):
     with_notes: bool = Field(
         default=False, description="Private notes too: only to colleagues who may see the conversation."
     )
+    pdf: bool = Field(default=False, description="Attach it as PDF too. Private notes are in no PDF: not both.")
     language: Language | None = Field(default=None, description="Of the e-mail; null: the account's.")
 
 
@@ -86,6 +93,14 @@ async def forward_conversation(
     """Send a conversation, or one message of it, by e-mail: what its customer has seen, and never a private note but to colleagues."""
     if body.with_notes:
         await require(Permission.CONVERSATIONS_NOTE)(who)
+        if body.pdf:
+            raise _bad(
+                "notes_in_no_pdf",
+                "/pdf",
+                "Un PDF nunca lleva notas internas: pide una cosa o la otra.",
+                "A PDF never has private notes: ask for one or the other.",
+            )
+    file = await _file(db, runtime, who, conversation_id, body) if body.pdf else None
     async with db.begin() as tx:
         await once.start(tx)
         conversation = await locked(tx, who, conversation_id)
@@ -102,18 +117,8 @@ async def forward_conversation(
             await _colleagues(tx, who, state, addresses)
         _not_too_often(runtime, who, len(addresses))
         account = (await directory.accounts(tx, [who.account_id])).get(who.account_id)
-        said = await messages_of(tx, state)
-        if body.message_id is not None:
-            said = [one for one in said if one.id == str(body.message_id) and one.kind in ("incoming", "outgoing")]
-            if not said:
-                raise _bad(
-                    "unknown_message",
-                    "/message_id",
-                    "No es un mensaje que el cliente haya visto en esta conversación.",
-                    "Not a message of this conversation that the customer has seen.",
-                )
-        language: Language = body.language or (account.language if account else "es")
-        text = written(state, said, language, account.time_zone if account else "UTC", notes=body.with_notes)
+        told = await _told(tx, state, account, body)
+        language, text = told.language, written(told)
         if len(text.encode()) > _LONGEST:
             raise too_long()
         change = await apply(
@@ -134,10 +139,42 @@ async def forward_conversation(
                 },
                 conversation_id=state.id,
                 useless_after=now() + _GOOD_FOR,
+                file=file,
             )
             tx.emit(command, account=who.account_id, entity=state.id, actor=who.actor)
         response.headers[SEQUENCE] = str(change.conversation.state.sequence)
         return await once.finish(tx, Forwarded(addresses=addresses))
+
+
+async def _told(tx: Tx, state: ConversationSnapshot, account: AccountState | None, body: Forwarding) -> Transcript:
+    """What is sent of a conversation. Raises Problem 422."""
+    said = await messages_of(tx, state)
+    if body.message_id is not None:
+        said = [one for one in said if one.id == str(body.message_id) and one.kind in ("incoming", "outgoing")]
+        if not said:
+            raise _bad(
+                "unknown_message",
+                "/message_id",
+                "No es un mensaje que el cliente haya visto en esta conversación.",
+                "Not a message of this conversation that the customer has seen.",
+            )
+    language: Language = body.language or (account.language if account else "es")
+    return transcript(state, said, language, account.time_zone if account else "UTC", notes=body.with_notes)
+
+
+async def _file(db: Db, runtime: Rt, who: Principal, conversation_id: UUID, body: Forwarding) -> MailFile:
+    """What is sent, as PDF, made before the conversation is locked. Raises Problem."""
+    async with db.begin() as tx:
+        row = await lists.conversation(tx, who.viewer, str(conversation_id))
+        if row is None:
+            raise no_conversation()
+        state = snapshot_of(row)
+        account = (await directory.accounts(tx, [who.account_id])).get(who.account_id)
+        told = await _told(tx, state, account, body)
+    made = await in_print(runtime, who, told)
+    if len(made) > _LARGEST_FILE:
+        raise too_long()
+    return MailFile(name=f"conversation-{state.number}.pdf", content=base64.b64encode(made).decode())
 
 
 async def _colleagues(tx: Tx, who: Principal, state: ConversationSnapshot, addresses: list[str]) -> None:

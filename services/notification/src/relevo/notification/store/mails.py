@@ -32,6 +32,9 @@ class NewMail:
     agent_id: str | None = None
     conversation_id: str | None = None
     notification_id: str | None = None
+    file_name: str | None = None
+    file: str | None = None
+    """A PDF, as base64."""
 
 
 # One that waits for the same person and conversation says the newer thing instead, when it was to be sent anyway.
@@ -41,9 +44,10 @@ _ADD = text("""
             cast(:ids as uuid[]), cast(:accounts as uuid[]), cast(:dedup_keys as text[]), cast(:recipients as text[]),
             cast(:subjects as text[]), cast(:texts as text[]), cast(:htmls as text[]), cast(:created as timestamptz[]),
             cast(:next as timestamptz[]), cast(:useless as timestamptz[]), cast(:errors as text[]),
-            cast(:agents as uuid[]), cast(:conversations as uuid[]), cast(:notifications as uuid[]))
+            cast(:agents as uuid[]), cast(:conversations as uuid[]), cast(:notifications as uuid[]),
+            cast(:file_names as text[]), cast(:files as text[]))
         as n(id, account_id, dedup_key, recipient, subject, body_text, body_html, created_at, next_at, useless_after,
-             error, agent_id, conversation_id, notification_id)
+             error, agent_id, conversation_id, notification_id, file_name, file)
         where not exists (
             select from mails m where m.account_id = n.account_id and m.dedup_key = n.dedup_key)
     ), moved as (
@@ -55,10 +59,10 @@ _ADD = text("""
         returning n.id
     )
     insert into mails (id, account_id, dedup_key, recipient, subject, body_text, body_html, created_at, next_at,
-                       useless_after, error, state, agent_id, conversation_id, notification_id)
+                       useless_after, error, state, agent_id, conversation_id, notification_id, file_name, file)
     select id, account_id, dedup_key, recipient, subject, body_text, body_html, created_at, next_at,
            useless_after, error, case when error is null then 'waiting' else 'dropped' end,
-           agent_id, conversation_id, notification_id
+           agent_id, conversation_id, notification_id, file_name, file
     from n where id not in (select id from moved)
     on conflict (account_id, dedup_key) do nothing
 """)
@@ -73,16 +77,17 @@ _CLAIM = text("""
     )
     select cast(due.id as text) as id, cast(due.account_id as text) as account_id, recipient, subject, body_text,
            body_html, attempts, useless_after, due.created_at, cast(due.agent_id as text) as agent_id,
-           cast(due.conversation_id as text) as conversation_id, n.read_at is not null as seen
+           cast(due.conversation_id as text) as conversation_id, file_name, file, n.read_at is not null as seen
     from due left join notifications n on n.id = due.notification_id
 """)
 # What was sent is not kept: it may hold a link that lets its bearer in.
 _SENT = text("""
-    update mails set state = 'sent', sent_at = now(), next_at = null, error = null, body_text = '', body_html = ''
+    update mails set state = 'sent', sent_at = now(), next_at = null, error = null, body_text = '', body_html = '',
+        file = null
     where id = cast(:id as uuid)
 """)
 _GIVE_UP = text("""
-    update mails set state = :state, next_at = null, error = :error, body_text = '', body_html = ''
+    update mails set state = :state, next_at = null, error = :error, body_text = '', body_html = '', file = null
     where id = cast(:id as uuid)
 """)
 _AGAIN = text("""
@@ -129,6 +134,8 @@ async def add(tx: Tx, rows: Sequence[NewMail]) -> None:
             "agents": [row.agent_id for row in mails],
             "conversations": [row.conversation_id for row in mails],
             "notifications": [row.notification_id for row in mails],
+            "file_names": [row.file_name for row in mails],
+            "files": [row.file for row in mails],
         },
     )
 
