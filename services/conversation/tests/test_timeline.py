@@ -140,6 +140,20 @@ def test_every_event_is_told_with_its_cause(at_desk, tmp_path):
         assert [one["sequence"] for one in await told(desk, path, eva)] == [10]
         await Archive("conversation", url, Folder(tmp_path), timedelta(days=7), EVT_CONVERSATION).run()
         assert await told(desk, path, eva) == again
+        # Who was erased is in no past, however far the eraser is with the log.
+        _, admin = await desk.agent("administrator")
+        mark, then = "marca7f3", now()
+        await desk.post(f"{path}/subject", eva, {"subject": mark})
+        seen = now()
+        assert mark in str(await told(desk, path, eva))
+        contact = (await desk.get(path, admin)).json()["contact"]["id"]
+        assert (await desk.post(f"/contacts/{contact}/erase", admin)).status_code == 202
+        after = await told(desk, path, eva)
+        assert [one["sequence"] for one in after[: len(again)]] == [one["sequence"] for one in again]
+        assert mark not in str(after)
+        for at in (then, seen):
+            past = (await desk.get(f"{path}/as-of", eva, at=at.isoformat())).json()["conversation"]
+            assert (past["subject"], past["contact"]["phone"], past["contact"]["name"]) == ("", None, "")
 
     at_desk(body)
 

@@ -25,6 +25,7 @@ from relevo.contracts.conversation import (
     MessageCreated,
 )
 from relevo.contracts.envelope import Envelope
+from relevo.contracts.personal import redacted
 from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation import lists
 from relevo.conversation.api.common import Reader, no_conversation
@@ -114,14 +115,15 @@ async def get_timeline(
     async with db.begin() as tx:
         if await lists.conversation(tx, who.viewer, id_) is None:
             raise no_conversation()
+        erased = await store.is_erased(tx, who.account_id, id_)
     stories = _stories(runtime)
     with _readable(runtime):
         stretch = await stories.stretch(who.account_id, id_, after=after, limit=limit, newest_first=newest)
-    events = [_event(row) for row in stretch.rows]
+    events = [_event(row, erased=erased) for row in stretch.rows]
     known = {one.envelope.id: one for one in events}
     elsewhere = {id_ for one in events if timeline.origin_of(one, known) is None for id_ in one.chain}
     for row in await stories.found(who.account_id, id_, elsewhere):
-        known[row.event_id] = _event(row)
+        known[row.event_id] = _event(row, erased=erased)
     every = list(known.values())
     async with db.begin() as tx:
         written = {one.message_id for one in events if isinstance(one.data, MessageCreated) and one.message_id}
@@ -162,6 +164,7 @@ async def get_conversation_as_of(
     id_, stories = str(conversation_id), _stories(runtime)
     async with db.begin() as tx:
         present = await lists.conversation(tx, who.viewer, id_)
+        erased = await store.is_erased(tx, who.account_id, id_)
     if present is None:
         raise no_conversation()
     if at > now():
@@ -170,12 +173,12 @@ async def get_conversation_as_of(
         row = await stories.last(who.account_id, id_, at)
         if row is None:
             raise await _unknown(stories, who.account_id, id_)
-        told = _event(row)
+        told = _event(row, erased=erased)
         if told.data is None:
             raise unavailable("event_unreadable", es=_UNREADABLE[0], en=_UNREADABLE[1])
         state = told.data.conversation
         contact = await stories.last(who.account_id, state.contact.id, at, _CONTACT)
-    if contact is not None and recorded(contact) > told.envelope.recorded:
+    if contact is not None and not erased and recorded(contact) > told.envelope.recorded:
         data = decode(contact.type, contact.body)
         state = state.model_copy(update={"contact": data.contact})
     return AsOf(at=at, conversation=state, event_id=told.envelope.id, changed_at=told.envelope.recorded)
@@ -237,13 +240,18 @@ def _stories(runtime: Rt) -> Stories:
     return runtime.stories
 
 
-def _event(row: LogRow) -> Happened:
-    """A row of the log, decoded; of one that cannot be, what happened is not known, but that something did."""
+def _event(row: LogRow, *, erased: bool = False) -> Happened:
+    """A row of the log, decoded; of one that cannot be, what happened is not known, but that something did.
+
+    ``erased``: its person is, so that nothing of them is told, however far the eraser is with the log.
+    """
     envelope = Envelope.from_headers(json.loads(row.headers))
     try:
         data = decode(row.type, row.body)
     except (UnknownType, ValidationError):
         data = None
+    if erased and data is not None:
+        data = redacted(data)
     return Happened(envelope, data if isinstance(data, ConversationEvent) else None)
 
 
