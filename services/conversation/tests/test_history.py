@@ -198,6 +198,8 @@ FAULTY = (
     (past("f16", labels=["x" * 61]), "/labels/0"),
     (past("f17", etiqueta="vip"), "/etiqueta"),
     (past("f18", language="¿?"), "/language"),
+    (past("\u202e"), "/external_id"),
+    (past("f20", messages=[said("incoming", 0, "x" * 150_001)]), "/messages/0/text"),
 )  # fmt: skip
 
 
@@ -213,8 +215,11 @@ def test_what_is_wrong_with_a_line_is_told_and_comes_back_to_be_mended(at_office
         assert tally(await ended(office, who, path)) == ("done", 2, 0, len(FAULTY) + 1)
         failures = (await office.get(f"{path}/failures", who, limit=100)).json()["items"]
         assert failures == told
+        assert max(len(row["text"]) for row in failures) == 1000
         pointers = [(row["line"], row["errors"][0]["pointer"]) for row in failures]
-        assert pointers == [(n, pointer) for n, (_, pointer) in enumerate(FAULTY, 2)] + [(22, "/external_id")]
+        assert pointers == [(n, pointer) for n, (_, pointer) in enumerate(FAULTY, 2)] + [
+            (len(FAULTY) + 2, "/external_id")
+        ]
         assert "línea 1" in failures[-1]["errors"][0]["detail"]
         english = await office.get(f"{path}/failures", who | {"accept-language": "en"}, limit=100)
         for es, en in zip(failures, english.json()["items"], strict=True):

@@ -17,6 +17,7 @@ ANSWERS = "test_answers.py::test_every_answer_is_a_documented_one"
 SURVEYS = "test_surveys.py::test_a_customer_is_asked_answers_and_changes_their_mind"
 TIMELINE = "test_timeline.py::"
 BOTS = "test_bots.py::"
+HISTORY = "test_history.py::"
 # By which test each is found, and what of its report tells so (any one).
 DEFECTS: dict[str, tuple[str, set[str]]] = {
     "reopening_keeps_archived": (LIVES, {"assert not s.archived or s.status"}),
@@ -25,6 +26,14 @@ DEFECTS: dict[str, tuple[str, set[str]]] = {
     "counts_forget_snoozed": (DAYS, {'assert count["count"] == len', 'assert counts["'}),
     "a_rules_note_leaves": (DAYS, {"in check_what_leaves", "(row,) = self.shop.rows(", "assert notes =="}),
     "merge_leaves_resolved_behind": (DAYS, {"assert answer.status_code < 500", "wanted.contact_id"}),
+    "imported_is_unread": (
+        f"{HISTORY}test_a_past_conversation_is_found_everywhere_and_nothing_happens",
+        {"== [(0, 0), (0, 0)]"},
+    ),
+    "imported_is_reopened": (
+        f"{HISTORY}test_a_customer_who_writes_begins_anew_and_an_agent_may_open_what_was_imported",
+        {'["historic"] is False'},
+    ),
     "forged_cursor_breaks": (ANSWERS, {"ServerError"}),
     "survey_link_shown": (SURVEYS, {"assert token not in shown"}),
     "bots_clock_moves": (

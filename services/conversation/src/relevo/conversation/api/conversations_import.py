@@ -39,7 +39,9 @@ Importer = Annotated[Principal, Depends(require(Permission.CONVERSATIONS_IMPORT)
 MAX_FILE: Final = 200 * 1024 * 1024
 _KIND: Final = "conversations"
 _JSON_LINES: Final = {"application/jsonl": {"schema": {"type": "string"}}}
-_PAGE: Final = 200
+_PAGE: Final = 8
+"""Failed lines that are read at once: each may have four megabytes."""
+_SHOWN: Final = 1000
 
 
 class NewConversationImport(Body):
@@ -84,10 +86,10 @@ class LineFault(BaseModel):
 
 
 class FailedLine(BaseModel):
-    """A line that was not imported, as it came. `line` counts from 1."""
+    """A line that was not imported. `line` counts from 1."""
 
     line: int
-    text: str
+    text: str = Field(description=f"As it came, the first {_SHOWN} characters.")
     errors: list[LineFault]
 
 
@@ -182,7 +184,7 @@ async def list_conversation_import_failures(
     language = language_of(request)
     async with db.begin() as tx:
         await found(tx, who, import_id, _KIND)
-        rows = await imports.failures(tx, who.account_id, str(import_id), after, limit + 1)
+        rows = await imports.failures(tx, who.account_id, str(import_id), after, limit + 1, cut=_SHOWN)
     return paging.page(
         rows,
         limit,

@@ -168,6 +168,14 @@ class Places:
 def taken(line: int, raw: str, said: PastConversation, places: Places, now: datetime) -> Past | tuple[Fault, ...]:
     """A line that has the right form, or everything that is wrong with what it says."""
     faults: list[Fault] = [*_wrong_times(said, now), *_wrong_messages(said)]
+    if not said.external_id:
+        faults.append(
+            Fault(
+                "/external_id",
+                "No tiene ningún carácter que se vea: pon el identificador de la conversación en el otro sistema.",
+                "It has no character that can be seen: put the conversation's id in the other system.",
+            )
+        )
     inbox = places.find(said.inbox)
     if isinstance(inbox, Fault):
         faults.append(inbox)
@@ -231,7 +239,7 @@ def _wrong_messages(said: PastConversation) -> Iterator[Fault]:
                 "El mensaje no dice nada: pon su texto o sus archivos, o quítalo.",
                 "The message says nothing: put its text or its files, or take it out.",
             )
-        if message.external_id is not None and known.setdefault(message.external_id, n) != n:
+        if message.external_id and known.setdefault(message.external_id, n) != n:
             yield Fault(
                 f"/messages/{n}/external_id",
                 f"Ya lo tiene el mensaje {known[message.external_id]} de esta conversación: cada uno lleva el suyo.",
@@ -320,7 +328,7 @@ def _message(one: PastMessage, number: int, here: Here, make_id: Callable[[], st
         text=one.text,
         author=author,
         author_name=name,
-        external_id=one.external_id,
+        external_id=one.external_id or None,
         attachments=tuple(Attachment(**file.model_dump()) for file in one.attachments),
         occurred_at=one.at,
         created_at=one.at,

@@ -113,7 +113,11 @@ _ADD_FAILURES = text(
 )
 _FAILURES = text(
     """
-    select line, cells, faults from contact_import_failures
+    select line, faults,
+        case when cast(:cut as integer) is null then cells
+            else array(select left(c, cast(:cut as integer)) from unnest(cells) with ordinality as k(c, n) order by n)
+        end as cells
+    from contact_import_failures
     where import_id = cast(:id as uuid) and account_id = cast(:account as uuid) and line > :after
     order by line limit :limit
     """
@@ -267,9 +271,11 @@ async def add_failures(tx: Tx, account_id: str, import_id: str, failed: Sequence
         await tx.execute(_ADD_FAILURES, {"account": account_id, "id": import_id, "rows": to_json(rows).decode()})
 
 
-async def failures(tx: Tx, account_id: str, import_id: str, after: int, limit: int) -> Sequence[Row]:
-    """Rows that failed, by line, beyond a line."""
-    asked = {"account": account_id, "id": import_id, "after": after, "limit": limit}
+async def failures(
+    tx: Tx, account_id: str, import_id: str, after: int, limit: int, *, cut: int | None = None
+) -> Sequence[Row]:
+    """Rows that failed, by line, beyond a line; with ``cut`` no more than so many characters of each cell."""
+    asked = {"account": account_id, "id": import_id, "after": after, "limit": limit, "cut": cut}
     return list(plain(await tx.execute(_FAILURES, asked)))
 
 
