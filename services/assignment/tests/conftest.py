@@ -41,7 +41,9 @@ class World(Organisation):
         status = presence.AgentStatus(agent_id=agent_id, state=state, since=now(), cause="manual")
         await self.tell(presence.StatusChanged(status=status, previous="offline", previous_since=now()), agent_id)
 
-    async def open(self, **more) -> str:
+    async def open(
+        self, *, told: type[conversation.ConversationEvent] = conversation.ConversationOpened, **more
+    ) -> str:
         given = {
             "inbox_id": self.inbox,
             "status": "open",
@@ -61,7 +63,8 @@ class World(Organisation):
             **given,
         )
         self.conversations[one.id] = one
-        await self.tell(conversation.ConversationOpened(conversation=one), one.id)
+        brought = {"import_id": new_id()} if told is conversation.ConversationImported else {}
+        await self.tell(told(conversation=one, **brought), one.id)
         return one.id
 
     async def change_to(self, event: type[conversation.ConversationEvent], one: str, **changes) -> None:

@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from relevo.assignment.store import people
 from relevo.contracts import assignment
-from relevo.contracts.base import new_id
-from relevo.contracts.conversation import ConversationOpened
+from relevo.contracts.base import new_id, now
+from relevo.contracts.conversation import ConversationImported, ConversationOpened, ConversationReopened
 from relevo.contracts.identity import RoleChanged
 from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import RulesChanged
@@ -40,6 +40,18 @@ async def holder(service, world, one, who):
     answer = await service.http.get(f"/conversations/{one}/assignment", headers=world.as_(who))
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+async def test_what_is_imported_is_nobody_s_until_somebody_opens_it_again(service, world, settled):
+    ana = await world.hire("Ana")
+    await settled()
+    one = await world.open(told=ConversationImported, status="resolved", resolved_at=now(), historic=True)
+    await settled()
+    assert await told(service, one) == []
+    await world.change_to(ConversationReopened, one, status="open", resolved_at=None, cycle=2)
+    await settled()
+    assert [event["assignee_id"] for event in await told(service, one)] == [ana]
+    await assert_consistent(service)
 
 
 async def test_new_conversations_go_round_and_say_why(service, world, settled):

@@ -8,7 +8,7 @@ from websockets.asyncio.client import connect
 from relevo.chassis.auth import new_key
 from relevo.chassis.bus import until
 from relevo.contracts.base import new_id, now
-from relevo.contracts.conversation import ContactDeleted, ContactErased
+from relevo.contracts.conversation import ContactDeleted, ContactErased, ConversationImported
 from relevo.contracts.envelope import AGAIN, MESSAGE_ID
 from relevo.contracts.identity import KeyChanged, KeyState, RoleChanged, RoleState, SessionRevoked
 from relevo.contracts.notification import NotificationCreated
@@ -29,6 +29,8 @@ async def test_an_agent_gets_what_they_may_see_in_order(world):
         hello = await socket.next()
         assert hello["type"] == "hello"
         await org.open(team_id=other)
+        past = org.conversation(team_id=mine, status="resolved", stage="closed", resolved_at=now(), historic=True)
+        await org.tell(ConversationImported(conversation=past, import_id=new_id()), past.id)
         talk = await org.open(team_id=mine)
         for number in range(30):
             talk = await org.say(talk, f"n{number}")
