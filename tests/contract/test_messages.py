@@ -1,5 +1,6 @@
 """What was published once can be read for ever: golden samples, released schemas, the envelope, partitions."""
 
+import ast
 import asyncio
 import copy
 import json
@@ -16,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevo.chassis.topology import stream_config
-from relevo.contracts.catalogue import BY_NAME, MESSAGES, decode
+from relevo.contracts.catalogue import BY_NAME, MESSAGES, Message, decode
 from relevo.contracts.envelope import Envelope, MalformedEnvelope
 from relevo.contracts.partition import partition
 from relevo.contracts.streams import CMD_CONVERSATION, EVT_CONVERSATION, EVT_PRESENCE, INBOUND
 from relevo.stack.testing import TestServers
 
+ROOT = Path(__file__).parents[2]
 SAMPLES = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in FOLDER.glob("*.json")}
 
 
@@ -107,6 +109,22 @@ def breaks(released: dict[str, Any], today: dict[str, Any]) -> list[str]:
         found += [f"{name}.{f} may be missing now" for f in was.get("required", []) if f not in now.get("required", [])]
         found += [f"{name}.{key} differs" for key in ("type", "enum", "pattern") if was.get(key) != now.get(key)]
     return found
+
+
+def test_a_service_names_only_what_it_publishes_or_is_given() -> None:
+    """Its reader passes over whatever the catalogue does not say that it reads, without a word."""
+    by_name: dict[tuple[str, str], list[Message]] = {}
+    for one in MESSAGES:
+        by_name.setdefault((one.model.__module__, one.model.__name__), []).append(one)
+    for service in (ROOT / "services").iterdir():
+        for file in service.rglob("src/**/*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if not isinstance(node, ast.ImportFrom):
+                    continue
+                for one in (one for name in node.names for one in by_name.get((node.module or "", name.name), ())):
+                    assert {service.name, "*"} & {*one.publishers, *one.consumers}, (
+                        f"{file.name} of {service.name}: {one.name}"
+                    )
 
 
 def test_nothing_that_was_released_is_broken() -> None:

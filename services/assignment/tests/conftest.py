@@ -68,10 +68,12 @@ class World(Organisation):
         return one.id
 
     async def change_to(self, event: type[conversation.ConversationEvent], one: str, **changes) -> None:
+        """``changes``: of the conversation; or what else the event says."""
         before = self.conversations[one]
+        said = {name: changes.pop(name) for name in changes.keys() - ConversationSnapshot.model_fields.keys()}
         after = before.model_copy(update={"sequence": before.sequence + 1} | changes)
         self.conversations[one] = after
-        await self.tell(event(conversation=after, before=before.access), one)
+        await self.tell(event(conversation=after, before=before.access, **said), one)
 
     async def resolve(self, one: str) -> None:
         await self.change_to(conversation.ConversationResolved, one, status="resolved", stage="closed")

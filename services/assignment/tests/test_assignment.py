@@ -10,7 +10,16 @@ from sqlalchemy import text
 from relevo.assignment.store import people
 from relevo.contracts import assignment
 from relevo.contracts.base import new_id, now
-from relevo.contracts.conversation import ConversationImported, ConversationOpened, ConversationReopened
+from relevo.contracts.conversation import (
+    ConversationImported,
+    ConversationMadePending,
+    ConversationOpened,
+    ConversationReopened,
+    ConversationSnoozed,
+    ConversationTakenOver,
+    ConversationWoken,
+    PriorityChanged,
+)
 from relevo.contracts.identity import RoleChanged
 from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import RulesChanged
@@ -102,6 +111,36 @@ async def test_who_waits_is_served_the_moment_somebody_can(service, world, settl
     assert (await holder(service, world, ones[2], boss))["assignee_id"] == ana, "a closed one shows its last holder"
     loads = (await service.http.get("/routing/agents", headers=world.as_(boss))).json()["items"]
     assert [(one["name"], one["load"], one["capacity"]) for one in loads] == [("Ana", 2, 2), ("Boss", 0, 10)]
+    await assert_consistent(service)
+
+
+async def test_what_is_put_off_left_to_a_bot_or_made_urgent_in_the_queue(service, world, settled):
+    ana = await world.hire("Ana", state="offline")
+    await settled()
+    plain, asleep, with_bot, urgent = [await world.open() for _ in range(4)]
+    await settled()
+    await world.change_to(ConversationSnoozed, asleep, status="snoozed")
+    await world.change_to(ConversationMadePending, with_bot, status="pending")
+    await world.change_to(PriorityChanged, urgent, priority="urgent")
+    await settled()
+    assert [one["reason"]["code"] for one in await told(service, asleep)] == ["no_agent_available", "snoozed"]
+    assert [one["reason"]["code"] for one in await told(service, with_bot)] == ["no_agent_available", "bot"]
+    await world.status(ana, "available")
+    await settled()
+    given = [one["conversation_id"] for one in await told(service) if one["type"] == "conversation_assigned"]
+    assert given == [urgent, plain]
+    await world.change_to(ConversationSnoozed, plain, status="snoozed")
+    await settled()
+    await world.status(ana, "offline")
+    await settled()
+    await world.change_to(ConversationWoken, plain, status="open", cause="time")
+    await world.change_to(ConversationTakenOver, with_bot, status="open")
+    await settled()
+    assert ((await told(service, plain))[-1]["reason"]["code"], (await told(service, plain))[-1]["assignee_id"]) == (
+        "woken",
+        ana,
+    )
+    assert (await told(service, with_bot))[-1]["type"] == "conversation_queued"
     await assert_consistent(service)
 
 

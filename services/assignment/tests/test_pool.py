@@ -23,6 +23,7 @@ from relevo.assignment.domain.inputs import (
     Entry,
     Opened,
     PolicyEdited,
+    Ranked,
     Reopened,
     StatusGiven,
     TeamEdited,
@@ -61,6 +62,14 @@ class Story:
         held = self.pool.held[conversation]
         at = T0 + timedelta(seconds=len(self.entries))
         return self(Reopened(conversation, held.inbox_id, "web", at, held.sequence + 1))
+
+    def put_off(self, conversation: str):
+        return self(Closed(conversation, self.pool.held[conversation].sequence + 1, "snoozed"))
+
+    def woken(self, conversation: str):
+        held = self.pool.held[conversation]
+        at = T0 + timedelta(seconds=len(self.entries))
+        return self(Reopened(conversation, held.inbox_id, "web", at, held.sequence + 1, held.team_id, kept=True))
 
     def status(self, agent: str, state):
         known = self.pool.roster.agent(agent)
@@ -237,6 +246,47 @@ def test_closed_while_waiting_leaves_the_queue():
     assert story.status("ana", "available") == []
 
 
+def test_what_is_put_off_takes_no_slot_and_comes_back_to_who_had_it():
+    story = Story(agent("ana", capacity=1), agent("bea", state="offline", capacity=1))
+    story.opened("c")
+    story.opened("d")
+    (given,) = story.put_off("c")
+    assert (given.conversation_id, given.assignee_id, story.holder("c"), story.load("ana")) == ("d", "ana", "ana", 1)
+    (waits,) = story.woken("c")  # there is no room any more
+    assert (waits.kind, waits.reason.code) == ("queued", "all_at_capacity")
+    (left,) = story.put_off("c")
+    assert (left.kind, left.reason.code) == ("unassigned", "snoozed")
+    story.closed("d")
+    story.put_off("d")
+    story.opened("e")
+    story.put_off("e")
+    story.status("ana", "offline")
+    (back,) = story.woken("e")
+    assert (back.assignee_id, back.reason.code) == ("ana", "woken")  # hers, though she is not there
+
+
+def test_what_lies_without_an_agent_on_purpose_lies_so_again_after_it_was_put_off():
+    story = Story(agent("ana"))
+    story.opened("c")
+    story(Assign("c", "agent:boss", "manual", set_assignee=True, assignee_id=None))
+    story.put_off("c")
+    assert story.woken("c") == []
+    assert (story.pool.held["c"].state, story.holder("c")) == ("unassigned", None)
+
+
+def test_who_waits_and_becomes_urgent_goes_first():
+    story = Story(agent("ana", state="offline", capacity=1))
+    for name in ("old", "new"):
+        story.opened(name)
+    assert story(Ranked("new", 3, 2)) == []
+    story.opened("last", rank=2)
+    assert story(Ranked("last", 0, 2)) == []
+    given = story.status("ana", "available")
+    assert [one.conversation_id for one in given] == ["new"]
+    assert [one.conversation_id for one in story.closed("new")] == ["old"]
+    assert [one.conversation_id for one in story.closed("old")] == ["last"]
+
+
 def test_people_may_exceed_capacity_and_what_they_decide_stays():
     story = Story(agent("ana", capacity=0), agent("bea"))
     story.opened("c")
@@ -364,9 +414,11 @@ class Matching(RuleBasedStateMachine):
         apply(self.pool, entry)
         assert not self.pool.drain(entry)
         for decision in self.pool.decisions[start:]:
-            if decision.reason.code in ("round_robin", "least_loaded", "same_agent"):
+            if decision.reason.code in ("round_robin", "least_loaded", "same_agent", "woken"):
                 chosen = self.pool.roster.agents[decision.assignee_id]
                 assert chosen.load <= chosen.limit(self.policy), "automatic assignment never exceeds the capacity"
+                if decision.reason.code == "woken":
+                    continue
                 assert chosen.state == "available" or (chosen.state == "busy" and self.policy.busy_as_fallback)
 
     @rule(
@@ -394,9 +446,19 @@ class Matching(RuleBasedStateMachine):
         kind = Reopened if c in self.pool.held else Opened
         self.take(kind(c, inbox, "web", T0 - timedelta(seconds=ago), self.sequence, team, rank))
 
-    @rule(c=st.sampled_from(CONVERSATIONS))
-    def close(self, c):
-        self.take(Closed(c, self.sequence))
+    @rule(c=st.sampled_from(CONVERSATIONS), ago=st.integers(0, 50))
+    def wake(self, c, ago):
+        if (held := self.pool.held.get(c)) is not None:
+            at = T0 - timedelta(seconds=ago)
+            self.take(Reopened(c, held.inbox_id, "web", at, self.sequence, held.team_id, held.rank, kept=True))
+
+    @rule(c=st.sampled_from(CONVERSATIONS), why=st.sampled_from(["resolved", "snoozed", "bot"]))
+    def close(self, c, why):
+        self.take(Closed(c, self.sequence, why))
+
+    @rule(c=st.sampled_from(CONVERSATIONS), rank=st.integers(0, 3))
+    def rank(self, c, rank):
+        self.take(Ranked(c, rank, self.sequence))
 
     @rule(
         c=st.sampled_from(CONVERSATIONS),

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from relevo.assignment import loads
@@ -12,6 +13,7 @@ from relevo.assignment.domain.inputs import (
     CustomerWaits,
     Input,
     Opened,
+    Ranked,
     Reopened,
     StatusGiven,
     TeamEdited,
@@ -26,6 +28,7 @@ from relevo.contracts.conversation import (
     ConversationAbsorbed,
     ConversationEvent,
     ConversationImported,
+    ConversationMadePending,
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
@@ -36,6 +39,7 @@ from relevo.contracts.conversation import (
     MessageCreated,
     OwnerChanged,
     ParticipantsChanged,
+    PriorityChanged,
 )
 from relevo.contracts.identity import AgentChanged, TeamChanged
 from relevo.contracts.presence import RulesChanged, StatusChanged
@@ -52,6 +56,10 @@ _STORY = (
     ConversationReopened,
     ConversationTakenOver,
     ConversationResolved,
+    ConversationSnoozed,
+    ConversationWoken,
+    ConversationMadePending,
+    PriorityChanged,
     ParticipantsChanged,
     OwnerChanged,
 )
@@ -74,15 +82,15 @@ class Handlers:
         watched = await pools.watching(tx, accounts)
         notes = []
         for received in batch:
+            # What is said of both stands in the first, and the second, of the same number, changes nothing then.
+            if any(received.is_a(model) for model in _STORY):
+                event: ConversationEvent = received.data
+                if (given := _of_story(event, received.envelope.time)) is not None:
+                    notes.append(Note(event.conversation.account_id, given, received.envelope))
             if received.envelope.account in watched and any(received.is_a(model) for model in _WAITS):
                 waits = _of_waiting(received.data)
                 if waits is not None:
                     notes.append(Note(received.envelope.account, waits, received.envelope))
-            if not any(received.is_a(model) for model in _STORY):
-                continue
-            event: ConversationEvent = received.data
-            if (given := _of_story(event)) is not None:
-                notes.append(Note(event.conversation.account_id, given, received.envelope))
         await self._note(tx, notes)
 
     async def on_presence(self, batch: Sequence[Received], tx: Tx) -> None:
@@ -119,27 +127,34 @@ def _story(batch: Sequence[Received]) -> Iterator[Received]:
     return (received for received in batch if any(received.is_a(model) for model in _STORY))
 
 
-def _of_story(event: ConversationEvent) -> Input | None:
+def _of_story(event: ConversationEvent, at: datetime) -> Input | None:
     one = event.conversation
     if isinstance(event, ConversationResolved):
         return Closed(one.id, one.sequence)
+    if isinstance(event, ConversationSnoozed):
+        return Closed(one.id, one.sequence, "snoozed")
+    if isinstance(event, ConversationMadePending):
+        return Closed(one.id, one.sequence, "bot")
+    if isinstance(event, PriorityChanged):
+        return Ranked(one.id, RANK[one.priority], one.sequence)
     if one.status == "pending":
         return None  # a bot has it: it comes when people are to have it
-    if isinstance(event, ConversationOpened | ConversationReopened | ConversationTakenOver):
-        kind = Reopened if isinstance(event, ConversationReopened) else Opened
-        rank = RANK[one.priority]
-        return kind(
+    if isinstance(event, ConversationOpened | ConversationReopened | ConversationTakenOver | ConversationWoken):
+        kind = Reopened if isinstance(event, ConversationReopened | ConversationWoken) else Opened
+        woken = isinstance(event, ConversationWoken)
+        given = kind(
             one.id,
             one.inbox_id,
             one.channel,
-            one.answerable_since,
+            at if woken else one.answerable_since,
             one.sequence,
             one.team_id,
-            rank,
+            RANK[one.priority],
             one.contact.owner_id,
             one.contact.owner_team_id,
             one.waiting_since,
         )
+        return replace(given, kept=True) if woken and isinstance(given, Reopened) else given
     return None
 
 

@@ -24,6 +24,7 @@ from relevo.assignment.domain.inputs import (
     Entry,
     Opened,
     PolicyEdited,
+    Ranked,
     Reopened,
     StatusGiven,
     TeamEdited,
@@ -231,7 +232,7 @@ async def _concerned(
     named, agents, changed_teams, came = set(), set(), set(), set()
     for entry in entries:
         match entry.given:
-            case Opened() | Reopened() | Closed() | Assign() | CustomerWaits() | ConversationDue():
+            case Opened() | Reopened() | Closed() | Ranked() | Assign() | CustomerWaits() | ConversationDue():
                 named.add(entry.given.conversation_id)
             case AgentDue():
                 agents.add(entry.given.agent_id)

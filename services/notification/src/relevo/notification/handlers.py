@@ -10,13 +10,9 @@ from relevo.contracts.base import now
 from relevo.contracts.catalogue import BY_MODEL
 from relevo.contracts.conversation import (
     AssigneeChanged,
-    ContactCreated,
-    ContactDeleted,
     ContactErased,
-    ContactUpdated,
     ConversationEvent,
     MessageCreated,
-    MessageStatusChanged,
     ReminderDue,
 )
 from relevo.contracts.identity import AccountState, TeamState
@@ -38,12 +34,8 @@ from relevo.notification.store.lists import Seen
 from relevo.notification.telling import Telling
 
 _SAID = BY_MODEL[MessageCreated].name
+"""Changes nothing of who may see its conversation; these are most of the traffic."""
 _ERASED = BY_MODEL[ContactErased].name
-# A message changes nothing of who may see its conversation; these are most of the traffic.
-_WITHOUT_FACTS = frozenset(
-    BY_MODEL[model].name
-    for model in (ContactCreated, ContactDeleted, ContactUpdated, MessageCreated, MessageStatusChanged)
-)
 # Within the bodies of messages that concern somebody; text that people write has its quotes escaped.
 _MENTIONING = b'"mentions":["'
 _INCOMING = b'"kind":"incoming"'
@@ -83,10 +75,10 @@ class Handlers:
             if r.envelope.actor.startswith(_AGENT)
         ]
         # Most of what passes concerns nobody here: it is left undecoded.
-        concerned = [r for r in batch if r.type not in _WITHOUT_FACTS or (r.type == _SAID and _concerns(r.body))]
+        concerned = [r for r in batch if r.type != _SAID or _concerns(r.body)]
         erasing = [r for r in batch if r.type == _ERASED]
         events = [(r, r.data) for r in concerned if isinstance(r.data, ConversationEvent)]
-        await conversation_facts.project(tx, [e.conversation for r, e in events if r.type not in _WITHOUT_FACTS])
+        await conversation_facts.project(tx, [e.conversation for r, e in events if r.type != _SAID])
         notices = await self._notices(tx, events)
         telling = Telling(self._settings, moment=now())
         if notices:

@@ -1,8 +1,8 @@
-"""What becomes of conversations that are opened, opened again, and closed."""
+"""What becomes of conversations that are opened, opened again, closed or put off, and more or less urgent."""
 
 from relevo.assignment.domain import reasons
 from relevo.assignment.domain.held import Held
-from relevo.assignment.domain.inputs import Closed, Entry, Opened, Reopened
+from relevo.assignment.domain.inputs import Closed, Entry, Opened, Ranked, Reopened
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE
 
@@ -19,15 +19,24 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
         held.sequence = given.sequence
         pool.changed(held)
         return
-    held.sequence, held.rank, held.opened_at, held.by_hand = given.sequence, given.rank, given.at, False
+    put_off = isinstance(given, Reopened) and given.kept
+    held.sequence, held.rank, held.opened_at = given.sequence, given.rank, given.at
+    held.by_hand = held.by_hand and put_off
     held.customer_since, held.passed = given.customer_since if pool.policy.watches_answers else None, ()
     held.state = "unassigned"
     if held.team_id and held.team_id in pool.teams and pool.teams[held.team_id].deleted:
         held.team_id = None
+    if held.by_hand:
+        pool.changed(held)
+        return
     before = held.assignee_id
+    last = pool.roster.agents.get(before) if before else None
+    if put_off and last is not None and last.reaches(held.key) and last.load < last.limit(pool.policy):
+        pool.hold(held, last, entry)
+        pool.decide(entry, held, "assigned", reasons.woken(last.name))
+        return
     if pool.policy.owner_first and held.team_id is None and pool.team_stands(given.owner_team_id):
         held.team_id = given.owner_team_id
-    last = pool.roster.agents.get(before) if before else None
     held.assignee_id = None
     pool.changed(held)
     if _to_owner(pool, entry, held, given.owner_id):
@@ -51,7 +60,17 @@ def closed(pool: Pool, entry: Entry, given: Closed) -> None:
     held.assignee_id = holder
     if before == "queued":
         held.queued_at = None
-        pool.decide(entry, held, "unassigned", reasons.resolved())
+        pool.decide(entry, held, "unassigned", reasons.closed(given.why))
+
+
+def ranked(pool: Pool, given: Ranked) -> None:
+    held = pool.held.get(given.conversation_id)
+    if held is None or given.sequence <= held.sequence:
+        return
+    held.sequence, held.rank = given.sequence, given.rank
+    pool.changed(held)
+    if held.state == "queued":
+        pool.stand(held)
 
 
 def _to_owner(pool: Pool, entry: Entry, held: Held, owner_id: str | None) -> bool:

@@ -15,6 +15,7 @@ from relevo.assignment.domain.inputs import (
     Entry,
     Opened,
     PolicyEdited,
+    Ranked,
     Reopened,
     StatusGiven,
     TeamEdited,
@@ -32,6 +33,8 @@ def apply(pool: Pool, entry: Entry) -> Refusal | None:
             arriving.opened(pool, entry, entry.given)
         case Closed():
             arriving.closed(pool, entry, entry.given)
+        case Ranked():
+            arriving.ranked(pool, entry.given)
         case StatusGiven():
             people.status_given(pool, entry, entry.given)
         case AgentEdited():

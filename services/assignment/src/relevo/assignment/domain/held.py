@@ -36,7 +36,10 @@ class Team:
 
 @dataclass(slots=True)
 class Held:
-    """Who holds a conversation. `version` grows by one a change; a closed one keeps showing its last holder."""
+    """Who holds a conversation. `version` grows by one a change.
+
+    A closed one (resolved, put off, or with a bot) takes no slot, waits in no queue, and keeps showing its last holder.
+    """
 
     id: str
     inbox_id: str

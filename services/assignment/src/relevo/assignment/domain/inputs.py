@@ -42,7 +42,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """A closed conversation is open again, and waits since `at`."""
+    """A closed conversation is to be worked on again, and waits since `at`."""
 
     conversation_id: str
     inbox_id: str
@@ -54,6 +54,8 @@ class Reopened:
     owner_id: str | None = None
     owner_team_id: str | None = None
     customer_since: datetime | None = None
+    kept: bool = False
+    """It was put off: it goes back to whoever had it, there or not, if they have room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,22 @@ class AgentDue:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A conversation was resolved or archived: it takes no slot any more."""
+    """Nobody is to work on a conversation now: it takes no slot, and waits in no queue.
+
+    It was resolved; or it was put off, or left to a bot, and comes back as `Reopened` or `Opened`.
+    """
 
     conversation_id: str
+    sequence: int
+    why: Literal["resolved", "snoozed", "bot"] = "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A conversation became more or less urgent."""
+
+    conversation_id: str
+    rank: int
     sequence: int
 
 
@@ -160,6 +175,7 @@ Input = (
     Opened
     | Reopened
     | Closed
+    | Ranked
     | CustomerWaits
     | ConversationDue
     | AgentDue
@@ -175,6 +191,7 @@ _KINDS: Final[Mapping[str, type[Input]]] = {
     "opened": Opened,
     "reopened": Reopened,
     "closed": Closed,
+    "ranked": Ranked,
     "customer": CustomerWaits,
     "conversation_due": ConversationDue,
     "agent_due": AgentDue,

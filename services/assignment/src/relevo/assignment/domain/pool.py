@@ -188,14 +188,18 @@ class Pool:
             self.lay_down(entry, held, why)
             return
         held.state, held.queued_at = "queued", since
-        queue = self._queues.get(held.key)
-        if queue is None:
-            queue = self._queues[held.key] = _Queue(complete=True)
-        heapq.heappush(queue.heap, held.place)
+        self.stand(held)
         group = self.roster.group(held.key)
         if self.roster.best(held.key) is not None:
             self.roster.gained = True
         self.decide(entry, held, "queued", why, candidates=len(group.members), excluded=reasons.excluded(group))
+
+    def stand(self, held: Held) -> None:
+        """At its place in the queue of its key; where it stood before counts no more."""
+        queue = self._queues.get(held.key)
+        if queue is None:
+            queue = self._queues[held.key] = _Queue(complete=True)
+        heapq.heappush(queue.heap, held.place)
 
     def lay_down(self, entry: Entry, held: Held, why: Reason) -> None:
         held.state, held.queued_at = "unassigned", None

@@ -72,6 +72,15 @@ def same_agent(name: str) -> Reason:
     )
 
 
+def woken(name: str) -> Reason:
+    """What was put off is back with who had it."""
+    return Reason(
+        code="woken",
+        es=f"Se había pospuesto y vuelve a {name}, que la atendía.",
+        en=f"It had been put off, and is back with {name}, who had it.",
+    )
+
+
 def owner(name: str) -> Reason:
     """Its contact is this agent's customer."""
     return Reason(
@@ -175,9 +184,17 @@ def duration(seconds: float) -> str:
     return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
 
 
-def resolved() -> Reason:
-    """It was closed while it waited."""
-    return Reason(code="resolved", es="Se cerró mientras esperaba.", en="It was closed while it waited.")
+_CLOSED: Final[Mapping[str, tuple[str, str]]] = {
+    "resolved": ("Se cerró mientras esperaba.", "It was closed while it waited."),
+    "snoozed": ("Se pospuso mientras esperaba.", "It was put off while it waited."),
+    "bot": ("Se dejó a un bot mientras esperaba.", "It was left to a bot while it waited."),
+}
+
+
+def closed(why: str) -> Reason:
+    """It was closed, put off or left to a bot while it waited."""
+    es, en = _CLOSED[why]
+    return Reason(code=why, es=es, en=en)
 
 
 def team_changed(name: str, *, deleted: bool) -> Reason:
