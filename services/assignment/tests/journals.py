@@ -19,7 +19,7 @@ from relevo.assignment.domain.inputs import (
     StatusGiven,
     TeamEdited,
 )
-from relevo.assignment.domain.policy import Policy, TakeBack
+from relevo.assignment.domain.policy import Overflow, Policy, TakeBack
 from relevo.contracts.base import new_id
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -76,6 +76,7 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                     dice.random() < 0.5,
                     owner_absent=dice.choice(("anyone", "wait")),
                     taken_back=taken_back(dice, teams),
+                    overflow=overflow(dice, teams),
                     version=n,
                 )
             )
@@ -85,6 +86,12 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
         elif kind == "due" and conversations:
             # Also what nobody made due: it changes nothing.
             yield dice.choice([ConversationDue(dice.choice(sorted(conversations))), AgentDue(dice.choice(agents))])
+
+
+def overflow(dice: random.Random, teams: list[str]) -> tuple[Overflow, ...]:
+    """From no team to the first, from there to the second; or a part of that."""
+    chain = ((None, teams[0]), (teams[0], teams[1]))
+    return tuple(Overflow(one, dice.choice([0, 30, 600]), to) for one, to in chain if dice.random() < 0.4)
 
 
 def taken_back(dice: random.Random, teams: list[str]) -> tuple[TakeBack, ...]:

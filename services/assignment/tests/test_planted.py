@@ -27,6 +27,7 @@ DEFECTS = {
     "judged_out_of_order": (DAY, "out of order"),
     "judged_left_behind": (DAY, "left behind"),
     "taken_back_at_once": ("test_taken_back.py", "test_what_is_given_by_hand_to_somebody_gone"),
+    "overflow_loses_its_place": ("test_overflow.py", "whoever waits since then waits since then"),
     "rule_after_hand": (RACES, "assert acts in"),
     "stays_forget_closings": (
         "test_past.py::test_as_of_any_moment_it_is_what_it_was_then",

@@ -30,7 +30,7 @@ from relevo.assignment.domain.inputs import (
     decode,
     encode,
 )
-from relevo.assignment.domain.policy import Policy, TakeBack
+from relevo.assignment.domain.policy import Overflow, Policy, TakeBack
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
 
@@ -484,9 +484,13 @@ class Matching(RuleBasedStateMachine):
         self.policy = replace(self.policy, **more, version=self.policy.version + 1)
         self.take(PolicyEdited(self.policy))
 
-    @rule(back=st.lists(BACKS, max_size=3, unique_by=lambda one: one.cause))
-    def take_back(self, back):
-        self.policy = replace(self.policy, taken_back=tuple(back), version=self.policy.version + 1)
+    @rule(
+        back=st.lists(BACKS, max_size=3, unique_by=lambda one: one.cause),
+        overflow=st.sampled_from([(), (Overflow(None, 5, "t"), Overflow("t", 20, "u")), (Overflow("u", 0, "t"),)]),
+    )
+    def take_back(self, back, overflow):
+        more = {"taken_back": tuple(back), "overflow": overflow}
+        self.policy = replace(self.policy, **more, version=self.policy.version + 1)
         self.take(PolicyEdited(self.policy))
 
     @rule(c=st.sampled_from(CONVERSATIONS), since=st.none() | st.integers(0, 50))

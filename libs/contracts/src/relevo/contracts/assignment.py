@@ -24,6 +24,7 @@ ReasonCode = Literal[
     "holder_away",
     "holder_off_shift",
     "unanswered",
+    "overflow",
     "team_changed",
     "no_agent_available",
     "all_at_capacity",

@@ -1,13 +1,15 @@
 """HTTP: the routing policy."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from relevo.assignment.api import RoutingManager, RoutingReader, decided, locked_pool
+from relevo.assignment.domain.held import Team
 from relevo.assignment.domain.inputs import PolicyEdited
-from relevo.assignment.domain.policy import Policy, Strategy, TakeBack
+from relevo.assignment.domain.policy import Overflow, Policy, Strategy, TakeBack, endless
 from relevo.assignment.store import people, pools
 from relevo.chassis.database import Tx
 from relevo.chassis.editing import IfMatch, etag, matches, tag
@@ -34,6 +36,11 @@ class PolicyBody(BaseModel):
         default=(),
         max_length=4,
         description="When conversations are taken back from their holder, at most once for each cause; else they keep them.",
+    )
+    overflow: tuple[Overflow, ...] = Field(
+        default=(),
+        max_length=100,
+        description="To which team goes what has waited for so long with a team (null: with none); at most one for each.",
     )
 
 
@@ -110,6 +117,7 @@ async def _checked(tx: Tx, account_id: str, policy: Policy) -> None:
                     en="Only with `to: team`: leave it out, or change `to`.",
                 )
             )
+    errors += _overflow_errors(policy.overflow, teams)
     if errors:
         raise Problem(
             422,
@@ -117,4 +125,24 @@ async def _checked(tx: Tx, account_id: str, policy: Policy) -> None:
             es="La política no puede aplicarse así: corrige los campos indicados.",
             en="The policy cannot be followed as it is: mend the fields that are named.",
             errors=errors,
+        )
+
+
+def _overflow_errors(overflow: Sequence[Overflow], teams: Mapping[str, Team]) -> Iterator[FieldError]:
+    sources = [one.team_id for one in overflow]
+    for n, one in enumerate(overflow):
+        for name, team_id in (("team_id", one.team_id), ("to_team_id", one.to_team_id)):
+            if team_id is not None and (team_id not in teams or teams[team_id].deleted):
+                yield FieldError(f"/overflow/{n}/{name}", es="No existe ese equipo.", en="There is no such team.")
+        if one.team_id in sources[:n]:
+            yield FieldError(
+                f"/overflow/{n}/team_id",
+                es="Ya está: indica cada equipo una vez.",
+                en="Is there already: name each once.",
+            )
+    if (place := endless(overflow)) is not None:
+        yield FieldError(
+            f"/overflow/{place}/to_team_id",
+            es="Daría vueltas sin fin: elige un equipo desde el que no se vuelva a este.",
+            en="It would go round for ever: choose a team from which there is no way back to this one.",
         )

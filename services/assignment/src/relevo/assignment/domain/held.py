@@ -57,7 +57,7 @@ class Held:
     kept_for: str | None = None
     """The owner of its contact, whom it waits for."""
     held_since: datetime | None = None
-    """Since when its holder has it; None: since before that was kept."""
+    """Since when its holder has it, or it waits with its team; None: since before that was kept."""
     customer_since: datetime | None = None
     """Since when its customer waits for an answer, as far as the policy looks at it."""
     passed: tuple[str, ...] = ()

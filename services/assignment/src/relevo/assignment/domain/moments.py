@@ -24,6 +24,8 @@ def dues(pool: Pool) -> Iterator[tuple[ConversationDue | AgentDue, datetime]]:
     for one in sorted(conversations | pool.changed_held):
         held = pool.held.get(one)
         at = None if held is None else min((at for _, at in _of_conversation(pool, held)), default=None)
+        if held is not None and (flows := _overflow(pool, held)) is not None:
+            at = flows[1]
         if at is not None:
             yield ConversationDue(one), at
     for one in sorted(agents | pool.changed_agents):
@@ -43,6 +45,17 @@ def _of_conversation(pool: Pool, held: Held) -> Iterator[tuple[TakeBack, datetim
     for back, gone in _absences(pool.roster.agents[held.assignee_id], pool.policy):
         if not _left(held, gone):
             yield back, (held.held_since or gone) + _after(back)
+
+
+def _overflow(pool: Pool, held: Held) -> tuple[Team, datetime] | None:
+    """To which team, and when, it goes from the one in whose queue it waits, as things are."""
+    if held.state != "queued" or held.queued_at is None:
+        return None
+    for one in pool.policy.overflow:
+        if one.team_id == held.team_id and pool.team_stands(one.to_team_id):
+            since = held.held_since or held.queued_at
+            return pool.teams[one.to_team_id], since + timedelta(seconds=one.after_seconds)
+    return None
 
 
 def _of_agent(agent: Agent, policy: Policy) -> Iterator[tuple[TakeBack, datetime]]:
@@ -87,6 +100,13 @@ def conversation_came_due(pool: Pool, entry: Entry, given: ConversationDue) -> N
     if held is None:
         return
     pool.due_anew[0].add(held.id)
+    flows = _overflow(pool, held)
+    if flows is not None and held.queued_at is not None and flows[1] <= entry.at:
+        team, at = flows
+        why = reasons.overflowed(at - (held.held_since or held.queued_at), pool.team_name(held.team_id), team.name)
+        held.team_id, held.passed = team.id, ()
+        pool.wait(entry, held, since=held.queued_at, why=why)
+        return
     for back, at in list(_of_conversation(pool, held)):
         if at <= entry.at:
             holder = pool.roster.agents[held.assignee_id or ""]

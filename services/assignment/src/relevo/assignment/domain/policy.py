@@ -1,5 +1,6 @@
 """How an account's conversations are handed out, and taken back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -27,6 +28,28 @@ class TakeBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Overflow:
+    """What has waited for so long in a team's queue (None: in that of no team) becomes another team's."""
+
+    team_id: str | None
+    after_seconds: Seconds
+    to_team_id: str
+
+
+def endless(overflow: Sequence[Overflow]) -> int | None:
+    """The place of the first rule with which conversations would go round for ever; None: there is none."""
+    targets: dict[str | None, str] = {}
+    for place, one in enumerate(overflow):
+        targets.setdefault(one.team_id, one.to_team_id)
+        team: str | None = one.to_team_id
+        while team != one.team_id and team in targets:
+            team = targets[team]
+        if team == one.team_id:
+            return place
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How an account's conversations are handed out. `default_capacity` counts open conversations."""
 
@@ -41,6 +64,8 @@ class Policy:
     """What becomes of a conversation whose owner is not there: it goes to anyone, or lies in the inbox until they are."""
     taken_back: tuple[TakeBack, ...] = ()
     """At most one for each cause; for what is not named a conversation stays with its holder."""
+    overflow: tuple[Overflow, ...] = ()
+    """At most one for each team; chains end."""
     version: int = 1
 
     @property
@@ -50,4 +75,5 @@ class Policy:
 
     def same_times(self, other: "Policy") -> bool:
         """Whether nothing comes due at another moment under the other policy."""
-        return (self.taken_back, self.out_of_shift) == (other.taken_back, other.out_of_shift)
+        mine, others = ((one.taken_back, one.overflow, one.out_of_shift) for one in (self, other))
+        return mine == others

@@ -187,7 +187,7 @@ class Pool:
         if not self.hands_out(held.team_id):
             self.lay_down(entry, held, why)
             return
-        held.state, held.queued_at = "queued", since
+        held.state, held.queued_at, held.held_since = "queued", since, entry.at
         self.stand(held)
         group = self.roster.group(held.key)
         if self.roster.best(held.key) is not None:
@@ -202,7 +202,7 @@ class Pool:
         heapq.heappush(queue.heap, held.place)
 
     def lay_down(self, entry: Entry, held: Held, why: Reason) -> None:
-        held.state, held.queued_at = "unassigned", None
+        held.state, held.queued_at, held.held_since = "unassigned", None, None
         self.decide(entry, held, "unassigned", why)
 
     def hold(self, held: Held, agent: Agent, entry: Entry) -> None:

@@ -1,6 +1,7 @@
 """Why a decision fell, in words, in Spanish and English."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Final
 
 from relevo.assignment.domain.policy import Cause, TakeBack
@@ -174,6 +175,18 @@ def taken_back(back: TakeBack, holder: str, team: str | None) -> Reason:
     en_to = f"it goes to the team {team}" if team else "back to the queue"
     return Reason(
         code=code, es=f"{holder} {es.format(for_so_long)}: {es_to}.", en=f"{holder} {en.format(for_so_long)}: {en_to}."
+    )
+
+
+def overflowed(after: timedelta, team: str | None, to: str) -> Reason:
+    """It waited for too long with its team, or with none: another one has it now."""
+    waited = duration(after.total_seconds())
+    es = f"con el equipo {team}" if team else "sin equipo"
+    en = f"with the team {team}" if team else "without a team"
+    return Reason(
+        code="overflow",
+        es=f"Esperó {waited} {es}: pasa al equipo {to}.",
+        en=f"It waited {waited} {en}: it goes to the team {to}.",
     )
 
 

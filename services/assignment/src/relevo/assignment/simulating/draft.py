@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from relevo.assignment.domain.policy import Policy, Strategy, TakeBack
+from relevo.assignment.domain.policy import Overflow, Policy, Strategy, TakeBack
 from relevo.assignment.domain.simulation import Draft
 from relevo.assignment.simulating.journal import CannotSimulate
 
@@ -25,6 +25,7 @@ class DraftFile(BaseModel):
     owner_first: bool | None = None
     owner_absent: Literal["anyone", "wait"] | None = None
     taken_back: tuple[TakeBack, ...] | None = None
+    overflow: tuple[Overflow, ...] | None = None
     capacities: dict[str, _Slots | None] = {}
     """Agents' own capacities; null: the policy's."""
     without: list[str] = []
