@@ -67,7 +67,7 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
         elif kind == "capacity":
             yield CapacitySet(dice.choice(agents), dice.choice([None, 0, 1, 2, 5]))
         elif kind == "policy":
-            strategy = dice.choice(["round_robin", "least_loaded"])
+            strategy = dice.choice(["round_robin", "least_loaded", "longest_idle"])
             yield PolicyEdited(
                 Policy(
                     strategy,

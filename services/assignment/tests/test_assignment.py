@@ -339,6 +339,25 @@ async def test_the_policy_is_edited_with_its_etag_and_takes_effect_at_once(servi
     assert (shown["state"], shown["reason"]["code"]) == ("assigned", "least_loaded")
 
 
+async def test_who_has_been_idle_longest_goes_first_where_the_policy_says_so(service, world, settled):
+    boss = await world.hire("Boss", "administrator", None)
+    ana = await world.hire("Ana")
+    bea = await world.hire("Bea")
+    await settled()
+    change = {"strategy": "longest_idle", "default_capacity": 5, "busy_as_fallback": False}
+    answer = await service.http.put("/routing/policy", json=change, headers=world.as_(boss) | {"If-Match": "*"})
+    assert answer.status_code == 200, answer.text
+    got = []
+    for _ in range(3):
+        one = await world.open()
+        await settled()
+        last = (await told(service, one))[-1]
+        got.append((last["assignee_id"], last["reason"]["code"]))
+        await world.resolve(one)
+        await settled()
+    assert got == [(ana, "longest_idle"), (bea, "longest_idle"), (ana, "longest_idle")]
+
+
 async def test_a_conversation_goes_to_the_owner_of_its_contact_and_waits_for_them_where_the_account_says_so(
     service, world, settled
 ):

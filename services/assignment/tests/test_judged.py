@@ -76,7 +76,7 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         some = (world.inbox,)
         people = [await world.hire(f"P{n}", state="away", inbox_ids=some if n % 3 else None) for n in range(12)]
         await decided(one)
-        policy = {"strategy": dice.choice(["round_robin", "least_loaded"]), "busy_as_fallback": False}
+        policy = {"strategy": dice.choice(["round_robin", "least_loaded", "longest_idle"]), "busy_as_fallback": False}
         head = world.as_(boss) | {"If-Match": "*"}
         backs = [{"cause": state, "after_seconds": after} for state, after in TAKEN_BACK.items()]
         policy |= {"default_capacity": CAPACITY, "taken_back": [backs[0] | {"raise_priority": True}, backs[1]]}

@@ -111,6 +111,33 @@ def test_least_loaded_counts_the_share_of_capacity():
     assert (story.load("ana"), story.load("bea")) == (3, 1)
 
 
+def test_longest_idle_goes_to_who_has_had_nothing_to_do_for_longest():
+    story = Story(
+        agent("ana", state_since=T0 - timedelta(minutes=9)),
+        agent("bea", state_since=T0 - timedelta(minutes=30)),
+        strategy="longest_idle",
+    )
+    (first,) = story.opened("c0")
+    assert (first.assignee_id, first.reason.code) == ("bea", "longest_idle")
+    assert first.reason.en == "Longest idle: Bea had been idle for 30 min, the longest, of 2 available agents."
+    assert first.reason.es == "Más tiempo libre: Bea llevaba 30 min libre, quien más, entre 2 agentes disponibles."
+    assert story.opened("c1")[0].assignee_id == "ana"
+    (third,) = story.opened("c2")
+    assert third.assignee_id == "bea", "of who has something, whoever got theirs longest ago"
+    assert "nobody was idle and Bea got theirs, longest ago" in third.reason.en
+    story.closed("c1")
+    story.closed("c0")
+    story.closed("c2")
+    assert story.opened("c3")[0].assignee_id == "ana", "bea's last was over later"
+
+
+def test_who_comes_back_is_idle_from_then_on():
+    story = Story(agent("ana"), agent("bea"), strategy="longest_idle")
+    story(StatusGiven("ana", "available", T0 + timedelta(minutes=5), 1))
+    story(StatusGiven("bea", "available", T0 + timedelta(minutes=4), 1))
+    assert story.opened("c")[0].assignee_id == "bea"
+
+
 def test_reason_names_who_was_passed_over():
     story = Story(
         agent("ana"), agent("bea"), agent("cid"), agent("dan", state="busy"), agent("eva", load=3, capacity=3)
@@ -399,7 +426,7 @@ BACKS = st.builds(
 class Matching(RuleBasedStateMachine):
     """Any journal at all. Conversations of the queue are partly out of memory, as they are in the service."""
 
-    @initialize(strategy=st.sampled_from(["round_robin", "least_loaded"]), busy=st.booleans())
+    @initialize(strategy=st.sampled_from(["round_robin", "least_loaded", "longest_idle"]), busy=st.booleans())
     def begin(self, strategy, busy):
         self.policy = self.first = Policy(strategy, 2, busy)
         self.pool = empty(self.policy)
@@ -414,7 +441,7 @@ class Matching(RuleBasedStateMachine):
         apply(self.pool, entry)
         assert not self.pool.drain(entry)
         for decision in self.pool.decisions[start:]:
-            if decision.reason.code in ("round_robin", "least_loaded", "same_agent", "woken"):
+            if decision.reason.code in ("round_robin", "least_loaded", "longest_idle", "same_agent", "woken"):
                 chosen = self.pool.roster.agents[decision.assignee_id]
                 assert chosen.load <= chosen.limit(self.policy), "automatic assignment never exceeds the capacity"
                 if decision.reason.code == "woken":
@@ -478,7 +505,11 @@ class Matching(RuleBasedStateMachine):
     def capacity(self, name, capacity):
         self.take(CapacitySet(name, capacity))
 
-    @rule(strategy=st.sampled_from(["round_robin", "least_loaded"]), busy=st.booleans(), default=st.integers(0, 3))
+    @rule(
+        strategy=st.sampled_from(["round_robin", "least_loaded", "longest_idle"]),
+        busy=st.booleans(),
+        default=st.integers(0, 3),
+    )
     def govern(self, strategy, busy, default):
         more = {"strategy": strategy, "default_capacity": default, "busy_as_fallback": busy}
         self.policy = replace(self.policy, **more, version=self.policy.version + 1)

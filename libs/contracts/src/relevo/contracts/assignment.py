@@ -8,6 +8,7 @@ from relevo.contracts.snapshots import BusinessHours, Priority
 ReasonCode = Literal[
     "round_robin",
     "least_loaded",
+    "longest_idle",
     "same_agent",
     "woken",
     "owner",

@@ -55,7 +55,7 @@ def closed(pool: Pool, entry: Entry, given: Closed) -> None:
     held.sequence = given.sequence
     pool.changed(held)
     before, holder = held.state, held.assignee_id
-    pool.release(held)
+    pool.release(held, entry)
     held.state, held.kept_for, held.customer_since = "closed", None, None
     held.assignee_id = holder
     if before == "queued":

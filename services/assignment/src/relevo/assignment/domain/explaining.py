@@ -45,7 +45,7 @@ class Record:
     @property
     def compared(self) -> bool:
         """Whether candidates were looked for; else it was settled before that, and `reason` says by what."""
-        return self.kind == "queued" or self.reason.code in ("round_robin", "least_loaded")
+        return self.kind == "queued" or self.reason.code in ("round_robin", "least_loaded", "longest_idle")
 
 
 def why(record: Record) -> list[Sentence]:

@@ -41,7 +41,7 @@ def _settle(pool: Pool, entry: Entry, given: Assign, held: Held, *, team_id: str
     ):
         return
     why = _hand(pool, given, team_id, new)
-    pool.release(held)
+    pool.release(held, entry)
     held.team_id, held.queued_at, held.kept_for, held.passed = team_id, None, None, ()
     if state == "closed":
         held.state, held.assignee_id = "closed", new.id if new else None

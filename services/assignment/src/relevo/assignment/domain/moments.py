@@ -144,7 +144,7 @@ def _to(pool: Pool, held: Held, back: TakeBack) -> Team | None:
 
 def _take_back(pool: Pool, entry: Entry, held: Held, back: TakeBack, holder: Agent) -> None:
     team = _to(pool, held, back)
-    pool.release(held)
+    pool.release(held, entry)
     if team is not None:
         held.team_id, held.passed = team.id, ()
     if back.raise_priority:
@@ -157,6 +157,12 @@ def _take_back(pool: Pool, entry: Entry, held: Held, back: TakeBack, holder: Age
 def policy_edited(pool: Pool, given: PolicyEdited) -> None:
     """Another policy from here on; where its times are others, all that is open is looked at anew."""
     before = pool.policy
+    if given.policy.strategy == "longest_idle" != before.strategy:
+        # Idle since then, or since they came: what left them before was not kept in every pool.
+        for agent in pool.roster.agents.values():
+            if agent.released_at is not None:
+                agent.released_at = None
+                pool.note(agent)
     pool.roster.govern(given.policy)
     if before.same_times(given.policy):
         return

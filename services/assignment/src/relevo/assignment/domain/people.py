@@ -40,7 +40,7 @@ def agent_edited(pool: Pool, entry: Entry, given: AgentEdited) -> None:
     if was_active and not agent.active:
         why = reasons.agent_removed(agent.name)
         for held in pool.where(lambda one: one.state == "assigned" and one.assignee_id == agent.id):
-            pool.release(held)
+            pool.release(held, entry)
             pool.wait(entry, held, since=entry.at, why=why)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-Strategy = Literal["round_robin", "least_loaded"]
+Strategy = Literal["round_robin", "least_loaded", "longest_idle"]
 Cause = Literal["offline", "away", "off_shift", "unanswered"]
 
 LONGEST_SECONDS: Final = 30 * 86_400

@@ -166,7 +166,7 @@ class Pool:
         first = roster.first(held.key, 1 + RUNNERS_UP)
         agent = first[0]
         group = roster.group(held.key)
-        why = reasons.chosen(self.policy.strategy, agent.name, group, agent.load, agent.limit(self.policy))
+        why = reasons.chosen(self.policy, agent, group, entry.at)
         excluded, since = reasons.excluded(group), held.queued_at
         self.turn += 1
         agent.turn = self.turn
@@ -212,11 +212,12 @@ class Pool:
         agent.last_assigned_at = entry.at
         self.touch(agent)
 
-    def release(self, held: Held) -> None:
+    def release(self, held: Held, entry: Entry) -> None:
         """Take it from whoever holds it; the caller sets the new state."""
         if held.state == "assigned" and held.assignee_id is not None:
             agent = self.roster.agent(held.assignee_id)
             agent.load -= 1
+            agent.released_at = entry.at
             self.touch(agent)
         held.assignee_id = held.held_since = None
         held.state = "unassigned"

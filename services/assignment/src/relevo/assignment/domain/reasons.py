@@ -1,11 +1,11 @@
 """Why a decision fell, in words, in Spanish and English."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from relevo.assignment.domain.policy import Cause, TakeBack
-from relevo.assignment.domain.roster import Group, Standing
+from relevo.assignment.domain.policy import Cause, Policy, TakeBack
+from relevo.assignment.domain.roster import Agent, Group, Standing
 from relevo.contracts.assignment import Reason, ReasonCode
 
 _EXCLUDED: Final[Mapping[Standing, tuple[str, str, str]]] = {
@@ -33,8 +33,9 @@ def _of(counts: Mapping[str, int]) -> tuple[str, str]:
     return f" ({total} {'excluido' if total == 1 else 'excluidos'}: {es})", f" ({total} excluded: {en})"
 
 
-def chosen(strategy: str, name: str, group: Group, load: int, limit: int) -> Reason:
-    """An agent was chosen by a strategy; `load` is before the conversation, `limit` their capacity."""
+def chosen(policy: Policy, agent: Agent, group: Group, at: datetime) -> Reason:
+    """An agent, as they were before the conversation, was chosen by the policy's strategy."""
+    name = agent.name
     busy = group.counts["free"] == 0
     count = group.counts["free_busy"] if busy else group.counts["free"]
     es_who = _plural(
@@ -42,7 +43,28 @@ def chosen(strategy: str, name: str, group: Group, load: int, limit: int) -> Rea
     )
     en_who = _plural(count, "busy agent" if busy else "available agent", "busy agents" if busy else "available agents")
     es_rest, en_rest = _of(excluded(group))
-    if strategy == "least_loaded":
+    if policy.strategy == "longest_idle":
+        since = agent.idle_since
+        if agent.load:
+            es, en = (
+                f"nadie estaba libre y {name} era quien recibió la última",
+                f"nobody was idle and {name} got theirs",
+            )
+            es_end, en_end = "hace más tiempo", "longest ago"
+        elif since is None:
+            es, en = f"{name} no ha tenido ninguna", f"{name} has had none yet"
+            es_end, en_end = "", ""
+        else:
+            idle = duration(max((at - since).total_seconds(), 0.0))
+            es, en = f"{name} llevaba {idle} libre", f"{name} had been idle for {idle}"
+            es_end, en_end = "quien más", "the longest"
+        return Reason(
+            code="longest_idle",
+            es=f"Más tiempo libre: {_phrase(es, es_end)}, entre {es_who}{es_rest}.",
+            en=f"Longest idle: {_phrase(en, en_end)}, of {en_who}{en_rest}.",
+        )
+    if policy.strategy == "least_loaded":
+        load, limit = agent.load, agent.limit(policy)
         return Reason(
             code="least_loaded",
             es=f"Menor carga: {name} tenía {load} de {limit}, la menor de {es_who}{es_rest}.",
@@ -53,6 +75,10 @@ def chosen(strategy: str, name: str, group: Group, load: int, limit: int) -> Rea
         es=f"Turno rotatorio: era el turno de {name} entre {es_who}{es_rest}.",
         en=f"Round robin: {name} was next of {en_who}{en_rest}.",
     )
+
+
+def _phrase(said: str, end: str) -> str:
+    return f"{said}, {end}" if end else said
 
 
 def joined(first: Reason | None, then: Reason) -> Reason:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Final, Literal, NamedTuple
 
 from relevo.assignment.domain.policy import Policy
@@ -53,6 +54,14 @@ class Agent:
     left_at: datetime | None = None
     """Since when they are away, or offline: as long as it is the same, whatever it is called."""
     off_shift_at: datetime | None = None
+    released_at: datetime | None = None
+    """When a conversation left them last."""
+
+    @property
+    def idle_since(self) -> datetime | None:
+        """Since when they are there, as they are, with nothing to do; None: they have something, or it was never told."""
+        known = [at for at in (self.released_at, self.state_since) if at is not None]
+        return max(known) if known and not self.load else None
 
     def limit(self, policy: Policy) -> int:
         """How many open conversations automatic assignment may give."""
@@ -226,6 +235,12 @@ class Roster:
     def _entry(self, agent: Agent) -> tuple[int, float, int, str, int]:
         # Available ones before busy ones; then by strategy; then who waits longest; then by id, so that it is certain.
         # The share of the capacity is what it would be with one more: 10 and 5 slots take 3 and 1 of four.
-        share = (agent.load + 1) / agent.limit(self.policy) if self.policy.strategy == "least_loaded" else 0.0
+        share = 0.0
+        if self.policy.strategy == "least_loaded":
+            share = (agent.load + 1) / agent.limit(self.policy)
+        elif self.policy.strategy == "longest_idle":
+            # Who has nothing to do before who has, and among these whoever got something longest ago.
+            since = agent.idle_since
+            share = inf if agent.load else since.timestamp() if since is not None else -inf
         tier = 0 if agent.state == "available" else 1
         return tier, share, agent.turn, agent.id, self._stamp[agent.id]

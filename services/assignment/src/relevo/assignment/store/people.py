@@ -13,7 +13,7 @@ from relevo.chassis.database import Tx
 _AGENTS = text("""
     select cast(agent_id as text) as agent_id, name, active, state, state_since, in_shift, capacity, load, turn, last_assigned_at,
            cast(team_ids as text[]) as team_ids, cast(inbox_ids as text[]) as inbox_ids, presence_sequence,
-           directory_sequence, left_at, off_shift_at
+           directory_sequence, left_at, off_shift_at, released_at
     from agents where account_id = cast(:account as uuid) order by agent_id
 """)
 
@@ -24,18 +24,18 @@ _TEAMS = text("""
 
 _SAVE_AGENTS = text("""
     insert into agents as a (agent_id, account_id, name, active, state, state_since, in_shift, capacity, load, turn,
-        last_assigned_at, team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at)
+        last_assigned_at, team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at)
     select agent_id, cast(:account as uuid), name, active, state, state_since, in_shift, capacity, load, turn, last_assigned_at,
-        team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at
+        team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, name text, active boolean, state text,
         state_since timestamptz, in_shift boolean, capacity integer, load integer, turn bigint, last_assigned_at timestamptz,
         team_ids uuid[], inbox_ids uuid[], presence_sequence bigint, directory_sequence bigint, left_at timestamptz,
-        off_shift_at timestamptz)
+        off_shift_at timestamptz, released_at timestamptz)
     on conflict (agent_id) do update set name = excluded.name, active = excluded.active, state = excluded.state,
         state_since = excluded.state_since, in_shift = excluded.in_shift, capacity = excluded.capacity, load = excluded.load, turn = excluded.turn,
         last_assigned_at = excluded.last_assigned_at, team_ids = excluded.team_ids, inbox_ids = excluded.inbox_ids,
         presence_sequence = excluded.presence_sequence, directory_sequence = excluded.directory_sequence,
-        left_at = excluded.left_at, off_shift_at = excluded.off_shift_at
+        left_at = excluded.left_at, off_shift_at = excluded.off_shift_at, released_at = excluded.released_at
         where a.account_id = excluded.account_id
 """)
 
@@ -85,6 +85,7 @@ async def agents(tx: Tx, account_id: str) -> list[Agent]:
             directory_sequence=row.directory_sequence,
             left_at=row.left_at,
             off_shift_at=row.off_shift_at,
+            released_at=row.released_at,
         )
         for row in (await tx.execute(_AGENTS, {"account": account_id})).all()
     ]
@@ -116,6 +117,7 @@ async def save_agents(tx: Tx, account_id: str, changed: Iterable[Agent]) -> None
             "directory_sequence": one.directory_sequence,
             "left_at": one.left_at,
             "off_shift_at": one.off_shift_at,
+            "released_at": one.released_at,
         }
         for one in changed
     ]
