@@ -359,6 +359,8 @@ def test_an_import_goes_on_after_any_chunk_and_can_be_cancelled(at_office, monke
     at_office(body)
 
 
+@pytest.mark.deep
+@pytest.mark.timeout(300)
 def test_killed_anywhere_it_goes_on_and_no_conversation_is_half_there(servers, run, tmp_path):
     async def body(service):
         account, id_, file_id = new_id(), new_id(), new_id()
