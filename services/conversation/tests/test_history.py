@@ -245,7 +245,11 @@ def test_a_customer_who_writes_begins_anew_and_an_agent_may_open_what_was_import
         (live,) = (await office.get("/conversations", who)).json()["items"]
         await office.post(f"/conversations/{live['id']}/resolve", who)
         inbox = await inbox_of(office, "Tienda", live["channel"], id=live["inbox_id"])
-        one = past(inbox=inbox.id, contact={"phone": "600 111 222"}, status="resolved")
+        # It began after the one that lived here: were it one of those, the next message would go there.
+        at = now().isoformat()
+        said_last = [{"kind": "incoming", "at": at, "text": "¿Hola?"}]
+        one = past(inbox=inbox.id, contact={"phone": "600 111 222"}, status="resolved", messages=said_last)
+        one |= {"created_at": at, "resolved_at": at}
         _, state = await imported(office, who, file_of(one), phone_region="ES")
         assert tally(state) == ("done", 1, 0, 0)
         rows = (await office.get("/conversations", who, status="resolved")).json()["items"]
