@@ -72,11 +72,23 @@ ELSEWHERE: Mapping[str, str] = {
         ),
         "libs/chassis/tests/test_erasing.py",
     ),
+    **dict.fromkeys(
+        (
+            "dropping.before_files",
+            "dropping.after_messages",
+            "dropping.after_log",
+            "dropping.after_segment",
+            "dropping.before_tables",
+            "dropping.before_objects",
+            "dropping.before_done",
+        ),
+        "libs/chassis/tests/test_dropping.py",
+    ),
     "webhooks.after_attempt": "libs/chassis/tests/test_webhooks.py",
     **dict.fromkeys(("reconcile.before_commit", "reconcile.after_commit"), "libs/chassis/tests/test_healing.py"),
 }
 """Points that no message of the load passes (jobs that run once a day or when told to; the healing of a stream that lost
-messages; several accounts of which one floods; endpoints of webhooks): point → the test that dies there."""
+messages; several accounts of which one floods; endpoints of webhooks; accounts that end): point → the test that dies there."""
 
 
 def services() -> list[str]:

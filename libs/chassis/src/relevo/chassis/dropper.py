@@ -185,7 +185,6 @@ class Dropper:
     async def _go(self, drop: Drop, step: str, *, barrier: dict[str, int] | None = None) -> None:
         told = json.dumps(drop.barrier if barrier is None else barrier)
         await self._database.single(_STEP, {"id": drop.account_id, "step": step, "barrier": told})
-        crash_point(f"dropping.before_{step}")
 
     async def _count(self, drop: Drop, *, log: int = 0, messages: int = 0, files: int = 0) -> None:
         given = {"id": drop.account_id, "log": log, "messages": messages, "files": files}
@@ -198,6 +197,7 @@ class Dropper:
         if now() < drop.asked_at + self._settle or not await self._barriers.past(drop.barrier):
             raise _NotYet
         await self._go(drop, "files")
+        crash_point("dropping.before_files")
 
     async def _files(self, drop: Drop) -> None:
         if self._outside is not None:
@@ -262,6 +262,7 @@ class Dropper:
             blocks = tuple(Block(**block) for block in row.blocks)
             await self._segment(drop, Segment(row.stream, row.p, row.day, row.previous_seq, row.name, blocks))
         await self._go(drop, "tables")
+        crash_point("dropping.before_tables")
 
     async def _segment(self, drop: Drop, segment: Segment) -> None:
         """Write a segment anew without the account, if it is in it."""
@@ -285,6 +286,7 @@ class Dropper:
     async def _tables(self, drop: Drop) -> None:
         await drop_rows(self._database, drop.account_id, self._columns)
         await self._go(drop, "objects")
+        crash_point("dropping.before_objects")
 
     async def _objects(self, drop: Drop) -> None:
         """Who read the manifest before it changed has read what it named by now."""
