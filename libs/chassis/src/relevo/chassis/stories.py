@@ -133,15 +133,26 @@ async def note_earlier(connection: psycopg.AsyncConnection[Any], store: ObjectSt
 _COLUMNS: Final = (
     "id, created_at, cast(event_id as text) as event_id, subject, headers, body, coalesce(stream_seq, 0) as seq"
 )
-_OWN: Final = "stream = :stream and split_part(subject, '.', 4) = :entity and starts_with(subject, :of)"
-_FORWARD = text(f"select {_COLUMNS} from outbox where {_OWN} and id > :after order by id limit :limit")
-_BACKWARD = text(f"select {_COLUMNS} from outbox where {_OWN} and id < :after order by id desc limit :limit")
-_UNTIL = text(
-    f"""
-    select {_COLUMNS} from outbox where {_OWN} and id < :after and created_at <= :until order by id desc limit :limit
+_OWN: Final = "stream = '{stream}' and split_part(subject, '.', 4) = :entity and starts_with(subject, :of)"
+
+
+class _Statements:
+    """What is asked of the outbox. The stream stands in them, since the index is of that one only, which a parameter might not be.
+
+    By the index by entity, whatever the planner believes of how many rows that is: `id + 0` is the order of no index, where
+    one by `id` would be walked from its beginning, through everybody's rows. What is read is what one entity has there.
     """
-)
-_FOUND = text(f"select {_COLUMNS} from outbox where {_OWN} and event_id = any(cast(:events as uuid[]))")
+
+    def __init__(self, stream: Stream) -> None:
+        own = _OWN.format(stream=stream.name)
+        rows = f"select {_COLUMNS} from outbox where"
+        self.forward = text(f"{rows} {own} and id > :after order by id + 0 limit :limit")
+        self.backward = text(f"{rows} {own} and id < :after order by id + 0 desc limit :limit")
+        self.until = text(f"{rows} {own} and id < :after and created_at <= :until order by id + 0 desc limit :limit")
+        # By their ids alone: the index by entity would read all that there is of it.
+        self.found = text(f"{rows} starts_with(subject, :of) and event_id = any(cast(:events as uuid[]))")
+
+
 _PLACES: Final = """
     select l.first_id, l.last_id, l.day, l.p, l.seq, s.previous_seq, s.name, s.blocks
     from log_places l join segments s on s.day = l.day and s.p = l.p and s.stream = :stream
@@ -170,6 +181,7 @@ class Stories:
         self._database = database
         self._store = store
         self._stream = stream
+        self._sql = _Statements(stream)
 
     async def stretch(
         self, account: str, entity: str, *, after: int | None, limit: int, newest_first: bool = False
@@ -181,7 +193,9 @@ class Stories:
         start = after if after is not None else LAST_ID if newest_first else 0
         given = {**self._named(account, entity), "after": start}
         # The outbox first: a day that is archived meanwhile is found in both, and not in neither.
-        live = await self._rows(_BACKWARD if newest_first else _FORWARD, {**given, "limit": limit + 1})
+        live = await self._rows(
+            self._sql.backward if newest_first else self._sql.forward, {**given, "limit": limit + 1}
+        )
         places = (
             await self._database.single(
                 _PLACES_BACKWARD if newest_first else _PLACES_FORWARD,
@@ -211,7 +225,7 @@ class Stories:
     async def found(self, account: str, entity: str, events: Collection[str]) -> list[LogRow]:
         """These events of an entity, as far as the outbox still has them."""
         given = {**self._named(account, entity), "events": sorted(events)}
-        return await self._rows(_FOUND, given) if events else []
+        return await self._rows(self._sql.found, given) if events else []
 
     async def last(self, account: str, entity: str, until: datetime, types: Collection[str] = ()) -> LogRow | None:
         """The last event that was recorded at ``until`` or before, of these types; None: the log has none.
@@ -221,7 +235,7 @@ class Stories:
         given = {**self._named(account, entity), "until": until + _LATE}
         after = LAST_ID
         while True:
-            rows = await self._rows(_UNTIL, {**given, "after": after, "limit": _AT_ONCE})
+            rows = await self._rows(self._sql.until, {**given, "after": after, "limit": _AT_ONCE})
             for row in rows:
                 if recorded(row) <= until and (not types or row.type in types):
                     return row
