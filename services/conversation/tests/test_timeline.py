@@ -10,10 +10,10 @@ from relevo.chassis.archive import Archive
 from relevo.chassis.objects import Folder
 from relevo.contracts.assignment import ConversationAssigned, Reason, ReasonCode
 from relevo.contracts.base import new_id, now
-from relevo.contracts.conversation import ChangeLabels
+from relevo.contracts.conversation import AssigneeChanged, ChangeLabels
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.streams import EVT_CONVERSATION
-from relevo.conversation.domain.timeline import REASONS
+from relevo.conversation.domain.timeline import REASONS, Happened, because
 
 DAYS_AGO = 30
 
@@ -234,5 +234,9 @@ def test_as_of_a_moment_it_is_what_it_was_then(at_desk, tmp_path):
     at_desk(body)
 
 
-def test_the_policys_reasons_all_have_words():
-    assert set(REASONS) == set(get_args(ReasonCode))
+def test_the_policys_reasons_have_words_and_one_that_has_none_yet_still_reads_as_a_sentence():
+    assert set(REASONS) <= set(get_args(ReasonCode)), "words for what no decision says any more"
+    moment = now()
+    unknown = AssigneeChanged.model_construct(reason="of_tomorrow")
+    envelope = Envelope("e", "t", "s", "a", "c", moment, moment)
+    assert because(Happened(envelope, unknown), {}, "en") == "By the routing policy."

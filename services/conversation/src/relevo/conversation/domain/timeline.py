@@ -113,6 +113,7 @@ _WRITTEN: Final = {
 
 REASONS: Final[Mapping[str, tuple[str, str]]] = {
     "round_robin": ("turno rotatorio", "round robin"),
+    "longest_idle": ("llevaba más tiempo libre", "had been idle for longest"),
     "least_loaded": ("era quien menos tenía", "had the least"),
     "same_agent": ("ya la tenía", "had it already"),
     "owner": ("es responsable del contacto", "owns the contact"),
@@ -127,6 +128,10 @@ REASONS: Final[Mapping[str, tuple[str, str]]] = {
     "holder_away": ("quien la tenía se ausentó", "who had it went away"),
     "holder_off_shift": ("quien la tenía terminó su turno", "who had it ended their shift"),
     "unanswered": ("quien la tenía no respondió a tiempo", "who had it did not answer in time"),
+    "snoozed": ("está pospuesta", "it is snoozed"),
+    "woken": ("volvió a estar abierta", "it is open again"),
+    "bot": ("la tiene un bot", "a bot has it"),
+    "overflow": ("esperaba demasiado con su equipo", "it waited for too long with its team"),
     "team_changed": ("cambió el equipo", "the team changed"),
     "no_agent_available": ("no hay nadie disponible", "nobody is available"),
     "all_at_capacity": ("todos están al límite", "everybody is at capacity"),
