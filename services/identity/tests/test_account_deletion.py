@@ -1,5 +1,6 @@
 """Deleting a whole account: asked for, called off, closed, dropped, certified."""
 
+import gzip
 import json
 
 import psycopg
@@ -221,3 +222,17 @@ async def test_certificates_are_for_whoever_operates_only(account):
         assert (await account.call("GET", path)).status_code == 401
     answer = await account.service.http.get(f"/setup/deleted-accounts/{new_id()}", headers=OPERATOR)
     assert answer.status_code == 404
+
+
+async def test_who_may_manage_the_account_takes_it_along_and_nobody_else(account, other):
+    role = await account.new_role(["directory.read"])
+    clerk = await account.new_agent(role["id"])
+    token = await account.signed_in(clerk["email"])
+    await account.call("GET", "/account/export/identity", token=token, expect=403)
+    answer = await account.call("GET", "/account/export/identity", expect=200)
+    told = [json.loads(line) for line in gzip.decompress(answer.content).splitlines()]
+    assert told[-1]["end"] is True
+    emails = {one["row"]["email"] for one in told if one.get("table") == "agents"}
+    assert emails == {account.admin_email, clerk["email"]}
+    assert other.id not in gzip.decompress(answer.content).decode()
+    assert not [one for one in told if "hash" in str(one.get("row", {}))]

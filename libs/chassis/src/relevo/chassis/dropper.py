@@ -78,7 +78,8 @@ _REMOVE = text(
         where o.id = k.id and o.created_at = k.created_at and o.stream_seq is not null
         returning o.stream, o.p, o.event_id
     ), marked as (
-        update relay_mark m set dropped = true from gone
+        -- As of now the stream is the one that we know: who looks later compares with this moment.
+        update relay_mark m set dropped = true, at = now() from gone
         where m.stream = gone.stream and m.p = gone.p and m.event_id = gone.event_id
     )
     select count(*) from gone
@@ -94,6 +95,12 @@ _REPLACE = text(
     """
     update segments set name = :name, bytes = :bytes, rows = :rows, blocks = cast(:blocks as jsonb)
     where stream = :stream and p = :p and day = :day and name = :old
+    """
+)
+_MARK = text(
+    """
+    update relay_mark set dropped = true, at = now()
+    where stream = :stream and p = :p and event_id = any(cast(:events as uuid[]))
     """
 )
 _OBJECT = text(
@@ -280,8 +287,9 @@ class Dropper:
             told: dict[str, Any] = {"bytes": anew.size, "rows": anew.rows}
             told["blocks"] = json.dumps([asdict(block) for block in anew.blocks])
             await tx.execute(_REPLACE, given | told)
+            await tx.execute(_MARK, {"stream": anew.stream, "p": anew.p, "events": found})
             await tx.execute(_OBJECT, {"id": drop.drop_id, "name": segment.name})
-            await tx.execute(_COUNT, {"id": drop.account_id, "log": found, "messages": 0, "files": 0})
+            await tx.execute(_COUNT, {"id": drop.account_id, "log": len(found), "messages": 0, "files": 0})
 
     async def _tables(self, drop: Drop) -> None:
         await drop_rows(self._database, drop.account_id, self._columns)

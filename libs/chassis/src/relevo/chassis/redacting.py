@@ -70,12 +70,14 @@ def _is_of(account_id: str, segment: Segment, row: LogRow) -> bool:
     return BY_NAME[segment.stream].account_in(row.subject) == account_id
 
 
-async def rows_of_account(account_id: str, segment: Segment, store: ObjectStore) -> int:
-    """How many rows of a segment are of an account. Raises SegmentDamaged and what the store raises."""
-    found = 0
-    for block in segment.blocks:
-        found += sum(_is_of(account_id, segment, row) for row in await read_block(store, segment, block))
-    return found
+async def rows_of_account(account_id: str, segment: Segment, store: ObjectStore) -> list[str]:
+    """The ids of the events of an account in a segment. Raises SegmentDamaged and what the store raises."""
+    return [
+        row.event_id
+        for block in segment.blocks
+        for row in await read_block(store, segment, block)
+        if _is_of(account_id, segment, row)
+    ]
 
 
 async def written_without_account(account_id: str, drop_id: str, segment: Segment, store: ObjectStore) -> Segment:

@@ -25,6 +25,8 @@ from relevo.chassis.dropper import Dropper, Finish, Outside
 from relevo.chassis.dropping import Gone
 from relevo.chassis.eraser import Eraser
 from relevo.chassis.erasing import Personal
+from relevo.chassis.exporting import Exported
+from relevo.chassis.exporting import router as exporting_router
 from relevo.chassis.history import History, HistoryServer
 from relevo.chassis.lease import Leases
 from relevo.chassis.log import Log
@@ -60,7 +62,7 @@ class Service:
     ``personal`` says what is held of people, where anything is. ``placed`` is the stream of its own whose stories are told
     (`stories`). ``account_columns`` names the column of tables whose account has another one than ``account_id``;
     ``drop_outside`` removes what is kept of an account outside of the database, ``drop_finish`` ends its drop where
-    identity need not be told.
+    identity need not be told. ``exported`` is what is told of an account that is exported.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Service:
     personal: Personal | None = None
     placed: Stream | None = None
     account_columns: Mapping[str, str] = field(default_factory=dict)
+    exported: Exported = field(default_factory=Exported)
     drop_outside: Outside | None = None
     drop_finish: Finish | None = None
 
@@ -372,4 +375,8 @@ def application(service: Service) -> FastAPI:
             await runtime.stop()
             watchdog.stop()
 
-    return http.create_app(service.name, service.router, service.settings, lifespan)
+    router = APIRouter()
+    for part in (service.router, exporting_router(service.name, service.exported)):
+        if part is not None:
+            router.include_router(part)
+    return http.create_app(service.name, router, service.settings, lifespan)

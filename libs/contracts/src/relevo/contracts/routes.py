@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from relevo.contracts.catalogue import SERVICES
+
 API = "/api/v1"
 
 
@@ -40,6 +42,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/sign-up", "identity"),
     Route("/sessions", "identity"),
     Route("/me", "identity"),
+    *(Route(f"/account/export/{service}", service) for service in SERVICES),
     Route("/account", "identity"),
     Route("/agents", "identity"),
     Route("/invitations", "identity"),

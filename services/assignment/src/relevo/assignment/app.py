@@ -5,6 +5,7 @@ import asyncio
 from fastapi import APIRouter
 
 from relevo.assignment import api, candidates, due, matcher, past, policies, waits, why
+from relevo.assignment.exported import EXPORTED
 from relevo.assignment.handlers import Handlers, project_facts
 from relevo.assignment.personal import PERSONAL
 from relevo.assignment.settings import Settings
@@ -34,6 +35,7 @@ def build() -> Service:
             Consumer(streams.EVT_IDENTITY, on.on_directory),
             Consumer(streams.CMD_ASSIGNMENT, on.on_commands),
         ),
+        exported=EXPORTED,
         router=router,
         workers=(match,),
         timers=due.handlers(wanted.set),

@@ -14,6 +14,7 @@ from relevo.automation import (
     webhooks_api,
 )
 from relevo.automation.alerts import ALERT, Alerts
+from relevo.automation.exported import EXPORTED
 from relevo.automation.handlers import Automaton
 from relevo.automation.personal import PERSONAL
 from relevo.automation.settings import Settings
@@ -58,6 +59,7 @@ def build() -> Service:
             Consumer(streams.EVT_IDENTITY, sla.on_identity),
             Consumer(streams.EVT_IDENTITY, watching.on_identity),
         ),
+        exported=EXPORTED,
         router=router,
         workers=(webhooks.run, webhooks.forget),
         setup=setup,

@@ -4,6 +4,7 @@ import asyncio
 
 from relevo.channels import outbound, reports
 from relevo.channels.api import router
+from relevo.channels.exported import EXPORTED
 from relevo.channels.inboxes import Inboxes
 from relevo.channels.personal import PERSONAL
 from relevo.channels.settings import Settings
@@ -36,6 +37,7 @@ def build() -> Service:
         name="channels",
         settings=settings,
         migrations="relevo.channels.migrations",
+        exported=EXPORTED,
         router=router,
         setup=setup,
         subscribers=outbound.subscribe,

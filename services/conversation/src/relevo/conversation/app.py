@@ -6,6 +6,7 @@ from functools import partial
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
 from relevo.conversation import api, due, erasing, handlers, importing, retention, surveys
+from relevo.conversation.exported import EXPORTED
 from relevo.conversation.personal import PERSONAL
 from relevo.conversation.resolutions import SURVEY
 from relevo.conversation.settings import Settings
@@ -25,6 +26,7 @@ def build() -> Service:
             Consumer(streams.CMD_CONVERSATION, handlers.on_commands),
             Consumer(streams.CMD_ERASURE, erasing.on_erasure),
         ),
+        exported=replace(EXPORTED, files=partial(retention.files_of, objects=settings.attachments())),
         router=api.router,
         placed=streams.EVT_CONVERSATION,
         timers={**due.TIMERS, SURVEY: surveys.asker(settings.public_url)},

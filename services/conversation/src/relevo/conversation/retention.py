@@ -1,6 +1,7 @@
 """What this service forgets, and when."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final
 
@@ -26,6 +27,7 @@ UPLOADS_KEPT: Final = timedelta(days=1)
 """Of files that were uploaded and not sent."""
 
 _EVERY: Final = timedelta(hours=1)
+_PIECE: Final = 512 * 1024
 
 
 async def run(runtime: Runtime) -> None:
@@ -68,6 +70,23 @@ async def drop_files(database: Database, account: str, *, objects: ObjectStore |
         for id_ in ids:
             await objects.delete(object_name(account, id_))
         removed, after = removed + len(ids), ids[-1]
+
+
+async def files_of(
+    database: Database, account: str, *, objects: ObjectStore | None
+) -> AsyncIterator[tuple[str, bytes]]:
+    """The bytes of an account's files, in pieces; what was never written whole, or was forgotten, is left out."""
+    after = FIRST_ID
+    while objects is not None:
+        async with database.begin(account) as tx:
+            found = await files.written(tx, account, after=after, limit=500)
+        if not found:
+            return
+        for id_, size in found:
+            name = object_name(account, id_)
+            for offset in range(0, size, _PIECE):
+                yield id_, await objects.get(name, offset, min(_PIECE, size - offset))
+        after = found[-1][0]
 
 
 def _attachments(runtime: Runtime) -> ObjectStore | None:

@@ -19,6 +19,7 @@ from relevo.identity import (
     signing,
 )
 from relevo.identity.bus_access import BusAccess
+from relevo.identity.exported import EXPORTED
 from relevo.identity.migrations import ACCOUNT_COLUMNS
 from relevo.identity.passwords import Passwords
 from relevo.identity.settings import IdentitySettings
@@ -47,6 +48,7 @@ def build() -> Service:
             Consumer(streams.EVT_INGEST, handlers.on_ingest),
             Consumer(streams.CMD_ACCOUNTS, deletions.on_accounts),
         ),
+        exported=EXPORTED,
         router=api.router,
         workers=(bus_credentials.settler, deletions.worker, housekeeping.housekeeper, recovery.sender),
         setup=set_up,

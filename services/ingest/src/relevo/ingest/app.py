@@ -3,6 +3,7 @@
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
 from relevo.ingest import api, handlers
+from relevo.ingest.exported import EXPORTED
 from relevo.ingest.fairness import Fairness
 from relevo.ingest.personal import PERSONAL
 from relevo.ingest.settings import Settings
@@ -17,6 +18,7 @@ def build() -> Service:
         settings=settings,
         migrations="relevo.ingest.migrations",
         consumers=(Consumer(streams.INBOUND, fairness.on_inbound),),
+        exported=EXPORTED,
         router=api.router,
         subscribers=handlers.subscribe,
         workers=(fairness.run,),

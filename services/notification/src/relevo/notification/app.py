@@ -3,6 +3,7 @@
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
 from relevo.notification import api, housekeeping, mailer, pusher
+from relevo.notification.exported import EXPORTED
 from relevo.notification.handlers import Handlers
 from relevo.notification.personal import PERSONAL
 from relevo.notification.settings import Settings
@@ -20,6 +21,7 @@ def build() -> Service:
             Consumer(streams.EVT_CONVERSATION, handlers.on_conversation),
             Consumer(streams.CMD_NOTIFICATION, handlers.on_commands),
         ),
+        exported=EXPORTED,
         router=api.router,
         workers=(mailer.run, pusher.run, housekeeping.forget_old),
         timers={housekeeping.WAKE: housekeeping.on_wake},

@@ -3,6 +3,7 @@
 from relevo.chassis import Consumer, Service
 from relevo.contracts import streams
 from relevo.presence import api, changes, handlers
+from relevo.presence.exported import EXPORTED
 from relevo.presence.settings import Settings
 
 
@@ -19,6 +20,7 @@ def build() -> Service:
             Consumer(streams.EVT_IDENTITY, handlers.directory(limits)),
             Consumer(streams.EVT_ASSIGNMENT, handlers.loads(limits)),
         ),
+        exported=EXPORTED,
         router=api.router,
         timers={changes.TIMER: handlers.alarm(limits)},
     )

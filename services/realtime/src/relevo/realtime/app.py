@@ -3,6 +3,7 @@
 from relevo.chassis import Consumer, Projection, Runtime, Service
 from relevo.contracts import streams
 from relevo.realtime import api, handlers, heart
+from relevo.realtime.exported import EXPORTED
 from relevo.realtime.hub import Hub
 from relevo.realtime.lookers import Lookers
 from relevo.realtime.personal import PERSONAL
@@ -37,6 +38,7 @@ def build() -> Service:
             Consumer(streams.EVT_PRESENCE, handlers.on_nothing),
             Consumer(streams.EVT_NOTIFICATION, handlers.on_nothing),
         ),
+        exported=EXPORTED,
         router=api.router,
         setup=_setup,
         workers=(_watch_access, _show_looking, heart.keep_beating),

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from relevo.chassis import Consumer, Projection, Service, labels
 from relevo.contracts import streams
 from relevo.reporting import api, download, groups
+from relevo.reporting.exported import EXPORTED
 from relevo.reporting.handlers import Recorder
 from relevo.reporting.personal import PERSONAL
 from relevo.reporting.settings import Settings
@@ -31,6 +32,7 @@ def build() -> Service:
         settings=Settings(),
         migrations="relevo.reporting.migrations",
         consumers=tuple(Consumer(stream, recorder.on_events) for stream in _STREAMS),
+        exported=EXPORTED,
         router=router,
         projections=(
             Projection("reports", TABLES, dict.fromkeys(_STREAMS, Recorder().project)),

@@ -1,10 +1,10 @@
-"""`relevo account create|demo`."""
+"""`relevo account create|deleted|demo`."""
 
 import asyncio
 import json
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
             "   ·   … --password-file secret.txt --language en --json"
         ),
     )(create)
+    group.command("deleted", epilog="Example:  relevo account deleted --json")(deleted)
     group.command("demo", epilog="Example:  relevo account demo")(demo)
     app.add_typer(group, name="account")
 
@@ -93,6 +94,29 @@ def demo(
         f"sign in as {found['admin']['email']}; password and keys: {connection_file(home)}",
         markup=False,
     )
+
+
+def deleted(
+    *,
+    edge_url: EdgeUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Whole certificates, one a line.")] = False,
+) -> None:
+    """The accounts that were deleted, or are at this moment, and what was dropped of each."""
+    home = Home.from_environment()
+    edge = edge_url or _edge(home)
+
+    async def ask() -> list[dict[str, Any]]:
+        async with Api(edge, _setup_token(home), patience_seconds=_START_SECONDS) as api:
+            return [one async for one in api.pages("/setup/deleted-accounts")]
+
+    for one in asyncio.run(ask()):
+        if as_json:
+            print(json.dumps(one))
+            continue
+        rows = sum(table["rows"] for part in one["parts"] for table in part["tables"])
+        counts = {name: sum(part[name] for part in one["parts"]) for name in ("log", "messages", "files")}
+        told = f"{rows} rows, {counts['log']} of logs, {counts['messages']} messages, {counts['files']} files"
+        console.print(f"{one['account_id']}  {one['done_at'] or one['state']}  {told}", markup=False)
 
 
 def _setup_token(home: Home) -> str:

@@ -53,6 +53,10 @@ _OF_ACCOUNT = text(
     "select cast(id as text) as id from files"
     " where account_id = cast(:account as uuid) and id > cast(:after as uuid) order by id limit :limit"
 )
+_WRITTEN = text(
+    "select cast(id as text) as id, size from files where account_id = cast(:account as uuid)"
+    " and id > cast(:after as uuid) and size is not null and not forgotten order by id limit :limit"
+)
 _FORGET = text(
     """
     delete from files using unnest(cast(:accounts as uuid[]), cast(:ids as uuid[])) as k(account_id, id)
@@ -92,6 +96,12 @@ async def read(tx: Tx, account_id: str, file_id: str) -> Row | None:
 async def of_account(tx: Tx, account: str, *, after: str, limit: int) -> list[str]:
     """The next files of an account, whatever became of them."""
     return [row.id for row in await tx.execute(_OF_ACCOUNT, {"account": account, "after": after, "limit": limit})]
+
+
+async def written(tx: Tx, account: str, *, after: str, limit: int) -> list[tuple[str, int]]:
+    """The next files of an account that are there whole, with their sizes."""
+    rows = await tx.execute(_WRITTEN, {"account": account, "after": after, "limit": limit})
+    return [(row.id, row.size) for row in rows]
 
 
 async def forgotten(tx: Tx, before: datetime) -> Sequence[Row]:
