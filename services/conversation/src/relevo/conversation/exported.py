@@ -40,6 +40,7 @@ EXPORTED: Final = Exported(
         "contact_import_previews": "what an import would do",
         "conversation_count_changes": "counts of what is told",
         "conversation_counts": "counts of what is told",
+        "conversation_import_keys": "what an import has taken already",
         "file_secrets": "secret",
         "handled_commands": "ids of requests between services",
         "log_places": "where the archive tells of what",
