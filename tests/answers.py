@@ -33,6 +33,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+
+@schemathesis.serializer("application/jsonl")
+def _lines(_: Any, said: Any) -> bytes:
+    """A body of JSON lines is a text, as CSV is."""
+    return said if isinstance(said, bytes) else str(said).encode("utf-8", "replace")
+
+
 ROOT: Final = Path(__file__).parents[1]
 CHECKS: Final = [
     not_a_server_error,
