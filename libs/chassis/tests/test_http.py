@@ -20,7 +20,7 @@ from sqlalchemy import text
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from relevo.chassis import directory, idempotency, telemetry, timers
+from relevo.chassis import directory, dropping, idempotency, outbox, telemetry, timers
 from relevo.chassis.auth import Principal, access_token, hash_key, new_key, require, require_adapter
 from relevo.chassis.database import Database, Pool
 from relevo.chassis.http import Db, Rt, create_app
@@ -116,7 +116,7 @@ def routes() -> APIRouter:
 def dsn(servers) -> str:
     dsn = servers.create_database()
     with psycopg.connect(dsn) as connection:
-        for ddl in (*directory.DDL_V1, *idempotency.DDL_V1, *timers.DDL_V1):
+        for ddl in (*outbox.DDL_V1, *directory.DDL_V1, *idempotency.DDL_V1, *timers.DDL_V1, *dropping.DDL):
             connection.execute(ddl)
         connection.execute("create table thing (id bigint generated always as identity, name text)")
     return dsn
