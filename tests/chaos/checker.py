@@ -305,7 +305,7 @@ def _decisions(where: Where, verdict: Verdict) -> None:
             where,
             "assignment",
             """
-            select a.agent_id::text, coalesce(a.capacity, p.default_capacity)
+            select a.agent_id::text, coalesce(a.capacity, cast(p.policy ->> 'default_capacity' as int), 10)
             from agents a join pools p using (account_id) where a.account_id = %s
             """,
             where.account,
