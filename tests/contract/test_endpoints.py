@@ -1,5 +1,6 @@
 """Every endpoint of every service, asked by every role: who may is who the generated table says, and nobody else."""
 
+import asyncio
 import importlib
 import re
 from collections.abc import AsyncIterator, Callable
@@ -140,10 +141,17 @@ async def test_who_may_is_who_the_table_says(
                 if not isinstance(operation, dict):
                     continue
                 needed = operation.get("x-permission")
-                for caller in (*callers, None):
+                address = re.sub(r"\{\w+\}", NOWHERE, path.removeprefix(API))
+
+                async def ask(caller: Any, method: str = method, address: str = address) -> Any:
                     headers = {"authorization": f"Bearer {caller.credential()}"} if caller else {}
-                    address = re.sub(r"\{\w+\}", NOWHERE, path.removeprefix(API))
-                    answer = await one.http.request(method.upper(), address, headers=headers, json={})
+                    return await one.http.request(method.upper(), address, headers=headers, json={})
+
+                everybody = (*callers, None)
+                answers = await asyncio.gather(
+                    *(ask(caller) for caller in everybody)
+                )  # some wait for what may come yet
+                for caller, answer in zip(everybody, answers, strict=True):
                     problem = "problem" in answer.headers.get("content-type", "")
                     code = answer.json()["code"] if problem else ""
                     told = {code} & REFUSALS
