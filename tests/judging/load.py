@@ -266,23 +266,28 @@ async def judged(stack: WholeStack, size: Size, log: Any = print) -> Verdict:
         return verdict
 
 
-async def steps(stack: WholeStack) -> Counter[str]:
-    """The matchers' histogram, of all replicas: by upper bound, and `count`. What was killed begins at nothing."""
-    found: Counter[str] = Counter()
+async def steps(stack: WholeStack) -> dict[int | None, Counter[str]]:
+    """The matchers' histogram by process: by upper bound."""
+    found: dict[int | None, Counter[str]] = {}
     async with httpx.AsyncClient(timeout=10) as client:
         for name, item in stack.running().items():
             if name.split("-")[0] != "assignment" or not item.get("port"):
                 continue
             with contextlib.suppress(httpx.HTTPError):
                 text = (await client.get(f"http://127.0.0.1:{item['port']}/metrics")).text
-                for bound, value in re.findall(r'relevo_assignment_run_seconds_bucket\{le="([^"]+)"\} (\S+)', text):
-                    found[bound] += int(float(value))
+                found[item["pid"]] = Counter(
+                    {
+                        bound: int(float(value))
+                        for bound, value in re.findall(
+                            r'relevo_assignment_run_seconds_bucket\{le="([^"]+)"\} (\S+)', text
+                        )
+                    }
+                )
     return found
 
 
-def _within(before: Counter[str], after: Counter[str]) -> str:
-    """Of the replicas that live: what the killed ones did is gone with them."""
-    total = after["+Inf"] - before["+Inf"]
-    if total <= 0:
-        total, before = after["+Inf"], Counter()
-    return f"{100 * (after['0.02'] - before['0.02']) / total:.1f} % of {total}" if total > 0 else "none"
+def _within(before: dict[int | None, Counter[str]], after: dict[int | None, Counter[str]]) -> str:
+    """Of the processes that live: what the killed ones did is gone with them."""
+    runs = sum(one["+Inf"] - before.get(pid, Counter())["+Inf"] for pid, one in after.items())
+    short = sum(one["0.02"] - before.get(pid, Counter())["0.02"] for pid, one in after.items())
+    return f"{100 * short / runs:.1f} % of {runs}" if runs else "none"
