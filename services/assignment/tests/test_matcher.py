@@ -13,7 +13,7 @@ from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Roster
 from relevo.assignment.matcher import Matcher
-from relevo.assignment.store import journals, people
+from relevo.assignment.store import journals, people, pools
 from relevo.assignment.store.journals import Note
 from relevo.chassis.database import Tx
 from relevo.chassis.tenancy import Entry
@@ -87,6 +87,18 @@ async def test_a_row_that_commits_late_with_a_smaller_id_is_not_skipped(database
         assert await one.work() == 2
         await slow.execute("commit")
         assert await one.work() == 1
+
+
+async def test_who_notes_an_input_does_not_wait_for_the_run_that_is_deciding(database):
+    account = new_id()
+    async with database.begin(account) as tx:
+        await journals.append(tx, [Note(account, CapacitySet(new_id(), 1))])
+    async with database.begin(account) as deciding:
+        await pools.lock_pool(deciding, account, wait=True)
+        await pools.save_pool(deciding, account, turn=1, runs=1, governed=None)
+        async with database.begin(account) as tx:
+            await tx.execute(text("set local lock_timeout = '1s'"))
+            await journals.append(tx, [Note(account, CapacitySet(new_id(), 2))])
 
 
 async def test_the_database_refuses_a_load_below_zero(database):

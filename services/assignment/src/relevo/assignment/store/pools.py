@@ -10,8 +10,13 @@ from sqlalchemy import text
 from relevo.assignment.domain.policy import Policy
 from relevo.chassis.database import Tx
 
+# An insert that meets a row which somebody is changing waits to see what becomes of it: whoever notes an input would wait
+# for the run that is deciding.
 _MAKE_POOLS = text("""
-    insert into pools (account_id) select unnest(cast(:accounts as uuid[])) on conflict (account_id) do nothing
+    insert into pools (account_id)
+    select a.id from unnest(cast(:accounts as uuid[])) as a (id)
+    where not exists (select 1 from pools p where p.account_id = a.id)
+    on conflict (account_id) do nothing
 """)
 
 _POOL = "cast(account_id as text) as account_id, policy, turn, runs, tells_loads"
