@@ -1,14 +1,11 @@
-"""What erasing people and dropping accounts share: where streams ended, whether that is handled, who changes the log now."""
+"""What erasing people and dropping accounts ask of streams: where they ended, and whether that is handled."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
-import psycopg
 from sqlalchemy import text
 
-from relevo.chassis.archive import LOCK
 from relevo.chassis.bus import Bus, StoredMessage
 from relevo.chassis.database import Database
 from relevo.contracts.catalogue import read_by, reader_filter
@@ -18,16 +15,6 @@ _CLOCKS: Final = timedelta(seconds=5)
 _POSITIONS = text("select p, seq from position where stream = :stream")
 # What was stored before a message, and not recorded yet, would be behind a hole that nobody could fill.
 _UNRECORDED = text("select min(created_at) as at from outbox where stream = :stream and stream_seq is null")
-
-
-@asynccontextmanager
-async def alone(database_url: str, service: str, what: str) -> AsyncIterator[bool]:
-    """Whether nobody else changes what the log consists of at this moment; nobody begins to meanwhile."""
-    async with await psycopg.AsyncConnection.connect(
-        database_url, autocommit=True, application_name=f"relevo-{service}-{what}", connect_timeout=5
-    ) as connection:
-        row = await (await connection.execute("select pg_try_advisory_lock(%s, 0)", (LOCK,))).fetchone()
-        yield bool(row and row[0])
 
 
 class Barriers:

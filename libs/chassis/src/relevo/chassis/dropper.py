@@ -16,24 +16,24 @@ nothing. The relay knows why its lanes end earlier (`Reconciler`). The archive's
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from sqlalchemy import text
 
-from relevo.chassis.barriers import Barriers, alone
+from relevo.chassis import manifest
+from relevo.chassis.barriers import Barriers
 from relevo.chassis.bus import Bus, StoredMessage
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Database, Tx, described
+from relevo.chassis.database import Database, Tx
 from relevo.chassis.dropping import Drop, drop_rows
 from relevo.chassis.objects import ObjectStore
 from relevo.chassis.redacting import rows_of_account, written_without_account
-from relevo.chassis.segments import Block, Segment, read_block
+from relevo.chassis.segments import Segment, read_block
+from relevo.chassis.stepwise import AGAIN, NotYet, Stepwise
 from relevo.contracts.accounts import AccountDropped, RowsDropped
 from relevo.contracts.base import now
 from relevo.contracts.grants import cleared_by, filled_by_others
@@ -45,8 +45,6 @@ log = structlog.get_logger("relevo.dropper")
 PAGE: Final = 2_000
 """Rows of the outbox that are gone through in one transaction."""
 _AT_ONCE: Final = 32
-_IDLE: Final = 2.0
-_AGAIN: Final = timedelta(seconds=1)
 
 _DUE = text("select * from account_drops where done_at is null and again_at <= now() order by again_at, id limit 1")
 _STEP = text(
@@ -90,13 +88,6 @@ _LETTERS = text(
     " where id > cast(:after as uuid) order by id limit :limit"
 )
 _NO_LETTERS = text("delete from dead_letters where id = any(cast(:ids as uuid[]))")
-_SEGMENTS = text("select stream, p, day, previous_seq, name, blocks from segments order by day, stream, p")
-_REPLACE = text(
-    """
-    update segments set name = :name, bytes = :bytes, rows = :rows, blocks = cast(:blocks as jsonb)
-    where stream = :stream and p = :p and day = :day and name = :old
-    """
-)
 _MARK = text(
     """
     update relay_mark set dropped = true, at = now()
@@ -116,12 +107,8 @@ Finish = Callable[[Tx, AccountDropped], Awaitable[None]]
 """What is done, in the transaction that ends it, in place of telling identity."""
 
 
-class _NotYet(Exception):
-    """Something must happen before this step can end; it is looked at again a little later."""
-
-
-class Dropper:
-    """Drops accounts from one service. Any number of replicas may run one; one of them works at a time."""
+class Dropper(Stepwise[Drop]):
+    """Drops accounts from one service."""
 
     def __init__(
         self,
@@ -136,17 +123,7 @@ class Dropper:
         finish: Finish | None = None,
     ) -> None:
         """``settle``: how long to wait for what was under way; ``columns``: of tables whose account has another name."""
-        self._bus = bus
-        self._service = bus.service
-        self._database = database
-        self._barriers = Barriers(bus, database)
-        self._url = database_url
-        self._store = store
-        self._settle = settle
-        self._columns = columns
-        self._outside = outside
-        self._finish_by = finish
-        self._steps = {
+        steps = {
             "wait": self._wait,
             "files": self._files,
             "messages": self._messages,
@@ -155,33 +132,18 @@ class Dropper:
             "tables": self._tables,
             "objects": self._objects,
         }
+        super().__init__("account_drop", database_url, bus.service, steps)
+        self._bus = bus
+        self._database = database
+        self._barriers = Barriers(bus, database)
+        self._store = store
+        self._settle = settle
+        self._columns = columns
+        self._outside = outside
+        self._finish_by = finish
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Drop what there is to drop, until stopped."""
-        while not stopping.is_set():
-            try:
-                worked = await self.work()
-            except Exception as error:  # noqa: BLE001  (database, broker or object store may be away: it goes on where it was)
-                log.warning("account_drop_again", error=described(error))
-                worked = False
-            if not worked:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_IDLE):
-                        await stopping.wait()
-
-    async def work(self) -> bool:
-        """Do what is due now; tells whether there was anything. Raises what database, broker and object store raise."""
-        if await self._due() is None:
-            return False
-        async with alone(self._url, self._service, "dropper") as mine:
-            worked = False
-            while mine and (drop := await self._due()) is not None:
-                try:
-                    await self._steps[drop.step](drop)
-                except _NotYet:
-                    await self._database.single(_LATER, {"id": drop.account_id, "wait": _AGAIN})
-                worked = True
-            return worked
+    async def _later(self, work: Drop) -> None:
+        await self._database.single(_LATER, {"id": work.account_id, "wait": AGAIN})
 
     async def _due(self) -> Drop | None:
         row = (await self._database.single(_DUE)).first()
@@ -200,9 +162,9 @@ class Dropper:
     async def _wait(self, drop: Drop) -> None:
         if not drop.barrier:
             await self._go(drop, "wait", barrier=await self._barriers.ends())
-            raise _NotYet
+            raise NotYet
         if now() < drop.asked_at + self._settle or not await self._barriers.past(drop.barrier):
-            raise _NotYet
+            raise NotYet
         await self._go(drop, "files")
         crash_point("dropping.before_files")
 
@@ -232,7 +194,7 @@ class Dropper:
         if not page:
             return
         if not await self._barriers.may_delete(page[-1], stream):
-            raise _NotYet
+            raise NotYet
         await asyncio.gather(*(self._bus.delete_message(stream, message.seq) for message in page))
         crash_point("dropping.after_messages")
         await self._count(drop, messages=len(page))
@@ -253,7 +215,7 @@ class Dropper:
             after = rows[-1].id
         await self._letters(drop)
         if waiting:
-            raise _NotYet
+            raise NotYet
         await self._go(drop, "segments")
 
     async def _letters(self, drop: Drop) -> None:
@@ -265,9 +227,8 @@ class Dropper:
             after = letters[-1].id
 
     async def _segments(self, drop: Drop) -> None:
-        for row in (await self._database.single(_SEGMENTS)).all():
-            blocks = tuple(Block(**block) for block in row.blocks)
-            await self._segment(drop, Segment(row.stream, row.p, row.day, row.previous_seq, row.name, blocks))
+        for segment in await manifest.segments(self._database):
+            await self._segment(drop, segment)
         await self._go(drop, "tables")
         crash_point("dropping.before_tables")
 
@@ -283,10 +244,7 @@ class Dropper:
         for block in anew.blocks:
             await read_block(self._store, anew, block)
         async with self._database.begin() as tx:
-            given = {"stream": anew.stream, "p": anew.p, "day": anew.day, "old": segment.name, "name": anew.name}
-            told: dict[str, Any] = {"bytes": anew.size, "rows": anew.rows}
-            told["blocks"] = json.dumps([asdict(block) for block in anew.blocks])
-            await tx.execute(_REPLACE, given | told)
+            await manifest.replace(tx, segment, anew)
             await tx.execute(_MARK, {"stream": anew.stream, "p": anew.p, "events": found})
             await tx.execute(_OBJECT, {"id": drop.drop_id, "name": segment.name})
             await tx.execute(_COUNT, {"id": drop.account_id, "log": len(found), "messages": 0, "files": 0})

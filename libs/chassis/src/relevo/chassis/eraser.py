@@ -17,25 +17,25 @@ sweep     in streams that others fill: a request of its own, once all logs are d
 The archive's lock is held meanwhile: no day leaves the outbox for a segment between two looks.
 """
 
-import asyncio
-import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 from sqlalchemy import text
 
-from relevo.chassis.barriers import Barriers, alone
+from relevo.chassis import manifest
+from relevo.chassis.barriers import Barriers
 from relevo.chassis.bus import Bus
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Database, Tx, described
+from relevo.chassis.database import Database, Tx
 from relevo.chassis.erasing import LATELY, Person, Personal, clean
 from relevo.chassis.objects import ObjectStore
 from relevo.chassis.redacting import rows_about, without, written_without
-from relevo.chassis.segments import Block, Segment, read_block
+from relevo.chassis.segments import Segment, read_block
+from relevo.chassis.stepwise import AGAIN, NotYet, Stepwise
 from relevo.contracts import streams
 from relevo.contracts.base import now
 from relevo.contracts.envelope import MESSAGE_ID
@@ -47,8 +47,6 @@ log = structlog.get_logger("relevo.eraser")
 
 PAGE: Final = 2_000
 """Rows of the outbox that are gone through in one transaction."""
-_IDLE: Final = 2.0
-_AGAIN: Final = timedelta(seconds=1)
 _LATE: Final = timedelta(minutes=10)
 """How long a transaction that began before an erasure may have taken to commit."""
 
@@ -108,13 +106,6 @@ _DELETING = text(
 _DELETED = text(
     "delete from erasing_messages where erasure_id = cast(:id as uuid) and stream = :stream and event_id = cast(:event as uuid)"
 )
-_SEGMENTS = text("select stream, p, day, previous_seq, name, blocks from segments order by day, stream, p")
-_REPLACE = text(
-    """
-    update segments set name = :name, bytes = :bytes, blocks = cast(:blocks as jsonb)
-    where stream = :stream and p = :p and day = :day and name = :old
-    """
-)
 _OBJECT = text(
     """
     insert into erasing_objects (erasure_id, account_id, name)
@@ -137,12 +128,8 @@ class Work:
     sweep: bool
 
 
-class _NotYet(Exception):
-    """Something must happen before this step can end; it is looked at again a little later."""
-
-
-class Eraser:
-    """Erases people from one service. Any number of replicas may run one; one of them works at a time."""
+class Eraser(Stepwise[Work]):
+    """Erases people from one service."""
 
     def __init__(
         self,
@@ -155,17 +142,7 @@ class Eraser:
         settle: timedelta,
     ) -> None:
         """``settle``: how long to wait for what was under way when a person was erased."""
-        self._bus = bus
-        self._service = bus.service
-        self._database = database
-        self._barriers = Barriers(bus, database)
-        self._url = database_url
-        self._store = store
-        self._personal = personal
-        self._settle = settle
-        self._ours = {stream.name for stream in set(kept_by(bus.service)) - set(swept_by(bus.service))}
-        """The streams of which we delete what we, or adapters, said; what other services said is swept later."""
-        self._steps = {
+        steps = {
             "tables": self._tables,
             "log": self._log,
             "segments": self._segments,
@@ -176,33 +153,15 @@ class Eraser:
             "objects": self._objects,
             "sweep": self._sweep,
         }
-
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Erase whom there is to erase, until stopped."""
-        while not stopping.is_set():
-            try:
-                worked = await self.work()
-            except Exception as error:  # noqa: BLE001  (database, broker or object store may be away: it goes on where it was)
-                log.warning("erasure_again", error=described(error))
-                worked = False
-            if not worked:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_IDLE):
-                        await stopping.wait()
-
-    async def work(self) -> bool:
-        """Do what is due now; tells whether there was anything. Raises what database, broker and object store raise."""
-        if await self._due() is None:
-            return False
-        async with alone(self._url, self._service, "eraser") as mine:
-            worked = False
-            while mine and (work := await self._due()) is not None:
-                try:
-                    await self._steps[work.step](work)
-                except _NotYet:
-                    await self._later(work.person)
-                worked = True
-            return worked
+        super().__init__("erasure", database_url, bus.service, steps)
+        self._bus = bus
+        self._database = database
+        self._barriers = Barriers(bus, database)
+        self._store = store
+        self._personal = personal
+        self._settle = settle
+        self._ours = {stream.name for stream in set(kept_by(bus.service)) - set(swept_by(bus.service))}
+        """The streams of which we delete what we, or adapters, said; what other services said is swept later."""
 
     async def _due(self) -> Work | None:
         row = (await self._database.single(_DUE, door="erasures")).first()
@@ -223,8 +182,9 @@ class Eraser:
         given = {"id": person.erasure_id, "step": step, "place": place, "redacted": redacted, "deleted": deleted}
         await tx.execute(_STEP, given | {"barrier": told})
 
-    async def _later(self, person: Person) -> None:
-        await self._database.single(_LATER, {"id": person.erasure_id, "wait": _AGAIN}, accounts=(person.account_id,))
+    async def _later(self, work: Work) -> None:
+        given = {"id": work.person.erasure_id, "wait": AGAIN}
+        await self._database.single(_LATER, given, accounts=(work.person.account_id,))
 
     # -- tables ---------------------------------------------------------------------------------------------------
 
@@ -289,11 +249,8 @@ class Eraser:
 
     async def _segments(self, work: Work) -> None:
         redacted = 0
-        for row in (await self._database.single(_SEGMENTS)).all():
-            blocks = tuple(Block(**block) for block in row.blocks)
-            redacted += await self._segment(
-                work.person, Segment(row.stream, row.p, row.day, row.previous_seq, row.name, blocks)
-            )
+        for segment in await manifest.segments(self._database):
+            redacted += await self._segment(work.person, segment)
         async with self._database.begin(work.person.account_id) as tx:
             await self._go(tx, work.person, "wait", redacted=redacted)
 
@@ -309,9 +266,7 @@ class Eraser:
         for block in anew.blocks:
             await read_block(self._store, anew, block)
         async with self._database.begin(person.account_id) as tx:
-            given = {"stream": anew.stream, "p": anew.p, "day": anew.day, "old": segment.name, "name": anew.name}
-            told = json.dumps([asdict(block) for block in anew.blocks])
-            await tx.execute(_REPLACE, {**given, "bytes": anew.size, "blocks": told})
+            await manifest.replace(tx, segment, anew)
             await tx.execute(_OBJECT, {"id": person.erasure_id, "account": person.account_id, "name": segment.name})
             await self._to_delete(tx, person, [(segment.stream, row.event_id, row.seq) for row in found])
         crash_point("erasing.after_manifest")
@@ -336,7 +291,7 @@ class Eraser:
 
     async def _wait(self, work: Work) -> None:
         if now() < work.person.asked_at + self._settle or not await self._barriers.past(work.barrier):
-            raise _NotYet
+            raise NotYet
         async with self._database.begin(work.person.account_id) as tx:
             await self._go(tx, work.person, "late")
 
@@ -358,7 +313,7 @@ class Eraser:
             async with self._database.begin(person.account_id) as tx:
                 await self._go(tx, person, "messages", deleted=deleted)
             if deleted < len(found):
-                raise _NotYet  # the relay has not recorded them yet
+                raise NotYet  # the relay has not recorded them yet
         async with self._database.begin(person.account_id) as tx:
             await self._go(tx, person, "inbound")
 
@@ -377,7 +332,7 @@ class Eraser:
     async def _inbound(self, work: Work) -> None:
         """What they wrote, as adapters brought it; all of it is handled."""
         if not await self._barriers.past(work.barrier):
-            raise _NotYet
+            raise NotYet
         deleted = 0
         if streams.INBOUND.name in self._ours:
             for inbox, key in work.person.senders:
@@ -398,7 +353,7 @@ class Eraser:
             async with self._database.begin(work.person.account_id) as tx:
                 await self._go(tx, work.person, "sweep", barrier=barrier)
         if not await self._barriers.past(barrier):
-            raise _NotYet
+            raise NotYet
         for stream in swept_by(self._service):
             subject = stream.stored(account=work.person.account_id)
             end = barrier.get(stream.name) or int((await self._bus.stream_state(stream))["last_seq"])

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from pydantic import ValidationError
 
 from relevo.chassis.erasing import Person
 from relevo.chassis.objects import ObjectStore
-from relevo.chassis.segments import Block, LogRow, Segment, block_of, pack, read_block
+from relevo.chassis.segments import Block, LogRow, Segment, pack, read_block
 from relevo.contracts.catalogue import UnknownType
 from relevo.contracts.envelope import ERASED
 from relevo.contracts.personal import redact
@@ -44,21 +44,7 @@ async def written_without(person: Person, segment: Segment, store: ObjectStore) 
 
     Raises SegmentDamaged and what the store raises.
     """
-    base = segment.name.removesuffix(".gz").partition("~")[0]
-    name = f"{base}~{person.erasure_id}.gz"
-    blocks: list[Block] = []
-
-    async def chunks() -> AsyncIterator[bytes]:
-        offset = 0
-        for block in segment.blocks:
-            rows = [_bare(person, row) for row in await read_block(store, segment, block)]
-            packed = pack(rows)
-            blocks.append(block_of(rows, packed, offset))
-            offset += len(packed)
-            yield packed
-
-    await store.put(name, chunks())
-    return replace(segment, name=name, blocks=tuple(blocks))
+    return await _written(segment, store, person.erasure_id, lambda rows: [_bare(person, row) for row in rows])
 
 
 def _bare(person: Person, row: LogRow) -> LogRow:
@@ -81,19 +67,23 @@ async def rows_of_account(account_id: str, segment: Segment, store: ObjectStore)
 
 
 async def written_without_account(account_id: str, drop_id: str, segment: Segment, store: ObjectStore) -> Segment:
-    """Put a segment without an account's rows beside it, under a name of its own; answers that one's manifest, unread as yet.
+    """Put a segment without an account's rows beside it, likewise."""
+    return await _written(
+        segment, store, drop_id, lambda rows: [row for row in rows if not _is_of(account_id, segment, row)]
+    )
 
-    Its blocks reach as far as they did, so that the chain of segments stays whole. Raises SegmentDamaged and what the
-    store raises.
-    """
-    base = segment.name.removesuffix(".gz").partition("~")[0]
-    name = f"{base}~{drop_id}.gz"
+
+async def _written(
+    segment: Segment, store: ObjectStore, mark: str, change: Callable[[list[LogRow]], list[LogRow]]
+) -> Segment:
+    """The same under a name with this mark. Its blocks reach as far as they did, so that the chain of segments stays whole."""
+    name = f"{segment.name.removesuffix('.gz').partition('~')[0]}~{mark}.gz"
     blocks: list[Block] = []
 
     async def chunks() -> AsyncIterator[bytes]:
         offset = 0
         for block in segment.blocks:
-            rows = [row for row in await read_block(store, segment, block) if not _is_of(account_id, segment, row)]
+            rows = change(await read_block(store, segment, block))
             packed = pack(rows)
             digest = hashlib.sha256(packed).hexdigest()
             blocks.append(Block(block.first_seq, block.last_seq, offset, len(packed), len(rows), digest))
