@@ -162,6 +162,21 @@ def test_a_server_that_hangs_is_said_within_seconds(machine: Machine) -> None:
     until(lambda: machine.relevo("status").returncode == 0)
 
 
+def test_a_server_that_does_not_start_again_is_tried_until_it_does(machine: Machine) -> None:
+    supervisor = machine.up()
+    (postgres,) = (one["pid"] for one in machine.status()["servers"] if one["name"] == "postgres")
+    needed = machine.home / "servers" / "postgres" / "global" / "pg_control"
+    away = needed.with_name("away")
+    needed.rename(away)
+    os.kill(postgres, signal.SIGKILL)
+    until(lambda: "pg_control" in (machine.home / "logs" / "postgres.log").read_text(), 30)
+    tried = machine.status()["written"]
+    until(lambda: supervisor.poll() is not None or machine.status()["written"] != tried, 30)
+    assert supervisor.poll() is None
+    away.rename(needed)
+    until(lambda: machine.relevo("status").returncode == 0, 60)
+
+
 def test_the_status_stays_fresh_while_a_service_hangs(machine: Machine) -> None:
     machine.up()
     (fake,) = machine.status()["services"]

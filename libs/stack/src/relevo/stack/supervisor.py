@@ -109,6 +109,8 @@ class Stack:
     streams: list[readiness.StreamFill] = field(default_factory=list)
     silent: dict[str, str] = field(default_factory=dict)
     """Servers that run and do not answer, with the reason."""
+    rests: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Servers that fell and did not start again: until when they are left alone, and for how many seconds that was."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def run(self) -> None:
@@ -341,11 +343,19 @@ class Stack:
         return found
 
     def _watch_servers(self) -> None:
-        """A server that fell is started again; the services wait for it and go on by themselves."""
+        """A server that fell is started again, after longer and longer pauses; the services wait for it and go on by themselves."""
         for server, name in ((self.postgres, "PostgreSQL"), (self.nats, "NATS"), (self.edge, "the edge")):
-            if server is not None and server.child is not None and not server.running:
-                self.report(f"{name} ended with {server.child.process.returncode}; starting it again")
+            until, rested = self.rests.get(name, (0.0, _ROUND_SECONDS / 2))
+            if server is None or server.child is None or server.running or time.monotonic() < until:
+                continue
+            self.report(f"{name} ended with {server.child.process.returncode}; starting it again")
+            try:
                 server.start()
+                self.rests.pop(name, None)
+            except StackError as error:
+                pause = min(2 * rested, _LONGEST_PAUSE_SECONDS)
+                self.rests[name] = time.monotonic() + pause, pause
+                self.report(f"{error}\n  starting it again in {pause:.0f} s")
 
     def _watch_streams(self) -> None:
         """Say that a stream is filling, once; `relevo status` says it as long as it is so."""
