@@ -16,14 +16,13 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from nats.errors import Error as NatsError
 from sqlalchemy import text
 
 from relevo.chassis import telemetry
 from relevo.chassis.bus import Bus, BusError, NoStream
 from relevo.chassis.capacity import FullStreams, says_full
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Database, described
+from relevo.chassis.database import Database, described, is_transient
 from relevo.chassis.pacing import pause
 from relevo.chassis.reconcile import MARK, End, Lane, LaneRefused, Reconciler, marks
 from relevo.chassis.wire import lines_of
@@ -147,16 +146,12 @@ class Relay:
                 drained = await self._once()
                 if drained or self._published:  # a round that only reconciled says nothing of the next
                     delay = 0.05
-            except (BusError, NatsError, TimeoutError, OSError) as error:
+            except Exception as error:  # the database may be away; whatever it is, rows wait safely
                 telemetry.RELAY_ERRORS.labels(self._bus.service, "").inc()
-                log.warning("relay_again", error=described(error))
-                self._fences.clear()
-                drained = False
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 2.0)
-            except Exception:  # the database may be away; whatever it is, rows wait safely
-                telemetry.RELAY_ERRORS.labels(self._bus.service, "").inc()
-                log.exception("relay_failed")
+                if isinstance(error, BusError) or is_transient(error):
+                    log.warning("relay_again", error=described(error))
+                else:
+                    log.exception("relay_failed")
                 self._fences.clear()
                 drained = False
                 await asyncio.sleep(delay)
