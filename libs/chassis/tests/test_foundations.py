@@ -80,6 +80,35 @@ def test_logs_carry_ids_and_mask_secrets(log_lines):
     assert "account" not in third
 
 
+def test_what_is_tried_again_is_said_once_and_then_once_a_minute(log_lines):
+    log = structlog.get_logger("x")
+    for _ in range(3):
+        log.warning("feed_again", partition=1, error="away")
+    log.warning("feed_again", partition=2, error="away")
+    log.warning("unsafe", reason="no error")
+    log.warning("unsafe", reason="no error")
+    log.error("refused", error="away")
+    log.error("refused", error="away")
+    assert [(one["event"], one.get("partition")) for one in log_lines()] == [
+        *(("feed_again", 1), ("feed_again", 2)),
+        *[("unsafe", None)] * 2,
+        *[("refused", None)] * 2,
+    ]
+
+
+def test_after_a_minute_it_is_told_how_many_were_held_back():
+    at = [100.0]
+    repeats = logging.Repeats(lambda: at[0])
+    assert repeats(None, "warning", {"event": "e", "error": "away"}) == {"event": "e", "error": "away"}
+    for at[0] in (101.0, 159.0):
+        with pytest.raises(structlog.DropEvent):
+            repeats(None, "warning", {"event": "e", "error": "away"})
+    at[0] = 160.0
+    assert repeats(None, "warning", {"event": "e", "error": "away"})["held_back"] == 2
+    at[0] = 300.0
+    assert "held_back" not in repeats(None, "warning", {"event": "e", "error": "away"})
+
+
 @given(st.text(max_size=60))
 def test_a_child_trace_context_is_always_well_formed(parent):
     child = telemetry.child_traceparent(parent)

@@ -7,7 +7,8 @@ never a message body, never a secret: values whose key looks like one are masked
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
@@ -20,6 +21,7 @@ _SECRET = re.compile(
 )
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@/\s]+@")
 _MASK = "***"
+_SAID_EVERY = 60.0
 
 
 def configure(service: str, *, level: str = "info", form: str = "json", stream: TextIO | None = None) -> None:
@@ -53,7 +55,7 @@ def configure(service: str, *, level: str = "info", form: str = "json", stream: 
         plain = structlog.dev.plain_traceback
         finish = [mask, structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
     structlog.configure(
-        processors=[*shared, *finish],
+        processors=[shared[0], Repeats(), *shared[1:], *finish],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=True,
@@ -76,6 +78,33 @@ def configure(service: str, *, level: str = "info", form: str = "json", stream: 
     logging.getLogger("uvicorn.access").disabled = True
     for name in ("uvicorn.error", "faststream", "nats", "httpx", "httpcore", "alembic"):
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+class Repeats:
+    """A processor: of warnings of an error that are alike one is said, then one a minute, which tells how many were held back.
+
+    What tries again and again while the database or the broker is away would else fill the log with it.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, _: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Raises structlog.DropEvent for what is held back."""
+        if method != "warning" or "error" not in line:
+            return line
+        now = self._clock()
+        alike = repr(sorted(line.items()))
+        said, held_back = self._said.get(alike, (now - _SAID_EVERY, 0))
+        if now - said < _SAID_EVERY:
+            self._said[alike] = said, held_back + 1
+            raise structlog.DropEvent
+        if held_back:
+            line["held_back"] = held_back
+        self._said = {one: was for one, was in self._said.items() if now - was[0] < 2 * _SAID_EVERY}
+        self._said[alike] = now, 0
+        return line
 
 
 def log_context(**ids: str) -> AbstractContextManager[Any]:
