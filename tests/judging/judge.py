@@ -6,12 +6,16 @@ It reads the events of presence, of conversations, of assignment and of people, 
      "time": "2026-11-22T10:00:00.120000Z", "subject": "evt.assignment.0.<account>.<id>.conversation_assigned", "data": {...}}
 
 `at` is when the broker stored it, `time` when its author says that it happened. A file of such lines is judged by
-`python judge.py events.jsonl [--capacity 10]`; `read` takes them from a broker. Five things are judged:
+`python judge.py events.jsonl [--capacity 10] [--weight email=0.5] [--lighter 600=0.5]`; `read` takes them from a broker.
+Five things are judged:
 
-- over capacity: nobody is given a conversation by the machine while they hold as many as they may;
+- over capacity: nobody is given a conversation by the machine where it does not fit into their units of capacity as a
+  whole, beside what they hold: each takes one, or what is said of its channel, or the given share of that once its
+  customer has been waited for so many seconds;
 - two holders: a conversation is never given to somebody before it was taken from whoever has it;
 - idle: nobody who could take a waiting conversation waits beside it for longer than a second;
-- out of order: nothing is given away while something that goes before it waits: of higher priority, or longer;
+- out of order: nothing is given away while something that goes before it, and takes no more, waits: of higher priority,
+  or longer;
 - left behind: nobody holds what they had when they went offline (away) for longer than the policy lets them, and it is taken
   from nobody before that.
 
@@ -44,7 +48,11 @@ GIVEN_BY_TURN = {"round_robin", "least_loaded", "longest_idle"}
 GONE = {"holder_offline": "offline", "holder_away": "away"}
 """Reasons of what was taken back from somebody who was gone."""
 
-Key = tuple[str, str | None]
+UNIT = 100
+"""Weights are whole hundredths of a unit."""
+
+Key = tuple[str, str | None, str | None]
+"""Inbox, team and channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,7 @@ class Holding:
 
     conversation: str
     automatic: bool
+    weight: int
     time: datetime
     told: datetime
     end: datetime | None = None
@@ -161,12 +170,22 @@ class Judge:
         *,
         idle_seconds: float = IDLE_SECONDS,
         taken_back: Mapping[str, float] | None = None,
+        weights: Mapping[str, int] | None = None,
+        lighter: tuple[float, int] | None = None,
     ) -> None:
-        """`capacity`: how many conversations an agent may hold; `own`: of those who may another number.
+        """`capacity`: how many units an agent may carry; `own`: of those who may another number.
+
+        `weights`: hundredths of a unit that a conversation of a channel takes, where that is not one; `lighter`: after
+        how many seconds of waiting for its customer it takes only so many hundredths of that.
 
         `taken_back`: after how many seconds offline (away) conversations are taken from who has them.
         """
         self.capacity = capacity
+        self.weights = dict(weights or {})
+        self.lighter = lighter
+        self.channels: dict[str, str | None] = {}
+        self.asked: dict[str, list[tuple[datetime, datetime, bool]]] = {}
+        """When it happened, and was told, that a conversation's customer waits for an answer, or does not any more."""
         self.taken_back = dict(taken_back or {})
         self.left: set[str] = set()
         self.back = 0
@@ -194,6 +213,7 @@ class Judge:
         self._places: list[tuple[int, datetime]] = []
 
     def take(self, event: Event) -> None:
+        self._told_of_customer(event)
         match event.type:
             case "agent_changed":
                 self._person(event)
@@ -256,7 +276,10 @@ class Judge:
             agent.gone = (state, datetime.fromisoformat(status["since"])) if state in self.taken_back else None
         self._weigh(agent)
         self.became.pop(agent.id, None)
-        if agent.id in self.free and any(number and agent.reaches(key) for key, number in self.queues.items()):
+        if agent.id in self.free and any(
+            number and agent.reaches(key) and self._room(agent, event.at) >= self._weight(key[2])
+            for key, number in self.queues.items()
+        ):
             self.became[agent.id] = event.time
 
     def _resolved(self, event: Event) -> None:
@@ -268,6 +291,7 @@ class Judge:
     def _decided(self, event: Event) -> None:
         data = event.data
         one, version, holder = data["conversation_id"], data["version"], data.get("assignee_id")
+        self.channels[one] = data.get("channel")
         before = self.versions.get(one, 0)
         if version != before + 1:
             self.verdict.blame("two holders", f"{one}: version {version} follows {before}, to {holder}")
@@ -285,7 +309,7 @@ class Judge:
             self.given.append(Given(holder, waited, event.time, event.at))
         self._hold(one, holder, event)
         if event.type == "conversation_queued":
-            key = data["inbox_id"], data.get("team_id")
+            key = data["inbox_id"], data.get("team_id"), data.get("channel")
             since = datetime.fromisoformat(data["queued_at"])
             self.waiting[one] = Waiting(one, key, self._rank(one, data), since, event.at)
             self.queues[key] += 1
@@ -303,7 +327,7 @@ class Judge:
         if holder is not None and one not in self.closed:
             agent = self._agent(holder)
             automatic = event.data.get("mode") == "automatic"
-            agent.holds[one] = Holding(one, automatic, event.time, event.at)
+            agent.holds[one] = Holding(one, automatic, self._weight(self.channels.get(one)), event.time, event.at)
             agent.held.append(agent.holds[one])
             self._weigh(agent)
 
@@ -324,7 +348,13 @@ class Judge:
     def look(self, at: datetime) -> None:
         """Who is beside a queue and could take from it; whoever has been for too long is told, once each time."""
         keys = [key for key, number in self.queues.items() if number]
-        beside = {(one, key) for one in self.free for key in keys if self.agents[one].reaches(key)}
+        beside = {
+            (one, key)
+            for one in (self.free if keys else ())
+            for room in [self._room(self.agents[one], at)]
+            for key in keys
+            if self._weight(key[2]) <= room and self.agents[one].reaches(key)
+        }
         for pair in list(self.beside):
             if (at - self.beside[pair]).total_seconds() > self.idle_seconds and pair not in self.told:
                 self.told.add(pair)
@@ -362,16 +392,69 @@ class Judge:
                 self.verdict.blame("left behind", f"{one.conversation} with {agent.id}, {state} since {since}")
 
     def _weigh(self, agent: Agent) -> None:
-        if agent.active and agent.available and len(agent.holds) < self._limit(agent.id):
+        if agent.active and agent.available:
             self.free.add(agent.id)
         else:
             self.free.discard(agent.id)
+
+    def _weight(self, channel: str | None) -> int:
+        return self.weights.get(channel or "", UNIT)
+
+    def _room(self, agent: Agent, at: datetime) -> int:
+        """How much more the agent can carry at a moment, for sure, in hundredths of a unit."""
+        return self._limit(agent.id) * UNIT - sum(self._most(one, at) for one in agent.holds.values())
+
+    def _told_of_customer(self, event: Event) -> None:
+        said = event.data.get("conversation") if self.lighter is not None else None
+        if said is not None and "waiting_since" in said:
+            self.asked.setdefault(said["id"], []).append((event.time, event.at, said["waiting_since"] is not None))
+
+    def _most(self, one: Holding, at: datetime) -> int:
+        """What a conversation takes at a moment at most: it is lighter only where it must have become so."""
+        if self.lighter is None:
+            return one.weight
+        after, share = self.lighter
+        known = [told for _, told, _ in self.asked.get(one.conversation, ()) if told <= at]
+        states = self.asked.get(one.conversation, [])[: len(known)]
+        if not states or states[-1][2]:
+            return one.weight
+        waited = next((told for _, told, waits in self._since_answered(states)), at)
+        late = (at - max(waited, one.told)).total_seconds() > after + self.idle_seconds
+        return -(-one.weight * share // UNIT) if late and self._was_asked(states) else one.weight
+
+    def _least(self, one: Holding, at: datetime) -> int:
+        """What it takes at a moment at least: it is lighter where it may have been so a moment ago."""
+        if self.lighter is None:
+            return one.weight
+        after, share = self.lighter
+        light = -(-one.weight * share // UNIT)
+        states = self.asked.get(one.conversation, [])
+        for place, (time, _, waits) in enumerate(states):
+            again = next((told for _, told, asks in states[place:] if asks), None)
+            long = (at - max(time, one.time)).total_seconds() >= after
+            if not waits and long and (again is None or (at - again).total_seconds() < self.idle_seconds):
+                return light
+        return one.weight
+
+    @staticmethod
+    def _since_answered(states: Sequence[tuple[datetime, datetime, bool]]) -> Sequence[tuple[datetime, datetime, bool]]:
+        """The last states in which nobody waits, from the first of them on."""
+        first = max((place + 1 for place, one in enumerate(states) if one[2]), default=0)
+        return states[first:]
+
+    @staticmethod
+    def _was_asked(states: Sequence[tuple[datetime, datetime, bool]]) -> bool:
+        """Whether somebody answered a customer: what nobody ever asked may count in full."""
+        return any(waits for *_, waits in states)
 
     def _in_order(self, found: Given) -> None:
         """Whether nothing that goes before it waited, for sure, when this one was given."""
         agent, mine = self.agents[found.agent], found.waited
         for other in self._before(found):
-            if other.told < found.time and (other.left is None or other.left > found.told) and agent.reaches(other.key):
+            # Something lighter may fit where what waits for longer does not.
+            fits = self._weight(other.key[2]) <= self._weight(mine.key[2])
+            waits = other.told < found.time and (other.left is None or other.left > found.told)
+            if fits and waits and agent.reaches(other.key):
                 self.verdict.blame("out of order", f"{mine.conversation} to {agent.id} before {other.conversation}")
                 return
 
@@ -385,8 +468,10 @@ class Judge:
                 for one in agent.held
                 if one.at(mine.told) and (one is mine or one.automatic or one.told < mine.time)
             ]
-            if len(together) > self._limit(agent.id):
-                self.verdict.blame("over capacity", f"{agent.id} got {mine.conversation} and held {len(together)} then")
+            taken = sum(one.weight if one is mine else self._least(one, mine.told) for one in together)
+            if taken > self._limit(agent.id) * UNIT:
+                held = f"held {len(together)} then, {taken / UNIT} units"
+                self.verdict.blame("over capacity", f"{agent.id} got {mine.conversation} and {held}")
 
     def _before(self, found: Given) -> Iterator[Waiting]:
         yield from self._sorted[: bisect_left(self._places, found.waited.place)]
@@ -400,9 +485,11 @@ def judge(
     until: datetime | None = None,
     idle_seconds: float = IDLE_SECONDS,
     taken_back: Mapping[str, float] | None = None,
+    weights: Mapping[str, int] | None = None,
+    lighter: tuple[float, int] | None = None,
 ) -> tuple[Verdict, Judge]:
     """Judge events, in whatever order they come; `until`: nothing more was published until then."""
-    one = Judge(capacity, own, idle_seconds=idle_seconds, taken_back=taken_back)
+    one = Judge(capacity, own, idle_seconds=idle_seconds, taken_back=taken_back, weights=weights, lighter=lighter)
     for event in sorted(events, key=lambda event: (event.at, event.seq)):
         one.take(event)
     if until is not None:
@@ -462,15 +549,24 @@ def lines(events: Iterable[Event]) -> Iterator[str]:
         yield json.dumps(rest | moments)
 
 
+def _hundredths(units: str) -> int:
+    return round(float(units) * UNIT)
+
+
 def main() -> int:
     """Judge a file; exits 1 when something is wrong."""
     parser = argparse.ArgumentParser(description="Judge who got which conversation, from published events alone.")
     parser.add_argument("events", type=Path)
     parser.add_argument("--capacity", type=int, default=10)
+    parser.add_argument("--weight", action="append", default=[], metavar="CHANNEL=UNITS", help="as email=0.5")
+    parser.add_argument("--lighter", metavar="SECONDS=SHARE", help="as 600=0.5")
     given = parser.parse_args()
     with given.events.open(encoding="utf-8") as file:
         events = [Event.of(json.loads(line)) for line in file]
-    verdict, _ = judge(events, capacity=given.capacity)
+    weights = {channel: _hundredths(units) for channel, _, units in (one.partition("=") for one in given.weight)}
+    after, _, share = (given.lighter or "").partition("=")
+    lighter = (float(after), _hundredths(share)) if after else None
+    verdict, _ = judge(events, capacity=given.capacity, weights=weights, lighter=lighter)
     sys.stdout.write(verdict.text() + "\n")
     return 1 if verdict.faults else 0
 

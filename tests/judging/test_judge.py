@@ -53,9 +53,13 @@ class Log:
         self.holders[one] = to
         self(second, kind, **given | more)
 
-    def wait(self, second: float, one: str, priority: str | None = None) -> None:
+    def wait(self, second: float, one: str, priority: str | None = None, **more: Any) -> None:
         self.opened(second, one, priority)
-        self.decided(second + 0.001, one, None)
+        self.decided(second + 0.001, one, None, **more)
+
+    def said(self, second: float, one: str, since: str | None) -> None:
+        """The customer waits since then, or, once somebody has answered, does not any more."""
+        self(second, "message_created", conversation={"id": one, "waiting_since": since})
 
     def faults(self, capacity: int = 1, until: float | None = None) -> set[str]:
         end = None if until is None else T0 + timedelta(seconds=until)
@@ -95,6 +99,59 @@ def test_by_hand_anybody_may_hold_any_number(log: Log) -> None:
         log.opened(1 + n, f"c{n}")
         log.decided(1.1 + n, f"c{n}", "ana", "manual", mode="manual")
     assert log.faults(1) == set()
+
+
+@pytest.mark.parametrize(("weight", "faults"), [(50, set()), (51, {"over capacity"}), (100, {"over capacity"})])
+def test_units_that_a_channel_takes(log: Log, weight: int, faults: set[str]) -> None:
+    log.status(0, "ana")
+    for n in range(2):
+        log.opened(1 + n, f"c{n}")
+        log.decided(1.1 + n, f"c{n}", "ana", channel="email")
+    assert set(judge(log.events, capacity=1, weights={"email": weight})[0].faults) == faults
+
+
+def test_what_does_not_fit_may_be_overtaken_and_who_has_no_room_for_it_is_not_idle(log: Log) -> None:
+    log.status(0, "ana")
+    log.opened(0.1, "c0")
+    log.decided(0.2, "c0", "ana", channel="email")
+    log.wait(1, "chat", channel="web")
+    log.wait(2, "mail", channel="email")
+    log.decided(2.5, "mail", "ana", channel="email")
+    end = T0 + timedelta(seconds=9)
+    assert not judge(log.events, capacity=1, weights={"email": 50}, until=end)[0].faults
+    assert set(judge(log.events, capacity=2, weights={"email": 50}, until=end)[0].faults) == {"idle"}
+    assert "out of order" in judge(log.events, capacity=2, until=end)[0].faults
+
+
+@pytest.mark.parametrize(
+    ("second", "again", "faults"), [(14, None, set()), (6, None, {"over capacity"}), (14, 9, {"over capacity"})]
+)
+def test_what_waits_for_its_customer_weighs_less_in_its_time(
+    log: Log, second: float, again: float | None, faults: set[str]
+) -> None:
+    log.status(0, "ana")
+    log.opened(0.1, "c0")
+    log.decided(0.2, "c0", "ana")
+    log.said(1, "c0", T0.isoformat())
+    log.said(2, "c0", None)
+    if again is not None:
+        log.said(again, "c0", T0.isoformat())
+    log.opened(second, "c1")
+    log.decided(second + 0.1, "c1", "ana")
+    assert set(judge(log.events, capacity=1, lighter=(10, 0))[0].faults) == faults
+
+
+def test_whose_conversations_wait_for_customers_is_idle_beside_a_queue(log: Log) -> None:
+    log.status(0, "ana")
+    log.opened(0.1, "c0")
+    log.decided(0.2, "c0", "ana")
+    log.said(1, "c0", T0.isoformat())
+    log.said(2, "c0", None)
+    log.wait(3, "c1")
+    log.status(14, "eva", "away")
+    for end, faults in ((11, set()), (20, {"idle"})):
+        found = judge(log.events, capacity=1, lighter=(10, 0), until=T0 + timedelta(seconds=end))[0]
+        assert set(found.faults) == faults
 
 
 @pytest.mark.parametrize("more", [{"version": 1}, {"from_assignee_id": None}])

@@ -46,6 +46,7 @@ class World(Organisation):
     ) -> str:
         given = {
             "inbox_id": self.inbox,
+            "channel": "web",
             "status": "open",
             "opened_at": now(),
             "contact": ContactSnapshot(id=new_id()),
@@ -54,7 +55,6 @@ class World(Organisation):
             id=new_id(),
             account_id=self.account,
             number=len(self.conversations) + 1,
-            channel="web",
             source_id="x",
             stage="new",
             created_at=now(),

@@ -19,7 +19,7 @@ from relevo.assignment.domain.inputs import (
     StatusGiven,
     TeamEdited,
 )
-from relevo.assignment.domain.policy import Overflow, Policy, TakeBack
+from relevo.assignment.domain.policy import Lighter, Overflow, Policy, TakeBack
 from relevo.contracts.base import new_id
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,6 +29,7 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
     """A random life of an account: more conversations than anybody can take, in three inboxes and two teams."""
     dice = random.Random(seed)
     agents, teams, inboxes = ([new_id() for _ in range(n)] for n in (6, 2, 3))
+    channels = dict(zip(inboxes, ("web", "email", "whatsapp"), strict=True))
     conversations: dict[str, str] = {}
     open_ones: set[str] = set()
     for n in range(1, length + 1):
@@ -42,7 +43,16 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
             open_ones.add(one)
             at = T0 + timedelta(seconds=dice.randrange(1000))
             owner = dice.choice([None, None, None, *agents])
-            yield Opened(one, conversations[one], "web", at, n, dice.choice([None, *teams]), dice.randrange(4), owner)
+            yield Opened(
+                one,
+                conversations[one],
+                channels[conversations[one]],
+                at,
+                n,
+                dice.choice([None, *teams]),
+                dice.randrange(4),
+                owner,
+            )
         elif kind == "close" and open_ones:
             one = dice.choice(sorted(open_ones))
             open_ones.discard(one)
@@ -50,7 +60,7 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
         elif kind == "reopen" and len(conversations) > len(open_ones):
             one = dice.choice(sorted(set(conversations) - open_ones))
             open_ones.add(one)
-            yield Reopened(one, conversations[one], "web", T0 + timedelta(seconds=n), n, None, 1)
+            yield Reopened(one, conversations[one], channels[conversations[one]], T0 + timedelta(seconds=n), n, None, 1)
         elif kind == "status":
             state = dice.choice(["available", "available", "available", "busy", "away", "offline"])
             yield StatusGiven(dice.choice(agents), state, T0, n)
@@ -77,6 +87,8 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                     owner_absent=dice.choice(("anyone", "wait")),
                     taken_back=taken_back(dice, teams),
                     overflow=overflow(dice, teams),
+                    channel_weights=dice.choice(({}, {"email": 50}, {"email": 33, "whatsapp": 150})),
+                    lighter=dice.choice((None, Lighter(dice.choice([0, 30]), dice.choice([0, 40])))),
                     version=n,
                 )
             )

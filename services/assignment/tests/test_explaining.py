@@ -132,7 +132,7 @@ def test_in_any_journal_each_decision_is_explained_as_it_was_counted(seed):
         held = pool.held[decision.conversation_id]
         agrees(
             decision,
-            GroupKey(held.inbox_id, decision.team_id, decision.passed),
+            GroupKey(held.inbox_id, decision.team_id, decision.passed, held.channel),
             policies[decision.policy_version],
             then_of(pool, decision),
         )
@@ -176,7 +176,7 @@ async def test_what_agents_were_is_read_from_the_records_as_it_was(database):
             )
             for agent_id, wanted in then.items():
                 found = await records.agent_then(tx, account, agent_id, one.run, one.step)
-                for name in ("active", "state", "in_shift", "capacity", "load", "team_ids", "inbox_ids"):
+                for name in ("active", "state", "in_shift", "capacity", "load", "extra", "team_ids", "inbox_ids"):
                     assert getattr(found, name) == getattr(wanted, name), name
                 seen += 1
     assert seen > 100

@@ -13,23 +13,31 @@ from relevo.chassis.testing import Running, running
 from relevo.contracts.base import new_id, now
 
 from .conftest import World, decided
+from .test_taken_back import say
 
 CAPACITY = 3
 TAKEN_BACK = {"offline": 1, "away": 2}
+LIGHTER = (1, 40)
+WEIGHTS = {"email": 50, "whatsapp": 150}
 STATES = ("available", "available", "available", "busy", "away", "offline")
 
 
 async def live(world: World, dice: random.Random, people: list[str], steps: int) -> None:
-    """More conversations come than people can take, who come and go, and resolve some."""
-    inboxes = (world.inbox, new_id())
+    """More conversations come than people can take, who come and go, answer some and resolve some."""
+    inboxes = ((world.inbox, "web"), (new_id(), "email"), (new_id(), "whatsapp"))
     for _ in range(steps):
         one = dice.random()
         if one < 0.4:
-            await world.open(inbox_id=dice.choice(inboxes), priority=dice.choice([None, "low", "high", "urgent"]))
+            inbox, channel = dice.choice(inboxes)
+            await world.open(inbox_id=inbox, channel=channel, priority=dice.choice([None, "low", "high", "urgent"]))
         elif one < 0.6 and world.conversations:
             chosen = dice.choice(list(world.conversations))
             if world.conversations[chosen].status == "open":
                 await world.resolve(chosen)
+        elif one < 0.75 and world.conversations:
+            chosen = dice.choice(list(world.conversations))
+            if world.conversations[chosen].status == "open":
+                await say(world, chosen, "outgoing" if world.conversations[chosen].waiting_since else "incoming")
         else:
             await world.status(dice.choice(people), dice.choice(STATES))
 
@@ -80,6 +88,8 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         head = world.as_(boss) | {"If-Match": "*"}
         backs = [{"cause": state, "after_seconds": after} for state, after in TAKEN_BACK.items()]
         policy |= {"default_capacity": CAPACITY, "taken_back": [backs[0] | {"raise_priority": True}, backs[1]]}
+        policy |= {"channel_weights": {channel: weight / 100 for channel, weight in WEIGHTS.items()}}
+        policy |= {"lighter": {"after_seconds": LIGHTER[0], "share": LIGHTER[1] / 100}}
         answer = await one.http.put("/routing/policy", json=policy, headers=head)
         assert answer.status_code == 200, answer.text
         await live(world, dice, people, 250)
@@ -89,7 +99,8 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         events = await read(one.admin.nats, world.account)
         # All is decided: whoever is still beside a queue would be for ever. Before that, machines may be slow.
         for_ever = now() + timedelta(hours=1)
-        verdict, found = judge(events, capacity=CAPACITY, until=for_ever, idle_seconds=60, taken_back=TAKEN_BACK)
+        more = {"taken_back": TAKEN_BACK, "weights": WEIGHTS, "lighter": LIGHTER}
+        verdict, found = judge(events, capacity=CAPACITY, until=for_ever, idle_seconds=60, **more)
         assert not verdict.faults, verdict.text()
         assert verdict.figures["given by turn out of the queue"] > 10
         assert verdict.figures["taken back from who had gone"] >= 10

@@ -30,9 +30,10 @@ from relevo.assignment.domain.inputs import (
     decode,
     encode,
 )
-from relevo.assignment.domain.policy import Overflow, Policy, TakeBack
+from relevo.assignment.domain.policy import Lighter, Overflow, Policy, TakeBack
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
+from relevo.assignment.domain.units import UNIT
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -410,6 +411,7 @@ def test_what_is_older_than_known_is_dropped():
 NAMES = [f"a{n}" for n in range(5)]
 CONVERSATIONS = [f"c{n:02}" for n in range(25)]
 INBOXES = ["i", "j"]
+CHANNEL = {"i": "web", "j": "email"}
 TEAMS = ["t", "u"]
 
 
@@ -443,7 +445,9 @@ class Matching(RuleBasedStateMachine):
         for decision in self.pool.decisions[start:]:
             if decision.reason.code in ("round_robin", "least_loaded", "longest_idle", "same_agent", "woken"):
                 chosen = self.pool.roster.agents[decision.assignee_id]
-                assert chosen.load <= chosen.limit(self.policy), "automatic assignment never exceeds the capacity"
+                assert chosen.used <= chosen.limit(self.policy) * UNIT, (
+                    "automatic assignment never exceeds the capacity"
+                )
                 if decision.reason.code == "woken":
                     continue
                 assert chosen.state == "available" or (chosen.state == "busy" and self.policy.busy_as_fallback)
@@ -471,13 +475,13 @@ class Matching(RuleBasedStateMachine):
     )
     def open(self, c, inbox, team, rank, ago):
         kind = Reopened if c in self.pool.held else Opened
-        self.take(kind(c, inbox, "web", T0 - timedelta(seconds=ago), self.sequence, team, rank))
+        self.take(kind(c, inbox, CHANNEL[inbox], T0 - timedelta(seconds=ago), self.sequence, team, rank))
 
     @rule(c=st.sampled_from(CONVERSATIONS), ago=st.integers(0, 50))
     def wake(self, c, ago):
         if (held := self.pool.held.get(c)) is not None:
             at = T0 - timedelta(seconds=ago)
-            self.take(Reopened(c, held.inbox_id, "web", at, self.sequence, held.team_id, held.rank, kept=True))
+            self.take(Reopened(c, held.inbox_id, held.channel, at, self.sequence, held.team_id, held.rank, kept=True))
 
     @rule(c=st.sampled_from(CONVERSATIONS), why=st.sampled_from(["resolved", "snoozed", "bot"]))
     def close(self, c, why):
@@ -524,6 +528,15 @@ class Matching(RuleBasedStateMachine):
         self.policy = replace(self.policy, **more, version=self.policy.version + 1)
         self.take(PolicyEdited(self.policy))
 
+    @rule(
+        weights=st.dictionaries(st.sampled_from(["web", "email"]), st.integers(1, 300)),
+        lighter=st.none() | st.builds(Lighter, st.sampled_from([0, 5, 20]), st.integers(0, 99)),
+    )
+    def weigh(self, weights, lighter):
+        more = {"channel_weights": weights, "lighter": lighter}
+        self.policy = replace(self.policy, **more, version=self.policy.version + 1)
+        self.take(PolicyEdited(self.policy))
+
     @rule(c=st.sampled_from(CONVERSATIONS), since=st.none() | st.integers(0, 50))
     def customer(self, c, since):
         at = None if since is None else T0 + timedelta(seconds=since)
@@ -538,6 +551,8 @@ class Matching(RuleBasedStateMachine):
         held = [one.assignee_id for one in self.pool.held.values() if one.state == "assigned"]
         for one in self.pool.roster.agents.values():
             assert one.load == held.count(one.id)
+            mine = [held for held in self.pool.held.values() if (held.state, held.assignee_id) == ("assigned", one.id)]
+            assert one.used == sum(held.weight for held in mine)
 
     @invariant()
     def state_and_holder_agree(self):
@@ -552,17 +567,18 @@ class Matching(RuleBasedStateMachine):
             if one.state != "queued":
                 continue
             for someone in self.pool.roster.agents.values():
-                free = someone.standing(self.pool.policy) in FREE
+                free = someone.standing(self.pool.policy.terms(one.channel)) in FREE
                 assert not (free and someone.reaches(one.key)), (one, someone)
 
     @invariant()
     def the_index_agrees_with_the_agents(self):
         roster = self.pool.roster
-        for key in [GroupKey(i, t) for i in INBOXES for t in (None, *TEAMS)]:
+        for key in [GroupKey(i, t, (), CHANNEL[i]) for i in INBOXES for t in (None, *TEAMS)]:
+            terms = roster.policy.terms(key.channel)
             members = [one for one in roster.agents.values() if one.reaches(key)]
             group = roster.group(key)
             assert group.members == {one.id for one in members}
-            standings = [one.standing(roster.policy) for one in members]
+            standings = [one.standing(terms) for one in members]
             assert {s: n for s, n in group.counts.items() if n} == {s: standings.count(s) for s in set(standings)}
 
     @invariant()

@@ -112,19 +112,23 @@ class WaitingOut(WaitingShown):
 
 
 class CapacityBody(BaseModel):
-    """An agent's own capacity; null: the policy's default."""
+    """An agent's own capacity in units, of which a conversation takes one or what the policy says; null: the default."""
 
     capacity: int | None = Field(ge=0, le=10_000)
 
 
 class AgentLoadOut(BaseModel):
-    """An agent's load (open conversations held) against their capacity; `own_capacity` null: the policy's default."""
+    """What an agent carries: `load` open conversations, which take `used` of their `capacity`, in units.
+
+    `own_capacity` null: the policy's default.
+    """
 
     agent_id: Id
     name: str
     state: RoutingState
     state_since: Time | None
     load: int
+    used: float
     capacity: int
     own_capacity: int | None
     last_assigned_at: Time | None
@@ -221,7 +225,7 @@ async def get_agent_loads(who: RoutingReader, db: Db) -> AgentLoads:
 
 @router.put("/routing/agents/{agent_id}/capacity")
 async def set_capacity(agent_id: UUID, body: CapacityBody, who: RoutingManager, db: Db, rt: Rt) -> AgentLoadOut:
-    """Set how many open conversations automatic assignment may give to an agent."""
+    """Set up to how many units of capacity automatic assignment may give conversations to an agent."""
     async with db.begin() as tx:
         if not await readings.is_active(tx, who.account_id, str(agent_id)):
             raise Problem(404, "agent_not_found", es="No existe esa persona.", en="There is no such agent.")

@@ -27,6 +27,7 @@ class CandidateOut(BaseModel):
     name: str
     state: RoutingState
     load: int
+    used: float = Field(description="What these take of the capacity, in units.")
     capacity: int
     reaches: bool = Field(description="Whether they work on conversations of its inbox and team.")
 

@@ -246,14 +246,14 @@ async def _concerned(
                     changed_teams.add(entry.given.team_id)
             case _:
                 pass
-    times_change = any(
-        isinstance(one.given, PolicyEdited) and not roster.policy.same_times(one.given.policy) for one in entries
+    open_anew = any(
+        isinstance(one.given, PolicyEdited) and not roster.policy.same_for_open(one.given.policy) for one in entries
     )
-    if times_change:
+    if open_anew:
         agents.update(roster.agents)
     found = {one.id: one for one in await conversations.held(tx, account_id, named)}
     for more in (
-        await conversations.queued(tx, account_id) if times_change else [],
+        await conversations.queued(tx, account_id) if open_anew else [],
         await conversations.held_of_agents(tx, account_id, agents),
         await conversations.held_of_teams(tx, account_id, changed_teams),
         await conversations.kept_for(tx, account_id, came),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from relevo.assignment.api import Reader, RoutingReader, WaitingShown, queue_place
 from relevo.assignment.domain.inputs import PRIORITIES
 from relevo.assignment.domain.policy import Policy
+from relevo.assignment.domain.units import told
 from relevo.assignment.readings import place_of
 from relevo.assignment.records import agent_name
 from relevo.assignment.store import past
@@ -40,7 +41,7 @@ class HeldThen(BaseModel):
 class AgentThen(BaseModel):
     """What the matcher knew of an agent at a moment, and how much they had; null: it knew nothing of them yet.
 
-    `load` counts all that they had; `items` are those that you may see today, `next` leads on.
+    `load` counts all that they had, and `used` is what these took of `capacity`, in units; `items` are those that you may see today, `next` leads on.
     """
 
     agent_id: Id
@@ -50,6 +51,7 @@ class AgentThen(BaseModel):
     in_shift: bool | None = Field(description="Null: no shift was planned.")
     active: bool
     load: int
+    used: float | None
     capacity: int | None
     team_ids: list[Id]
     items: list[HeldThen]
@@ -104,6 +106,7 @@ async def get_agent_as_of(
         in_shift=then.get("in_shift"),
         active=bool(then.get("active")),
         load=load,
+        used=told(then["used"]) if then else None,
         capacity=capacity,
         team_ids=sorted(then.get("team_ids") or ()),
         items=page.items,

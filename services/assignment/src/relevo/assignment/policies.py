@@ -1,7 +1,7 @@
 """HTTP: the routing policy."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from relevo.assignment.api import RoutingManager, RoutingReader, decided, locked_pool
 from relevo.assignment.domain.held import Team
 from relevo.assignment.domain.inputs import PolicyEdited
-from relevo.assignment.domain.policy import Overflow, Policy, Strategy, TakeBack, endless
+from relevo.assignment.domain.policy import Lighter, Overflow, Policy, Strategy, TakeBack, endless, written
+from relevo.assignment.domain.units import Weight
 from relevo.assignment.store import people, pools
 from relevo.chassis.database import Tx
 from relevo.chassis.editing import IfMatch, etag, matches, tag
@@ -20,7 +21,7 @@ router = APIRouter(tags=["assignment"])
 
 
 class PolicyBody(BaseModel):
-    """How conversations are handed out. Capacity counts open conversations of an agent."""
+    """How conversations are handed out. An agent's capacity is in units; an open conversation takes one of them."""
 
     strategy: Strategy
     default_capacity: int = Field(ge=0, le=10_000)
@@ -41,6 +42,16 @@ class PolicyBody(BaseModel):
         default=(),
         max_length=100,
         description="To which team goes what has waited for so long with a team (null: with none); at most one for each.",
+    )
+    channel_weights: dict[Annotated[str, Field(min_length=1, max_length=50)], Weight] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="How many units a conversation of a channel takes (`email`: 0.5), where that is not one.",
+    )
+    lighter: Lighter | None = Field(
+        default=None,
+        description="Once a customer has been waited for so long, the conversation takes only this share of its units; they "
+        "are needed again when the customer writes.",
     )
 
 
@@ -94,7 +105,7 @@ def _fields(body: PolicyBody) -> dict[str, Any]:
 
 
 def _policy(policy: Policy) -> PolicyOut:
-    return PolicyOut(**{name: getattr(policy, name) for name in PolicyOut.model_fields})
+    return PolicyOut.model_validate(written(policy))
 
 
 async def _checked(tx: Tx, account_id: str, policy: Policy) -> None:

@@ -9,12 +9,13 @@ from sqlalchemy import and_, bindparam, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import UUID
 
 from relevo.assignment.domain.held import Place
+from relevo.assignment.domain.units import told
 from relevo.assignment.tables import conversation_facts, conversations_held
 from relevo.chassis.database import Tx
 from relevo.kernel.access import ConversationColumns, ConversationFacts, Viewer, visible
 
 _ASSIGNMENT = text("""
-    select cast(h.conversation_id as text) as conversation_id, h.state, h.version, cast(h.team_id as text) as team_id,
+    select cast(h.conversation_id as text) as conversation_id, h.channel, h.state, h.version, cast(h.team_id as text) as team_id,
            cast(h.assignee_id as text) as assignee_id, cast(h.inbox_id as text) as inbox_id, h.queued_at, h.reason,
            cast(h.decision_id as text) as decision_id, cast(f.participant_ids as text[]) as participant_ids,
            cast(f.owner_id as text) as owner_id,
@@ -51,14 +52,14 @@ _DECISIONS = text("""
 """)
 
 _AGENTS = text("""
-    select cast(agent_id as text) as agent_id, name, state, state_since, load, a.capacity as own_capacity,
+    select cast(agent_id as text) as agent_id, name, state, state_since, load, load * 100 + extra as used, a.capacity as own_capacity,
            coalesce(a.capacity, cast(p.policy ->> 'default_capacity' as integer)) as capacity, last_assigned_at
     from agents a join pools p on p.account_id = a.account_id
     where a.account_id = cast(:account as uuid) and active order by lower(name), agent_id
 """)
 
 _CANDIDATES = text("""
-    select cast(agent_id as text) as agent_id, name, state, load,
+    select cast(agent_id as text) as agent_id, name, state, load, load * 100 + extra as used,
            coalesce(a.capacity, cast(p.policy ->> 'default_capacity' as integer)) as capacity,
            (inbox_ids is null or cast(:inbox as uuid) = any(inbox_ids))
                and (cast(:team as uuid) is null or cast(:team as uuid) = any(team_ids)) as reaches
@@ -115,7 +116,11 @@ async def decisions(
 
 async def agents(tx: Tx, account_id: str) -> list[Mapping[str, Any]]:
     """The agents with their load and capacity, by name."""
-    return [dict(row) for row in (await tx.execute(_AGENTS, {"account": account_id})).mappings()]
+    return [_in_units(row) for row in (await tx.execute(_AGENTS, {"account": account_id})).mappings()]
+
+
+def _in_units(row: Mapping[Any, Any]) -> Mapping[str, Any]:
+    return {**row, "used": told(row["used"])}
 
 
 async def candidates(
@@ -127,7 +132,7 @@ async def candidates(
     """
     given = {"account": facts.account_id, "inbox": facts.inbox_id, "team": within or facts.team_id}
     rows = await tx.execute(_CANDIDATES, {**given, "within": within, "only": only})
-    return [dict(row) for row in rows.mappings()]
+    return [_in_units(row) for row in rows.mappings()]
 
 
 async def is_active(tx: Tx, account_id: str, agent_id: str) -> bool:

@@ -6,9 +6,8 @@ from datetime import datetime
 from sqlalchemy import text
 
 from relevo.assignment.domain import explaining
-from relevo.assignment.domain.policy import Policy
+from relevo.assignment.domain.policy import Policy, read
 from relevo.assignment.domain.roster import Agent
-from relevo.assignment.store import pools
 from relevo.chassis.database import Tx
 from relevo.contracts.assignment import Reason
 
@@ -29,7 +28,7 @@ _RECORD = text("""
 """)
 
 _AGENT_THEN = text("""
-    select cast(t.agent_id as text) as id, a.name, t.active, t.state, t.in_shift, t.capacity, t.load,
+    select cast(t.agent_id as text) as id, a.name, t.active, t.state, t.in_shift, t.capacity, t.load, t.extra,
            cast(t.team_ids as text[]) as team_ids, cast(t.inbox_ids as text[]) as inbox_ids
     from agents_then t join agents a on a.agent_id = t.agent_id
     where t.account_id = cast(:account as uuid) and t.agent_id = cast(:agent as uuid) and (t.run, t.step) <= (:run, :step)
@@ -105,4 +104,4 @@ async def agent_name(tx: Tx, account_id: str, agent_id: str) -> str | None:
 async def policy_then(tx: Tx, account_id: str, version: int) -> Policy:
     """A version of the account's policy; the default one before anybody edited it."""
     row = (await tx.execute(_POLICY_THEN, {"account": account_id, "version": version})).first()
-    return Policy() if row is None else pools.policy_of(row.policy)
+    return Policy() if row is None else read(row.policy)

@@ -109,7 +109,8 @@ async def explain_not_assigned(
             policy = await records.policy_then(tx, who.account_id, one.record.policy_version)
             known = await _then(tx, who, agent, one)
     when: When = "now" if present else "then"
-    key = GroupKey(facts.inbox_id, facts.team_id if present else one.team_id, one.passed)
+    channel = held.row["channel"] if held is not None else ""
+    key = GroupKey(facts.inbox_id, facts.team_id if present else one.team_id, one.passed, channel)
     if known is None:
         sentences = [explaining.unknown(name)]
     else:

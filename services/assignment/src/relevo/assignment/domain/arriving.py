@@ -22,7 +22,11 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
     put_off = isinstance(given, Reopened) and given.kept
     held.sequence, held.rank, held.opened_at = given.sequence, given.rank, given.at
     held.by_hand = held.by_hand and put_off
-    held.customer_since, held.passed = given.customer_since if pool.policy.watches_answers else None, ()
+    watched = pool.policy.watches_answers
+    held.customer_since, held.passed = given.customer_since if watched else None, ()
+    # Who began it themselves waits for the customer; what is opened again waits for people, whatever was said before.
+    began = isinstance(given, Opened) and given.customer_since is None
+    held.answered_at = given.at if watched and began else None
     held.state = "unassigned"
     if held.team_id and held.team_id in pool.teams and pool.teams[held.team_id].deleted:
         held.team_id = None
@@ -31,7 +35,7 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
         return
     before = held.assignee_id
     last = pool.roster.agents.get(before) if before else None
-    if put_off and last is not None and last.reaches(held.key) and last.load < last.limit(pool.policy):
+    if put_off and last is not None and last.reaches(held.key) and last.has_room(pool.terms(held)):
         pool.hold(held, last, entry)
         pool.decide(entry, held, "assigned", reasons.woken(last.name))
         return
@@ -41,7 +45,7 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
     pool.changed(held)
     if _to_owner(pool, entry, held, given.owner_id):
         return
-    if last is not None and last.reaches(held.key) and last.standing(pool.policy) in FREE:
+    if last is not None and last.reaches(held.key) and last.standing(pool.terms(held)) in FREE:
         pool.hold(held, last, entry)
         pool.decide(entry, held, "assigned", reasons.same_agent(last.name))
         return
@@ -56,7 +60,7 @@ def closed(pool: Pool, entry: Entry, given: Closed) -> None:
     pool.changed(held)
     before, holder = held.state, held.assignee_id
     pool.release(held, entry)
-    held.state, held.kept_for, held.customer_since = "closed", None, None
+    held.state, held.kept_for, held.customer_since, held.answered_at = "closed", None, None, None
     held.assignee_id = holder
     if before == "queued":
         held.queued_at = None
@@ -78,7 +82,7 @@ def _to_owner(pool: Pool, entry: Entry, held: Held, owner_id: str | None) -> boo
     owner = pool.roster.agents.get(owner_id) if owner_id and pool.policy.owner_first else None
     if owner is None or not owner.reaches(held.key):
         return False
-    standing = owner.standing(pool.policy)
+    standing = owner.standing(pool.terms(held))
     if standing in FREE:
         pool.hold(held, owner, entry)
         pool.decide(entry, held, "assigned", reasons.owner(owner.name))

@@ -14,6 +14,7 @@ from relevo.assignment.domain.inputs import Assign, Closed, Entry, Opened, Polic
 from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Agent, Roster
+from relevo.assignment.domain.units import UNIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class _Clock:
 
     at: datetime
     load: int
+    used: int
     full: bool
     there: bool
     given: int = 0
@@ -102,6 +104,7 @@ class _Clock:
     peak: int = 0
     seconds: float = 0.0
     load_seconds: float = 0.0
+    used_seconds: float = 0.0
     full_seconds: float = 0.0
 
     def go(self, at: datetime, agent: Agent, policy: Policy) -> None:
@@ -109,21 +112,26 @@ class _Clock:
         if self.there:
             self.seconds += passed
             self.load_seconds += passed * self.load
+            self.used_seconds += passed * self.used
             self.full_seconds += passed * self.full
-        self.at, self.load = max(at, self.at), agent.load
-        self.full, self.there = agent.load >= agent.limit(policy), agent.active and agent.state in ("available", "busy")
+        self.at, self.load, self.used = max(at, self.at), agent.load, agent.used
+        self.full = agent.used + policy.lightest > agent.limit(policy) * UNIT
+        self.there = agent.active and agent.state in ("available", "busy")
         self.peak = max(self.peak, agent.load)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTally:
-    """An agent in a period. `mean_open` and `full` (a share from 0 to 1) are over the time that they were there."""
+    """An agent in a period. `mean_open`, `mean_units` (what these took) and `full` (a share from 0 to 1: with no room for
+    a conversation of any channel) are over the time that they were there.
+    """
 
     agent_id: str
     name: str
     given: int
     closed: int
     mean_open: float
+    mean_units: float
     most_open: int
     full: float
 
@@ -196,6 +204,7 @@ class Tally:
                     given=clock.given,
                     closed=clock.closed,
                     mean_open=clock.load_seconds / clock.seconds if clock.seconds else 0.0,
+                    mean_units=clock.used_seconds / clock.seconds / UNIT if clock.seconds else 0.0,
                     most_open=clock.peak,
                     full=clock.full_seconds / clock.seconds if clock.seconds else 0.0,
                 )
@@ -210,7 +219,7 @@ class Tally:
             agent = course.roster.agents[agent_id]
             clock = self._clocks.get(agent_id)
             if clock is None:
-                clock = self._clocks[agent_id] = _Clock(at, 0, full=False, there=False)
+                clock = self._clocks[agent_id] = _Clock(at, 0, 0, full=False, there=False)
             clock.go(at, agent, policy)
 
 

@@ -46,9 +46,9 @@ def apply(pool: Pool, entry: Entry) -> Refusal | None:
         case Assign():
             return hands.assign(pool, entry, entry.given)
         case PolicyEdited():
-            moments.policy_edited(pool, entry.given)
+            moments.policy_edited(pool, entry, entry.given)
         case CustomerWaits():
-            moments.customer_waits(pool, entry.given)
+            moments.customer_waits(pool, entry, entry.given)
         case ConversationDue():
             moments.conversation_came_due(pool, entry, entry.given)
         case AgentDue():

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from relevo.assignment.domain.inputs import Mode
-from relevo.assignment.domain.policy import Policy
+from relevo.assignment.domain.policy import Policy, Terms
 from relevo.assignment.domain.reasons import duration
 from relevo.assignment.domain.roster import Agent, Gap, GroupKey, Hindrance
+from relevo.assignment.domain.units import said
 from relevo.contracts.assignment import Reason
 
 When = Literal["now", "then"]
@@ -64,7 +65,7 @@ def why_not(agent: Agent, key: GroupKey, policy: Policy, record: Record, *, when
             Sentence("has_it", f"Se la llevó {agent.name}.", f"It went to {agent.name}."),
             *why(record),
         ]
-    hindered = [*_gaps(agent, key, when), *_hindrances(agent, policy, when)]
+    hindered = [*_gaps(agent, key, when), *_hindrances(agent, policy.terms(key.channel), when, weighs=policy.weighs)]
     if not record.compared:
         return [_reason(record), *hindered]
     return hindered or [_could(agent, record)]
@@ -157,19 +158,21 @@ def _gaps(agent: Agent, key: GroupKey, when: When) -> Iterator[Sentence]:
         yield _said(agent, gap, _GAPS[gap], when)
 
 
-def _hindrances(agent: Agent, policy: Policy, when: When) -> Iterator[Sentence]:
-    for one in agent.hindrances(policy):
-        if one == "at_capacity":
-            full = f"{agent.load} de {agent.limit(policy)}", f"{agent.load} of {agent.limit(policy)}"
-            words = (
-                f"no tiene hueco: {full[0]} conversaciones",
-                f"no tenía hueco: {full[0]} conversaciones",
-                f"has no free slot: {full[1]} conversations",
-                f"had no free slot: {full[1]} conversations",
-            )
-        else:
-            words = _HINDRANCES[one]
+def _hindrances(agent: Agent, terms: Terms, when: When, *, weighs: bool) -> Iterator[Sentence]:
+    for one in agent.hindrances(terms):
+        words = _full(agent, terms, weighs=weighs) if one == "at_capacity" else _HINDRANCES[one]
         yield _said(agent, one, words, when)
+
+
+def _full(agent: Agent, terms: Terms, *, weighs: bool) -> tuple[str, str, str, str]:
+    """Why one more of these does not fit: in conversations where each takes one unit, else in units."""
+    limit, (used_es, used_en), (takes_es, takes_en) = agent.limit(terms), said(agent.used), said(terms.weight)
+    if not weighs:
+        es, en = f"hueco: {used_es} de {limit} conversaciones", f"free slot: {used_en} of {limit} conversations"
+    else:
+        es = f"hueco para ella: {used_es} de {limit} unidades, y ocupa {takes_es}"
+        en = f"room for it: {used_en} of {limit} units, and it takes {takes_en}"
+    return f"no tiene {es}", f"no tenía {es}", f"has no {en}", f"had no {en}"
 
 
 def _said(agent: Agent, code: str, words: tuple[str, str, str, str], when: When) -> Sentence:

@@ -8,6 +8,7 @@ from typing import Literal
 from relevo.assignment.domain.inputs import Entry, Mode
 from relevo.assignment.domain.roster import GroupKey
 from relevo.assignment.domain.stays import Spot
+from relevo.assignment.domain.units import UNIT
 from relevo.contracts.assignment import Reason
 
 State = Literal["assigned", "queued", "unassigned", "closed"]
@@ -60,6 +61,10 @@ class Held:
     """Since when its holder has it, or it waits with its team; None: since before that was kept."""
     customer_since: datetime | None = None
     """Since when its customer waits for an answer, as far as the policy looks at it."""
+    answered_at: datetime | None = None
+    """Since when it waits for its customer, as far as the policy looked at it; None: it does not, or nobody looked."""
+    weight: int = UNIT
+    """What it takes of its holder's capacity, in hundredths of a unit, while it has one."""
     passed: tuple[str, ...] = ()
     """Who had it and let its customer wait: it goes to others, where there are any."""
     hand_version: int = 0
@@ -86,7 +91,7 @@ class Held:
 
     @property
     def key(self) -> GroupKey:
-        return GroupKey(self.inbox_id, self.team_id, self.passed)
+        return GroupKey(self.inbox_id, self.team_id, self.passed, self.channel)
 
     @property
     def place(self) -> Place:

@@ -1,4 +1,5 @@
-"""What time alone does: conversations are taken back from who has gone, or lets their customer wait.
+"""What time alone does: conversations are taken back from who has gone, or lets their customer wait; and weigh less
+once they have waited for their customer for so long.
 
 Nothing here looks at a clock. When something is due is told of what has changed (`dues`); the service has an input
 written into the journal at that moment, and whether it is due then is decided by the time of that input, like
@@ -11,9 +12,10 @@ from datetime import datetime, timedelta
 from relevo.assignment.domain import reasons
 from relevo.assignment.domain.held import Held, Team
 from relevo.assignment.domain.inputs import AgentDue, ConversationDue, CustomerWaits, Entry, PolicyEdited
-from relevo.assignment.domain.policy import Policy, TakeBack
+from relevo.assignment.domain.policy import Lighter, Policy, TakeBack
 from relevo.assignment.domain.pool import Pool
-from relevo.assignment.domain.roster import Agent, GroupKey
+from relevo.assignment.domain.roster import Agent
+from relevo.assignment.domain.units import UNIT
 
 HIGHEST_RANK = 3
 
@@ -26,6 +28,8 @@ def dues(pool: Pool) -> Iterator[tuple[ConversationDue | AgentDue, datetime]]:
         at = None if held is None else min((at for _, at in _of_conversation(pool, held)), default=None)
         if held is not None and (flows := _overflow(pool, held)) is not None:
             at = flows[1]
+        if held is not None and (lightens := _lightens(pool, held)) is not None:
+            at = lightens if at is None else min(at, lightens)
         if at is not None:
             yield ConversationDue(one), at
     for one in sorted(agents | pool.changed_agents):
@@ -58,6 +62,33 @@ def _overflow(pool: Pool, held: Held) -> tuple[Team, datetime] | None:
     return None
 
 
+def _lightens(pool: Pool, held: Held) -> datetime | None:
+    """When it takes less of its holder, as things are; None: never, or it does already."""
+    less = pool.policy.lighter
+    if less is None or held.state != "assigned" or held.answered_at is None:
+        return None
+    if held.weight == _light(pool, held, less):
+        return None
+    return max(held.answered_at, held.held_since or held.answered_at) + timedelta(seconds=less.after_seconds)
+
+
+def _light(pool: Pool, held: Held, less: Lighter) -> int:
+    """What is left of its weight, rounded up."""
+    return -(-pool.policy.weight(held.channel) * less.share // UNIT)
+
+
+def _weigh_anew(pool: Pool, held: Held, at: datetime) -> None:
+    """What it takes of its holder at this moment."""
+    if held.state != "assigned":
+        return
+    less, weight = pool.policy.lighter, pool.policy.weight(held.channel)
+    if less is not None and held.answered_at is not None:
+        since = max(held.answered_at, held.held_since or held.answered_at)
+        if since + timedelta(seconds=less.after_seconds) <= at:
+            weight = _light(pool, held, less)
+    pool.weigh(held, weight)
+
+
 def _of_agent(agent: Agent, policy: Policy) -> Iterator[tuple[TakeBack, datetime]]:
     """Why and when what the agent left behind is taken back, as things are."""
     if agent.load:
@@ -85,13 +116,15 @@ def _after(back: TakeBack) -> timedelta:
     return timedelta(seconds=back.after_seconds)
 
 
-def customer_waits(pool: Pool, given: CustomerWaits) -> None:
+def customer_waits(pool: Pool, entry: Entry, given: CustomerWaits) -> None:
     held = pool.held.get(given.conversation_id)
     if held is None or held.state == "closed" or given.sequence <= held.sequence:
         return
     held.sequence, held.customer_since = given.sequence, given.since
     if given.since is None and held.state == "assigned":
         held.passed = ()
+    held.answered_at = None if given.since is not None else held.answered_at or entry.at
+    _weigh_anew(pool, held, entry.at)
     pool.changed_held.add(held.id)
 
 
@@ -100,6 +133,7 @@ def conversation_came_due(pool: Pool, entry: Entry, given: ConversationDue) -> N
     if held is None:
         return
     pool.due_anew[0].add(held.id)
+    _weigh_anew(pool, held, entry.at)
     flows = _overflow(pool, held)
     if flows is not None and held.queued_at is not None and flows[1] <= entry.at:
         team, at = flows
@@ -119,7 +153,7 @@ def conversation_came_due(pool: Pool, entry: Entry, given: ConversationDue) -> N
 def _others(pool: Pool, held: Held) -> tuple[str, ...] | None:
     """Who is passed over when it goes to the next one: whoever let it lie. None: nobody else works on it."""
     passed = tuple(sorted({*held.passed, held.assignee_id or ""}))
-    key = GroupKey(held.inbox_id, held.team_id, passed)
+    key = held.key._replace(passed=passed)
     return passed if any(agent.reaches(key) for agent in pool.roster.agents.values()) else None
 
 
@@ -154,8 +188,8 @@ def _take_back(pool: Pool, entry: Entry, held: Held, back: TakeBack, holder: Age
     pool.wait(entry, held, since=since, why=reasons.taken_back(back, holder.name, team.name if team else None))
 
 
-def policy_edited(pool: Pool, given: PolicyEdited) -> None:
-    """Another policy from here on; where its times are others, all that is open is looked at anew."""
+def policy_edited(pool: Pool, entry: Entry, given: PolicyEdited) -> None:
+    """Another policy from here on; where its times or weights are others, all that is open is looked at anew."""
     before = pool.policy
     if given.policy.strategy == "longest_idle" != before.strategy:
         # Idle since then, or since they came: what left them before was not kept in every pool.
@@ -164,14 +198,15 @@ def policy_edited(pool: Pool, given: PolicyEdited) -> None:
                 agent.released_at = None
                 pool.note(agent)
     pool.roster.govern(given.policy)
-    if before.same_times(given.policy):
+    if before.same_for_open(given.policy):
         return
     conversations, agents = pool.due_anew
     for held in pool.held.values():
         if held.state == "closed":
             continue
         conversations.add(held.id)
-        if not given.policy.watches_answers and held.customer_since is not None:
-            held.customer_since = None
+        if not given.policy.watches_answers and (held.customer_since or held.answered_at) is not None:
+            held.customer_since = held.answered_at = None
             pool.changed_held.add(held.id)
+        _weigh_anew(pool, held, entry.at)
     agents.update(pool.roster.agents)

@@ -20,8 +20,8 @@ def status_given(pool: Pool, entry: Entry, given: StatusGiven) -> None:
     agent.state, agent.state_since, agent.in_shift = given.state, given.since, given.in_shift
     pool.touch(agent)
     for held in pool.where(lambda one: one.kept_for == agent.id and one.state == "unassigned"):
-        if agent.standing(pool.policy) not in FREE:
-            break
+        if agent.standing(pool.terms(held)) not in FREE:
+            continue
         pool.hold(held, agent, entry)
         pool.decide(entry, held, "assigned", reasons.owner(agent.name))
 

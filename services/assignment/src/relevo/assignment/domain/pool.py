@@ -4,9 +4,11 @@ A pool is an account. Everything is decided in the order of the journal and with
 same journal gives the same decisions whoever decides, and in whatever batches.
 
 Invariants, after every input and `drain`:
-- a conversation has at most one holder; an agent's load is the number of open conversations that they hold;
-- automatic assignment never lifts a load above its capacity; people may, and what they decide stays;
-- nobody who could take a waiting conversation is free while it waits;
+- a conversation has at most one holder; an agent's load is the number of open conversations that they hold, and what
+  they have taken of their capacity is the sum of what these weigh;
+- automatic assignment never lifts what is taken above the capacity; people may, and what they decide stays, and so may
+  a customer who writes where they were waited for, which makes a conversation weigh more: nothing more is given then;
+- nobody who could take a waiting conversation, all of it, is free while it waits;
 - among those an agent can take, the higher rank goes first, then who waits longest.
 
 Conversations that wait are many: only the head of each queue is in memory, and `drain` answers which queues it must
@@ -23,9 +25,10 @@ from typing import Literal
 from relevo.assignment.domain import reasons
 from relevo.assignment.domain.held import Decision, Held, Place, Team
 from relevo.assignment.domain.inputs import Assign, Entry
-from relevo.assignment.domain.policy import Policy
+from relevo.assignment.domain.policy import Policy, Terms
 from relevo.assignment.domain.roster import Agent, GroupKey, Roster
 from relevo.assignment.domain.stays import Stay
+from relevo.assignment.domain.units import UNIT
 from relevo.contracts.assignment import Reason
 
 RUNNERS_UP = 3
@@ -78,6 +81,10 @@ class Pool:
     def policy(self) -> Policy:
         return self.roster.policy
 
+    def terms(self, held: Held) -> Terms:
+        """On which terms it is given."""
+        return self.roster.terms(held.key)
+
     def drain(self, entry: Entry) -> set[GroupKey]:
         """Give waiting conversations to whoever is free, until nobody is or nothing waits.
 
@@ -86,7 +93,7 @@ class Pool:
         roster = self.roster
         if not roster.gained:
             return set()
-        if not roster.anyone_free():
+        if not roster.anyone_free(self._queues):
             roster.gained = False
             return set()
         while True:
@@ -208,7 +215,9 @@ class Pool:
     def hold(self, held: Held, agent: Agent, entry: Entry) -> None:
         held.state, held.assignee_id, held.queued_at, held.by_hand = "assigned", agent.id, None, False
         held.kept_for, held.held_since = None, entry.at
+        held.weight = self.policy.weight(held.channel)
         agent.load += 1
+        agent.extra += held.weight - UNIT
         agent.last_assigned_at = entry.at
         self.touch(agent)
 
@@ -217,10 +226,20 @@ class Pool:
         if held.state == "assigned" and held.assignee_id is not None:
             agent = self.roster.agent(held.assignee_id)
             agent.load -= 1
+            agent.extra -= held.weight - UNIT
             agent.released_at = entry.at
             self.touch(agent)
         held.assignee_id = held.held_since = None
         held.state = "unassigned"
+
+    def weigh(self, held: Held, weight: int) -> None:
+        """It takes so much of its holder from now on, in hundredths of a unit."""
+        if held.state == "assigned" and held.assignee_id is not None and held.weight != weight:
+            agent = self.roster.agent(held.assignee_id)
+            agent.extra += weight - held.weight
+            held.weight = weight
+            self.changed_held.add(held.id)
+            self.touch(agent)
 
     def changed(self, held: Held) -> None:
         self.changed_held.add(held.id)

@@ -6,6 +6,7 @@ from typing import Final
 
 from relevo.assignment.domain.policy import Cause, Policy, TakeBack
 from relevo.assignment.domain.roster import Agent, Group, Standing
+from relevo.assignment.domain.units import UNIT, said
 from relevo.contracts.assignment import Reason, ReasonCode
 
 _EXCLUDED: Final[Mapping[Standing, tuple[str, str, str]]] = {
@@ -34,7 +35,7 @@ def _of(counts: Mapping[str, int]) -> tuple[str, str]:
 
 
 def chosen(policy: Policy, agent: Agent, group: Group, at: datetime) -> Reason:
-    """An agent, as they were before the conversation, was chosen by the policy's strategy."""
+    """An agent, as they were before the conversation, was chosen by the strategy of its terms."""
     name = agent.name
     busy = group.counts["free"] == 0
     count = group.counts["free_busy"] if busy else group.counts["free"]
@@ -43,7 +44,7 @@ def chosen(policy: Policy, agent: Agent, group: Group, at: datetime) -> Reason:
     )
     en_who = _plural(count, "busy agent" if busy else "available agent", "busy agents" if busy else "available agents")
     es_rest, en_rest = _of(excluded(group))
-    if policy.strategy == "longest_idle":
+    if group.terms.strategy == "longest_idle":
         since = agent.idle_since
         if agent.load:
             es, en = (
@@ -63,12 +64,13 @@ def chosen(policy: Policy, agent: Agent, group: Group, at: datetime) -> Reason:
             es=f"Más tiempo libre: {_phrase(es, es_end)}, entre {es_who}{es_rest}.",
             en=f"Longest idle: {_phrase(en, en_end)}, of {en_who}{en_rest}.",
         )
-    if policy.strategy == "least_loaded":
-        load, limit = agent.load, agent.limit(policy)
+    if group.terms.strategy == "least_loaded":
+        limit, (used_es, used_en) = agent.limit(group.terms), said(agent.used)
+        es_units, en_units = (" unidades", " units") if policy.weighs else ("", "")
         return Reason(
             code="least_loaded",
-            es=f"Menor carga: {name} tenía {load} de {limit}, la menor de {es_who}{es_rest}.",
-            en=f"Least loaded: {name} had {load} of {limit}, the least of {en_who}{en_rest}.",
+            es=f"Menor carga: {name} tenía {used_es} de {limit}{es_units}, la menor de {es_who}{es_rest}.",
+            en=f"Least loaded: {name} had {used_en} of {limit}{en_units}, the least of {en_who}{en_rest}.",
         )
     return Reason(
         code="round_robin",
@@ -135,11 +137,11 @@ def nobody(group: Group) -> Reason:
             en="Waiting: nobody works on this inbox and team.",
         )
     if counts.get("at_capacity"):
-        return Reason(
-            code="all_at_capacity",
-            es=f"En espera: nadie tiene un hueco libre{es_rest}.",
-            en=f"Waiting: nobody has a free slot{en_rest}.",
-        )
+        es_takes, en_takes = said(group.terms.weight)
+        es, en = "nadie tiene un hueco libre", "nobody has a free slot"
+        if group.terms.weight != UNIT:
+            es, en = f"ocupa {es_takes} unidades, y a nadie le caben", f"it takes {en_takes} units, and nobody has room"
+        return Reason(code="all_at_capacity", es=f"En espera: {es}{es_rest}.", en=f"Waiting: {en}{en_rest}.")
     return Reason(
         code="no_agent_available",
         es=f"En espera: no hay nadie disponible{es_rest}.",

@@ -8,16 +8,21 @@ from datetime import datetime
 from math import inf
 from typing import Final, Literal, NamedTuple
 
-from relevo.assignment.domain.policy import Policy
+from relevo.assignment.domain.policy import Policy, Terms
+from relevo.assignment.domain.units import UNIT
 from relevo.contracts.presence import RoutingState
 
 
 class GroupKey(NamedTuple):
-    """Conversations with the same key have the same candidates: inbox, team, and who let it lie and is passed over."""
+    """Conversations with the same key have the same candidates: inbox, team, and who let it lie and is passed over.
+
+    `channel` is the inbox's, which never changes.
+    """
 
     inbox_id: str
     team_id: str | None = None
     passed: tuple[str, ...] = ()
+    channel: str = ""
 
 
 Gap = Literal["removed", "other_inboxes", "other_team", "passed"]
@@ -33,8 +38,9 @@ FREE: Final = ("free", "free_busy")
 class Agent:
     """An agent as assignment knows them.
 
-    `load` is the number of open conversations that they hold. `capacity` None: the policy's default. `turn` is the
-    pool's counter at their last automatic assignment (0: never): the lowest has waited longest.
+    `load` is the number of open conversations that they hold, and `extra` what these take beyond one unit each, in
+    hundredths (negative: less). `capacity` is in units, None: the policy's default. `turn` is the pool's counter at
+    their last automatic assignment (0: never): the lowest has waited longest.
     """
 
     id: str
@@ -45,6 +51,7 @@ class Agent:
     in_shift: bool | None = None
     capacity: int | None = None
     load: int = 0
+    extra: int = 0
     turn: int = 0
     last_assigned_at: datetime | None = None
     team_ids: frozenset[str] = frozenset()
@@ -63,13 +70,22 @@ class Agent:
         known = [at for at in (self.released_at, self.state_since) if at is not None]
         return max(known) if known and not self.load else None
 
-    def limit(self, policy: Policy) -> int:
-        """How many open conversations automatic assignment may give."""
-        return policy.default_capacity if self.capacity is None else self.capacity
+    @property
+    def used(self) -> int:
+        """What their open conversations take, in hundredths of a unit."""
+        return self.load * UNIT + self.extra
+
+    def limit(self, terms: Terms | Policy) -> int:
+        """Up to how many units automatic assignment may give."""
+        return terms.default_capacity if self.capacity is None else self.capacity
+
+    def has_room(self, terms: Terms) -> bool:
+        """Whether one more of these fits, as a whole."""
+        return self.used + terms.weight <= self.limit(terms) * UNIT
 
     def gaps(self, key: GroupKey) -> Iterator[Gap]:
         """All that keeps the agent from working on conversations of this inbox and team."""
-        inbox, team, passed = key
+        inbox, team, passed, _ = key
         if not self.active:
             yield "removed"
         if self.inbox_ids is not None and inbox not in self.inbox_ids:
@@ -79,35 +95,39 @@ class Agent:
         if self.id in passed:
             yield "passed"
 
-    def hindrances(self, policy: Policy) -> Iterator[Hindrance]:
+    def hindrances(self, terms: Terms) -> Iterator[Hindrance]:
         """All that keeps automatic assignment from giving one more, what counts most first."""
         if self.state == "offline":
             yield "offline"
         if self.state == "away":
             yield "away"
-        if self.in_shift is False and not policy.out_of_shift:
+        if self.in_shift is False and not terms.out_of_shift:
             yield "off_shift"
-        if self.state == "busy" and not policy.busy_as_fallback:
+        if self.state == "busy" and not terms.busy_as_fallback:
             yield "busy"
-        if self.load >= self.limit(policy):
+        if not self.has_room(terms):
             yield "at_capacity"
 
     def reaches(self, key: GroupKey) -> bool:
         """Whether the agent works on conversations of this inbox and team."""
         return next(self.gaps(key), None) is None
 
-    def standing(self, policy: Policy) -> Standing:
-        """Whether automatic assignment may give one more, or why not."""
-        return next(self.hindrances(policy), "free" if self.state == "available" else "free_busy")
+    def standing(self, terms: Terms) -> Standing:
+        """Whether automatic assignment may give one more on these terms, or why not."""
+        return next(self.hindrances(terms), "free" if self.state == "available" else "free_busy")
+
+
+_Entry = tuple[int, float, int, str, int]
 
 
 @dataclass(slots=True)
 class Group:
-    """The candidates for one key. `counts` tells how many of them stand how."""
+    """The candidates for one key, on its terms. `counts` tells how many of them stand how."""
 
+    terms: Terms
     members: set[str] = field(default_factory=set)
     counts: Counter[Standing] = field(default_factory=Counter)
-    heap: list[tuple[int, float, int, str, int]] = field(default_factory=list)
+    heap: list[_Entry] = field(default_factory=list)
     """Free members, the best first; entries whose last number is not the agent's present stamp are void."""
 
 
@@ -121,13 +141,16 @@ class Roster:
         """Somebody became free, or reaches more, since this was last set to False: the queue may be drained."""
         self._groups: dict[GroupKey, Group] = {}
         self._of: dict[str, list[GroupKey]] = {}
-        self._standing: dict[str, Standing] = {}
+        self._terms: dict[GroupKey, Terms] = {}
+        self._standings: dict[Terms, dict[str, Standing]] = {}
+        """How everybody stands, on the terms that somebody asked for."""
         self._stamp: dict[str, int] = {}
         for agent in self.agents.values():
             self._enter(agent)
 
     def _enter(self, agent: Agent) -> None:
-        self._standing[agent.id] = agent.standing(self.policy)
+        for terms, standings in self._standings.items():
+            standings[agent.id] = agent.standing(terms)
         self._stamp[agent.id] = 0
         self._of[agent.id] = []
 
@@ -139,15 +162,33 @@ class Roster:
             self._enter(found)
         return found
 
-    def anyone_free(self) -> bool:
-        """Whether any agent at all could take one more."""
-        return any(self._standing[agent.id] in FREE for agent in self.agents.values() if agent.active)
+    def terms(self, key: GroupKey) -> Terms:
+        """On which terms conversations of this key are given."""
+        found = self._terms.get(key)
+        if found is None:
+            found = self._terms[key] = self.policy.terms(key.channel)
+        return found
+
+    def _standing(self, terms: Terms) -> dict[str, Standing]:
+        found = self._standings.get(terms)
+        if found is None:
+            found = self._standings[terms] = {one.id: one.standing(terms) for one in self.agents.values()}
+        return found
+
+    def anyone_free(self, keys: Iterable[GroupKey]) -> bool:
+        """Whether any agent at all could take one of these."""
+        return any(
+            standings[agent.id] in FREE
+            for standings in [self._standing(terms) for terms in {self.terms(key) for key in keys}]
+            for agent in self.agents.values()
+            if agent.active
+        )
 
     def group(self, key: GroupKey) -> Group:
         """The candidates for this inbox and team."""
         found = self._groups.get(key)
         if found is None:
-            found = self._groups[key] = Group()
+            found = self._groups[key] = Group(self.terms(key))
             for agent in self.agents.values():
                 if agent.reaches(key):
                     self._join(key, found, agent)
@@ -177,30 +218,37 @@ class Roster:
 
     def loaded(self, agent: Agent) -> None:
         """The agent's load, turn, state or capacity changed."""
-        before = self._standing[agent.id]
-        after = self._standing[agent.id] = agent.standing(self.policy)
         self._stamp[agent.id] += 1
-        if after in FREE and before not in FREE:
-            self.gained = True
+        before = self._stand_anew(agent)
         for key in self._of[agent.id]:
             group = self._groups[key]
-            if after != before:
-                group.counts[before] -= 1
-                group.counts[after] += 1
-            if after in FREE:
-                heapq.heappush(group.heap, self._entry(agent))
+            was, now = before[group.terms], self._standings[group.terms][agent.id]
+            if now != was:
+                group.counts[was] -= 1
+                group.counts[now] += 1
+            if now in FREE:
+                heapq.heappush(group.heap, self._entry(agent, group.terms))
+
+    def _stand_anew(self, agent: Agent) -> dict[Terms, Standing]:
+        """How the agent stood before, on all terms."""
+        before = {}
+        for terms, standings in self._standings.items():
+            was = before[terms] = standings[agent.id]
+            standings[agent.id] = agent.standing(terms)
+            if was not in FREE and standings[agent.id] in FREE:
+                self.gained = True
+        return before
 
     def moved(self, agent: Agent) -> None:
         """The agent's name, teams, inboxes or being active changed."""
         self._stamp[agent.id] += 1
-        before = self._standing[agent.id]
-        self._standing[agent.id] = agent.standing(self.policy)
+        before = self._stand_anew(agent)
         self._of[agent.id] = []
         self.gained = True
         for key, group in self._groups.items():
             if agent.id in group.members:
                 group.members.discard(agent.id)
-                group.counts[before] -= 1
+                group.counts[before[group.terms]] -= 1
             if agent.reaches(key):
                 self._join(key, group, agent)
 
@@ -208,6 +256,8 @@ class Roster:
         """Another policy from now on."""
         self.policy = policy
         self._groups.clear()
+        self._terms.clear()
+        self._standings.clear()
         self.gained = True
         for agent in self.agents.values():
             stamp = self._stamp[agent.id]
@@ -216,29 +266,32 @@ class Roster:
 
     def forget(self, key: GroupKey) -> None:
         """Nobody asks for these candidates any more, as far as is known."""
-        for agent_id in self._groups.pop(key, Group()).members:
+        self._terms.pop(key, None)
+        group = self._groups.pop(key, None)
+        for agent_id in group.members if group is not None else ():
             self._of[agent_id].remove(key)
 
     def trim(self, keys: Collection[GroupKey]) -> None:
         """Forget the groups of single conversations that are not among these keys."""
-        for key in [key for key in self._groups if key.passed and key not in keys]:
+        for key in [key for key in self._terms if key.passed and key not in keys]:
             self.forget(key)
 
     def _join(self, key: GroupKey, group: Group, agent: Agent) -> None:
-        standing = self._standing[agent.id]
+        standing = self._standing(group.terms)[agent.id]
         group.members.add(agent.id)
         group.counts[standing] += 1
         self._of[agent.id].append(key)
         if standing in FREE:
-            heapq.heappush(group.heap, self._entry(agent))
+            heapq.heappush(group.heap, self._entry(agent, group.terms))
 
-    def _entry(self, agent: Agent) -> tuple[int, float, int, str, int]:
+    def _entry(self, agent: Agent, terms: Terms) -> _Entry:
         # Available ones before busy ones; then by strategy; then who waits longest; then by id, so that it is certain.
         # The share of the capacity is what it would be with one more: 10 and 5 slots take 3 and 1 of four.
         share = 0.0
-        if self.policy.strategy == "least_loaded":
-            share = (agent.load + 1) / agent.limit(self.policy)
-        elif self.policy.strategy == "longest_idle":
+        if terms.strategy == "least_loaded":
+            # Shares of capacities up to 10,000 units differ by more than this rounds away: equal ones alone are equal.
+            share = (agent.used + terms.weight) / (agent.limit(terms) * UNIT)
+        elif terms.strategy == "longest_idle":
             # Who has nothing to do before who has, and among these whoever got something longest ago.
             since = agent.idle_since
             share = inf if agent.load else since.timestamp() if since is not None else -inf

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from relevo.assignment.domain.policy import Overflow, Policy, Strategy, TakeBack
+from relevo.assignment.domain.policy import Lighter, Overflow, Policy, Strategy, TakeBack
 from relevo.assignment.domain.simulation import Draft
+from relevo.assignment.domain.units import Weight
 from relevo.assignment.simulating.journal import CannotSimulate
 
 _Slots = Annotated[int, Field(ge=0, le=10_000)]
@@ -26,8 +27,10 @@ class DraftFile(BaseModel):
     owner_absent: Literal["anyone", "wait"] | None = None
     taken_back: tuple[TakeBack, ...] | None = None
     overflow: tuple[Overflow, ...] | None = None
+    channel_weights: dict[str, Weight] | None = None
+    lighter: Lighter | None = None
     capacities: dict[str, _Slots | None] = {}
-    """Agents' own capacities; null: the policy's."""
+    """Agents' own capacities, in units; null: the policy's."""
     without: list[str] = []
     """Agents who are not at work."""
     doubled: list[str] = []
@@ -45,6 +48,8 @@ def read(text: str | bytes, policy: Policy, names: Mapping[str, str]) -> Draft:
         ) from error
     people = ("capacities", "without", "doubled")
     changes = {name: value for name, value in given if name not in people and value is not None}
+    if "lighter" in given.model_fields_set:  # which a policy may be without
+        changes["lighter"] = given.lighter
     return Draft(
         policy=replace(policy, **changes),
         capacities={_agent(who, names, "capacities"): slots for who, slots in given.capacities.items()},

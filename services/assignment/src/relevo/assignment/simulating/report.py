@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from relevo.assignment.domain.course import AgentTally, Measured, quantile
-from relevo.assignment.domain.policy import Policy
+from relevo.assignment.domain.policy import Policy, written
 from relevo.assignment.domain.simulation import ENOUGH, Draft, Drafted, Recorded
 
 _SHOWN_DIFFERENCES: Final = 10
@@ -48,11 +48,11 @@ def as_json(one: Simulation) -> str:
             "automatic_decisions": was.automatic,
             "differences": [asdict(difference) for difference in was.differences],
         },
-        "today": {"policy": asdict(was.policy), **_figures(was.measured)},
+        "today": {"policy": written(was.policy), **_figures(was.measured)},
     }
     if one.draft is not None and one.would is not None:
         told["draft"] = {
-            "policy": asdict(one.draft.policy) | {"version": None},
+            "policy": written(one.draft.policy) | {"version": None},
             "capacities": dict(one.draft.capacities),
             "without": sorted(one.draft.without),
             "doubled": list(one.draft.doubled),
@@ -78,7 +78,7 @@ def _figures(measured: Measured) -> dict[str, Any]:
             "max": waits[-1] if waits else None,
         },
         "agents": [
-            asdict(agent) | {"mean_open": round(agent.mean_open, 4), "full": round(agent.full, 4)}
+            asdict(agent) | {name: round(getattr(agent, name), 4) for name in ("mean_open", "mean_units", "full")}
             for agent in measured.agents
         ],
     }
@@ -114,17 +114,23 @@ def _check(was: Recorded) -> str:
 
 
 def _policies(one: Simulation) -> list[Sequence[str]]:
-    policies = [one.was.policy] + ([one.draft.policy] if one.draft is not None else [])
+    policies = [written(policy) for policy in (one.was.policy, *([one.draft.policy] if one.draft else []))]
     names = [field.name for field in fields(Policy) if field.name != "version"]
-    return [(name, *(_value(getattr(policy, name)) for policy in policies)) for name in names]
+    return [(name, *(_value(policy[name]) for policy in policies)) for name in names]
 
 
 def _value(value: object) -> str:
-    if isinstance(value, tuple):
-        return (
-            "; ".join(" ".join(f"{name}={part}" for name, part in asdict(one).items() if part) for one in value) or "-"
-        )
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return "; ".join(map(_value, value)) or "-"
+        case dict():
+            return " ".join(f"{name}={part}" for name, part in value.items() if part) or "-"
+        case None:
+            return "-"
+        case _:
+            return str(value)
 
 
 def _rows(sides: Sequence[Measured], limit: float) -> list[Sequence[str]]:
@@ -160,6 +166,7 @@ def _people(sides: Sequence[Measured]) -> str:
         ("given", lambda agent: f"{agent.given:,}"),
         ("closed", lambda agent: f"{agent.closed:,}"),
         ("mean open", lambda agent: f"{agent.mean_open:.1f}"),
+        ("mean units", lambda agent: f"{agent.mean_units:.1f}"),
         ("most open", lambda agent: f"{agent.most_open:,}"),
         ("full", lambda agent: f"{agent.full:.0%}"),
     ]

@@ -11,7 +11,7 @@ from relevo.assignment.domain.roster import Agent
 from relevo.chassis.database import Tx
 
 _AGENTS = text("""
-    select cast(agent_id as text) as agent_id, name, active, state, state_since, in_shift, capacity, load, turn, last_assigned_at,
+    select cast(agent_id as text) as agent_id, name, active, state, state_since, in_shift, capacity, load, extra, turn, last_assigned_at,
            cast(team_ids as text[]) as team_ids, cast(inbox_ids as text[]) as inbox_ids, presence_sequence,
            directory_sequence, left_at, off_shift_at, released_at
     from agents where account_id = cast(:account as uuid) order by agent_id
@@ -23,16 +23,16 @@ _TEAMS = text("""
 """)
 
 _SAVE_AGENTS = text("""
-    insert into agents as a (agent_id, account_id, name, active, state, state_since, in_shift, capacity, load, turn,
+    insert into agents as a (agent_id, account_id, name, active, state, state_since, in_shift, capacity, load, extra, turn,
         last_assigned_at, team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at)
-    select agent_id, cast(:account as uuid), name, active, state, state_since, in_shift, capacity, load, turn, last_assigned_at,
+    select agent_id, cast(:account as uuid), name, active, state, state_since, in_shift, capacity, load, extra, turn, last_assigned_at,
         team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, name text, active boolean, state text,
-        state_since timestamptz, in_shift boolean, capacity integer, load integer, turn bigint, last_assigned_at timestamptz,
+        state_since timestamptz, in_shift boolean, capacity integer, load integer, extra integer, turn bigint, last_assigned_at timestamptz,
         team_ids uuid[], inbox_ids uuid[], presence_sequence bigint, directory_sequence bigint, left_at timestamptz,
         off_shift_at timestamptz, released_at timestamptz)
     on conflict (agent_id) do update set name = excluded.name, active = excluded.active, state = excluded.state,
-        state_since = excluded.state_since, in_shift = excluded.in_shift, capacity = excluded.capacity, load = excluded.load, turn = excluded.turn,
+        state_since = excluded.state_since, in_shift = excluded.in_shift, capacity = excluded.capacity, load = excluded.load, extra = excluded.extra, turn = excluded.turn,
         last_assigned_at = excluded.last_assigned_at, team_ids = excluded.team_ids, inbox_ids = excluded.inbox_ids,
         presence_sequence = excluded.presence_sequence, directory_sequence = excluded.directory_sequence,
         left_at = excluded.left_at, off_shift_at = excluded.off_shift_at, released_at = excluded.released_at
@@ -50,18 +50,19 @@ _SAVE_TEAMS = text("""
 """)
 
 _SAVE_AGENTS_THEN = text("""
-    insert into agents_then (agent_id, account_id, run, step, at, active, state, in_shift, capacity, load, team_ids,
+    insert into agents_then (agent_id, account_id, run, step, at, active, state, in_shift, capacity, load, extra, team_ids,
         inbox_ids)
-    select agent_id, cast(:account as uuid), :run, step, at, active, state, in_shift, capacity, load, team_ids, inbox_ids
+    select agent_id, cast(:account as uuid), :run, step, at, active, state, in_shift, capacity, load, extra, team_ids, inbox_ids
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, step integer, at timestamptz, active boolean, state text,
-        in_shift boolean, capacity integer, load integer, team_ids uuid[], inbox_ids uuid[])
+        in_shift boolean, capacity integer, load integer, extra integer, team_ids uuid[], inbox_ids uuid[])
 """)
 
 _WRONG_LOADS = text("""
-    select cast(a.agent_id as text) as agent_id, a.load, count(h.conversation_id) as held
+    select cast(a.agent_id as text) as agent_id, a.load * 100 + a.extra as used, coalesce(sum(h.weight), 0) as held
     from agents a
     left join conversations_held h on h.assignee_id = a.agent_id and h.state = 'assigned' and h.account_id = a.account_id
-    group by a.agent_id having a.load <> count(h.conversation_id)
+    group by a.agent_id
+    having a.load <> count(h.conversation_id) or a.load * 100 + a.extra <> coalesce(sum(h.weight), 0)
 """)
 
 
@@ -77,6 +78,7 @@ async def agents(tx: Tx, account_id: str) -> list[Agent]:
             in_shift=row.in_shift,
             capacity=row.capacity,
             load=row.load,
+            extra=row.extra,
             turn=row.turn,
             last_assigned_at=row.last_assigned_at,
             team_ids=frozenset(row.team_ids),
@@ -109,6 +111,7 @@ async def save_agents(tx: Tx, account_id: str, changed: Iterable[Agent]) -> None
             "in_shift": one.in_shift,
             "capacity": one.capacity,
             "load": one.load,
+            "extra": one.extra,
             "turn": one.turn,
             "last_assigned_at": one.last_assigned_at,
             "team_ids": sorted(one.team_ids),
@@ -143,6 +146,7 @@ async def save_agents_then(
             "in_shift": one.in_shift,
             "capacity": one.capacity,
             "load": one.load,
+            "extra": one.extra,
             "team_ids": sorted(one.team_ids),
             "inbox_ids": None if one.inbox_ids is None else sorted(one.inbox_ids),
         }
@@ -171,5 +175,5 @@ async def save_teams(tx: Tx, account_id: str, changed: Iterable[Team]) -> None:
 
 
 async def wrong_loads(tx: Tx) -> list[tuple[str, int, int]]:
-    """The consistency check: agents whose load is not the number of open conversations they hold (load, held)."""
-    return [(row.agent_id, row.load, row.held) for row in (await tx.execute(_WRONG_LOADS)).all()]
+    """The consistency check: agents whose load is not what they hold: in number, or by weight (used, held: hundredths)."""
+    return [(row.agent_id, row.used, row.held) for row in (await tx.execute(_WRONG_LOADS)).all()]

@@ -1,13 +1,13 @@
 """SQL of the pools: an account's policy, and who decides for it."""
 
+import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from pydantic import TypeAdapter
 from sqlalchemy import text
 
-from relevo.assignment.domain.policy import Policy
+from relevo.assignment.domain.policy import Policy, read, written
 from relevo.chassis.database import Tx
 
 # An insert that meets a row which somebody is changing waits to see what becomes of it: whoever notes an input would wait
@@ -42,8 +42,6 @@ _WATCHING = text("""
     select cast(account_id as text) from pools where account_id = any(cast(:accounts as uuid[])) and watches_answers
 """)
 
-_ADAPTER: Final = TypeAdapter(Policy)
-
 
 @dataclass(frozen=True, slots=True)
 class PoolRow:
@@ -65,20 +63,20 @@ async def lock_pool(tx: Tx, account_id: str, *, wait: bool) -> PoolRow | None:
     """Become the matcher of a pool until the transaction ends; None when another one is, or there is no such pool."""
     statement = _LOCK_WAITING if wait else _LOCK_OR_SKIP
     row = (await tx.execute(statement, {"account": account_id})).first()
-    return None if row is None else PoolRow(row.account_id, policy_of(row.policy), row.turn, row.runs, row.tells_loads)
+    return None if row is None else PoolRow(row.account_id, read(row.policy), row.turn, row.runs, row.tells_loads)
 
 
 async def watch_loads(tx: Tx, account_id: str, *, watched: bool) -> PoolRow:
     """Have the loads of an account's agents told from now on, or not any more; the pool is locked then."""
     await make_pools(tx, [account_id])
     row = (await tx.execute(_WATCH_LOADS, {"account": account_id, "watched": watched})).one()
-    return PoolRow(row.account_id, policy_of(row.policy), row.turn, row.runs, row.tells_loads)
+    return PoolRow(row.account_id, read(row.policy), row.turn, row.runs, row.tells_loads)
 
 
 async def policy(tx: Tx, account_id: str) -> Policy:
     """The account's policy; the default one before anything happened."""
     row = (await tx.execute(_POLICY, {"account": account_id})).first()
-    return Policy() if row is None else policy_of(row.policy)
+    return Policy() if row is None else read(row.policy)
 
 
 async def watching(tx: Tx, accounts: Collection[str]) -> set[str]:
@@ -94,10 +92,5 @@ async def save_pool(tx: Tx, account_id: str, *, turn: int, runs: int, governed: 
     if governed is None:
         await tx.execute(_SAVE_POOL, given)
     else:
-        more = {"policy": _ADAPTER.dump_json(governed).decode(), "watches": governed.watches_answers}
+        more = {"policy": json.dumps(written(governed)), "watches": governed.watches_answers}
         await tx.execute(_SAVE_GOVERNED, given | more)
-
-
-def policy_of(stored: object) -> Policy:
-    """A policy as it is kept."""
-    return _ADAPTER.validate_python(stored)
