@@ -1,0 +1,102 @@
+"""What a whole stack reports of a morning's work is what a recount of its logs says."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from e2e.test_rebuild import Log
+from recount.comparing import reports_agree
+from recount.recount import Asked, Event, Recount, summary
+from whole_stack import Account, WholeStack, message
+
+from relevo.contracts.base import now
+from relevo.kernel.business_time import WEEKDAYS
+
+SOURCES = ("identity", "presence", "conversation", "assignment", "automation")
+SENDERS = 6
+
+
+def events(stack: WholeStack, account: Account) -> list[Event]:
+    """What these services published of the account, as their logs have it."""
+    rows = [
+        row
+        for service in SOURCES
+        for row in stack.rows(
+            service, "select headers, body from outbox where subject like %s order by id", [f"evt.%{account.id}%"]
+        )
+    ]
+    return [_event(json.loads(headers) if isinstance(headers, str) else headers, body) for headers, body in rows]
+
+
+def _event(headers: Mapping[str, str], body: bytes) -> Event:
+    return Event.of(
+        {
+            "id": headers["ce-id"],
+            "type": headers["ce-type"].split(".")[-2],
+            "time": headers["ce-time"],
+            "recorded": headers["relevo-recorded"],
+            "actor": headers.get("relevo-actor", "system"),
+            "sequence": int(headers.get("relevo-sequence", 0)),
+            "data": json.loads(body),
+        }
+    )
+
+
+async def work(account: Account) -> None:
+    """Customers write, are answered, labelled, handed on, resolved, and write again."""
+    ana, berta = account.people
+    # Open for half of each hour: nothing is all of it, or nothing, for long.
+    halves = [
+        {"day": day, "opens": f"{hour:02}:00", "closes": f"{hour:02}:30"} for day in WEEKDAYS for hour in range(24)
+    ]
+    await account.admin.post(
+        "/calendars", {"name": "C", "time_zone": "Asia/Kolkata", "weekly": halves, "is_default": True}
+    )
+    async with account.adapter() as adapter:
+        for sender in range(SENDERS):
+            await adapter.publish(message(f"{sender}-0", f"s{sender}", "Buenas"))
+        for person in account.people:
+            await person.be("available")
+        for sender in range(SENDERS):
+            found = await account.conversation(f"s{sender}")
+            where = f"/conversations/{found['id']}"
+            one, other = (ana, berta) if sender % 2 else (berta, ana)
+            await account.admin.post(f"{where}/assignment", {"assignee_id": one.id})
+            await one.api.post(f"{where}/messages", {"text": "Dígame"})
+            await one.api.post(f"{where}/messages", {"text": "Es de las de ayer", "private": True})
+            if sender % 3 == 0:
+                await one.api.post(f"{where}/labels", {"add": ["factura"]})
+            await adapter.publish(message(f"{sender}-1", f"s{sender}", "Mi pedido no llega"))
+            await account.conversation(f"s{sender}", message_count=4)
+            if sender % 3 == 1:
+                await account.admin.post(f"{where}/assignment", {"assignee_id": other.id})
+            await other.api.post(f"{where}/messages", {"text": "Hoy sin falta"})
+            await other.api.post(f"{where}/resolve")
+        for sender in range(2):
+            await adapter.publish(message(f"{sender}-2", f"s{sender}", "Sigue sin llegar"))
+            found = await account.conversation(f"s{sender}", status="open")
+            await ana.api.post(f"/conversations/{found['id']}/messages", {"text": "Lo miro"})
+    for person in account.people:
+        await person.be("offline")
+
+
+@pytest.mark.timeout(240)
+async def test_what_a_stack_reports_is_what_a_recount_of_its_logs_says(stack: WholeStack) -> None:
+    began = now().replace(second=0, microsecond=0)
+    async with stack.account("ana", "berta") as account:
+        await work(account)
+        await Log(stack).quiet()
+        asked = Asked(began, now().replace(second=0, microsecond=0) + timedelta(minutes=1))
+        counted = Recount().hear(events(stack, account))
+
+        async def get(path: str, query: dict[str, str]) -> Any:
+            return await account.admin.get(f"/reports/{path}", **query)
+
+        await reports_agree(get, counted, asked, ("Asia/Kolkata",))
+        told = {metric: number.count for metric, number in summary(counted, asked).items()}
+        assert (told["conversations_opened"], told["conversations_reopened"]) == (SENDERS, 2)
+        assert told["first_response"] == SENDERS + 2
+        assert told["reply_time"] == 2 * SENDERS + 2
+        assert {"transfers", "presence_seconds", "labels_added", "wait_in_queue", "notes"} <= told.keys()

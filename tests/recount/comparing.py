@@ -1,0 +1,156 @@
+"""Every answer of the reports beside what the recount says it must be."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import timedelta
+from fractions import Fraction
+from itertools import chain
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from recount.recount import (
+    DIMENSIONS,
+    MEASURED,
+    NOT_BY_LABEL,
+    RATED,
+    Asked,
+    Counted,
+    Number,
+    bucket_of,
+    groups,
+    moment,
+    series,
+    states,
+    summary,
+)
+
+BUCKETS = ("hour", "day", "week", "month")
+NONE = Number(0, 0, 0, None)
+
+Get = Callable[[str, dict[str, str]], Awaitable[Any]]
+"""Asks the reports: a path below /reports and the query; answers the JSON."""
+
+
+def query(asked: Asked) -> dict[str, str]:
+    """The same question over HTTP."""
+    found = {"since": asked.since.isoformat(), "until": asked.until.isoformat()}
+    found |= {name if name == "channel" else f"{name}_id": value for name, value in asked.where.items()}
+    if asked.business_hours:
+        found["business_hours"] = "true"
+    if asked.label is not None:
+        found["label"] = asked.label
+    return found
+
+
+def whole(metric: str, value: float) -> int:
+    """What a report shows of a metric as the recount has it: times in microseconds."""
+    return round(value * 1e6) if metric in MEASURED - {RATED} else round(value)
+
+
+def same(metric: str, shown: dict[str, Any], number: Number, about: str) -> None:
+    """One metric of a summary or a group."""
+    assert (shown["count"], whole(metric, shown["sum"])) == (number.count, number.sum), about
+    if metric not in MEASURED:
+        return
+    assert shown["unmeasured"] == number.unmeasured, about
+    told = [shown[name] for name in ("mean", "median", "p90", "p95")]
+    if number.spread is None:
+        assert told == [None] * 4, about
+        return
+    unit = 1 if metric == RATED else Fraction(1, 10**6)
+    # Shown with six digits; half of the last one is rounding.
+    assert [
+        abs(Fraction(value) - wanted * unit) < Fraction(1, 10**6)
+        for value, wanted in zip(told, number.spread, strict=True)
+    ] == [True] * 4, f"{about}: {told} beside {[float(wanted * unit) for wanted in number.spread]}"
+
+
+def metrics_same(shown: Sequence[dict[str, Any]], numbers: dict[str, Number], about: str) -> None:
+    """Every metric that is shown, and none that is not."""
+    assert numbers.keys() <= {one["metric"] for one in shown}, about
+    for one in shown:
+        metric = one["metric"]
+        same(metric, one, numbers.get(metric, NONE), f"{about} {metric}")
+
+
+def questions(counted: Sequence[Counted], asked: Asked) -> Iterator[Asked]:
+    """The whole account, and each agent, team, inbox, channel and label of it, and pairs of an agent and a label or team."""
+    yield asked
+    values = {name: sorted({getattr(one, name) for one in counted} - {None}) for name in DIMENSIONS}
+    labels = sorted({label for one in counted for label in one.labels})
+    for name in DIMENSIONS:
+        for value in values[name]:
+            yield Asked(asked.since, asked.until, where={name: value})
+    for label in labels:
+        yield Asked(asked.since, asked.until, label=label)
+    for agent in values["agent"][:2]:
+        for other in chain(values["team"], [None]):
+            where = {"agent": agent} | ({"team": other} if other else {})
+            yield Asked(asked.since, asked.until, label=None if other else labels[0], where=where)
+
+
+def both(asked: Asked) -> Iterator[Asked]:
+    """By the clock, and business hours only."""
+    for business_hours in (False, True):
+        yield Asked(asked.since, asked.until, business_hours, asked.label, asked.where)
+
+
+async def summaries_agree(get: Get, counted: Sequence[Counted], asked: Asked) -> int:
+    """Every summary of every question; how many numbers were compared."""
+    compared = 0
+    for one in chain.from_iterable(both(each) for each in questions(counted, asked)):
+        shown = (await get("summary", query(one)))["metrics"]
+        metrics_same(shown, summary(counted, one), f"summary {query(one)}")
+        compared += len(shown)
+        for metric in (RATED, "presence_seconds"):
+            told = next((each["states"] for each in shown if each["metric"] == metric), {})
+            count = whole if metric != RATED else lambda _, value: round(value)
+            assert {state: count(metric, value) for state, value in told.items()} == states(counted, one, metric)
+    return compared
+
+
+async def groups_agree(get: Get, counted: Sequence[Counted], asked: Asked) -> int:
+    """Every grouping; how many numbers were compared."""
+    compared = 0
+    for one in both(asked):
+        for by in (*DIMENSIONS, "label"):
+            shown = {each["key"]: each["metrics"] for each in (await get("groups", query(one) | {"by": by}))["groups"]}
+            wanted = groups(counted, one, by)
+            assert shown.keys() == wanted.keys(), by
+            for key, numbers in wanted.items():
+                metrics_same(shown[key], numbers, f"by {by} {key}, business hours {one.business_hours}")
+                compared += len(shown[key])
+    return compared
+
+
+async def series_agree(get: Get, counted: Sequence[Counted], asked: Asked, zones: Sequence[str]) -> int:
+    """Every metric by hour, day, week and month of these zones; how many numbers were compared."""
+    compared = 0
+    label = next(label for one in counted for label in one.labels)
+    for one in chain(both(asked), both(Asked(asked.since, asked.until, label=label))):
+        for metric in sorted({each.metric for each in counted} - (NOT_BY_LABEL if one.label else set())):
+            for bucket in BUCKETS:
+                for tz in zones:
+                    zone = ZoneInfo(tz)
+                    told = await get("series", query(one) | {"metric": metric, "bucket": bucket, "tz": tz})
+                    starts = [moment(point["start"]) for point in told["points"]]
+                    assert starts[0] == asked.since
+                    keys = [bucket_of(start, bucket, zone) for start in starts]
+                    assert len(set(keys)) == len(keys), f"{bucket} {tz}"
+                    shown = {
+                        key: (point["count"], whole(metric, point["sum"]))
+                        for key, point in zip(keys, told["points"], strict=True)
+                        if point["count"]
+                    }
+                    assert shown == series(counted, one, metric, bucket, zone), f"{metric} by {bucket}, {tz}"
+                    compared += len(keys)
+    return compared
+
+
+async def reports_agree(get: Get, counted: Sequence[Counted], asked: Asked, zones: Sequence[str]) -> int:
+    """Every summary, grouping and series is what the recount says; how many numbers were compared."""
+    assert (asked.until - asked.since) % timedelta(minutes=1) == timedelta()
+    return (
+        await summaries_agree(get, counted, asked)
+        + await groups_agree(get, counted, asked)
+        + await series_agree(get, counted, asked, zones)
+    )
