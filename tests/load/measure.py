@@ -62,7 +62,7 @@ async def main(asked: argparse.Namespace) -> int:
     late = 0
     for who in ("administrator", "agent"):
         viewer = getattr(account, who)
-        questions = Questions(account)
+        questions = Questions(account, asked.seed)
         asks = {
             name: [make() for _ in range(asked.queries)]
             for name, make in questions.kinds.items()
@@ -93,6 +93,7 @@ if __name__ == "__main__":
     parser.add_argument("database")
     parser.add_argument("account", type=Path)
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1, help="other random questions for another number")
     parser.add_argument("--cold", help="a command that restarts the server and empties caches")
     parser.add_argument("--only", help="kinds whose name has this")
     sys.exit(asyncio.run(main(parser.parse_args())))

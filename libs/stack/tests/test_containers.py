@@ -53,6 +53,14 @@ def test_a_container_is_given_its_own_secrets_and_nobody_elses(tmp_path: Path, p
         assert file.stat().st_mode & 0o777 == 0o600, file
 
 
+def test_postgresql_s_own_memory_follows_its_container_s(tmp_path: Path, prepared: Path) -> None:
+    servers = containers.from_environment({"RELEVO_POSTGRES_MEMORY": "8g"})
+    containers.prepare(Home(tmp_path / "home"), prepared, servers, SERVICES)
+    assert "shared_buffers = '2048MB'" in contents(prepared)["postgres/postgresql.conf"]
+    with pytest.raises(StackError, match="RELEVO_POSTGRES_MEMORY: 'plenty' is no size"):
+        containers.from_environment({"RELEVO_POSTGRES_MEMORY": "plenty"})
+
+
 def test_a_second_start_keeps_keys_and_passwords(tmp_path: Path, prepared: Path) -> None:
     home = Home(tmp_path / "home")
     containers.prepare(home, prepared, Servers(), SERVICES)

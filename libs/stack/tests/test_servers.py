@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from relevo.contracts.routes import Route
+from relevo.stack import memory, postgres
 from relevo.stack.edge import MAX_REQUEST_BYTES, Edge
 from relevo.stack.errors import StackError
 from relevo.stack.keys import BusKeys
@@ -54,6 +55,7 @@ def test_postgresql_runs_unprivileged_durable_and_on_loopback(place: Place) -> N
         assert (shown["listen_addresses"], shown["unix_socket_directories"]) == ("127.0.0.1", "")
         assert (shown["max_connections"], shown["jit"], shown["TimeZone"]) == ("300", "off", "UTC")
         assert shown["password_encryption"] == "scram-sha-256"
+        assert (shown["shared_preload_libraries"], shown["pg_prewarm.autoprewarm"]) == ("pg_prewarm", "on")
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute("CREATE TABLE kept (id int)")
     finally:
@@ -68,6 +70,22 @@ def test_postgresql_runs_unprivileged_durable_and_on_loopback(place: Place) -> N
     stranger = PostgresServer(place, free_port(), "another", place.root / "postgres.log")
     with pytest.raises(StackError, match="password in the home"):
         stranger.start()
+
+
+def test_postgresql_s_own_memory_follows_the_machine_s() -> None:
+    gib = 1024**3
+    assert postgres.caches(gib) == {"shared_buffers": "256MB", "effective_cache_size": "1024MB"}
+    assert postgres.caches(24 * gib) == {"shared_buffers": "6144MB", "effective_cache_size": "12288MB"}
+    assert postgres.caches(512 * gib)["shared_buffers"] == "8192MB"
+
+
+def test_a_control_group_s_limit_is_the_memory_there_is(tmp_path: Path) -> None:
+    machine = memory.usable(())
+    limit, none, absent = tmp_path / "limit", tmp_path / "none", tmp_path / "absent"
+    limit.write_text(f"{64 * 1024**2}\n")
+    none.write_text("max\n")
+    assert memory.usable((none, absent)) == machine > 64 * 1024**2
+    assert memory.usable((none, limit)) == 64 * 1024**2
 
 
 class Upstream(BaseHTTPRequestHandler):

@@ -39,11 +39,12 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the servers answer inside the containers' network."""
+    """Where the servers answer inside the containers' network, and the bytes that PostgreSQL's container may take."""
 
     postgres: str = "postgres:5432"
     nats_url: str = "nats://nats:4222"
     nats_monitoring_url: str = "http://nats:8222"
+    postgres_memory: int = 2 * 1024**3
 
     def dsn(self, database: str, user: str, password: str) -> str:
         return f"postgresql://{user}:{password}@{self.postgres}/{database}"
@@ -74,7 +75,8 @@ def prepare(home: Home, into: Path, servers: Servers, services: Sequence[str]) -
     )
     _write(into / "postgres", "password", home.secret("postgres-admin"))
     settings = {"listen_addresses": "*", "unix_socket_directories": "/var/run/postgresql"}
-    _write(into / "postgres", "postgresql.conf", postgres.configuration(settings))
+    caches = postgres.caches(servers.postgres_memory)
+    _write(into / "postgres", "postgresql.conf", postgres.configuration({**caches, **settings}))
     pools = {service: edge.named(service, SERVICE_PORT) for service in services}
     told_edge = edge.configuration(
         ROUTES, pools, listen=f":{SERVICE_PORT}", docs=EDGE_FILES, storage=Path(tempfile.gettempdir()) / "caddy"
@@ -155,10 +157,18 @@ def _step(report: Report, what: str) -> Iterator[None]:
 
 
 def from_environment(environment: Mapping[str, str]) -> Servers:
-    """Servers as RELEVO_POSTGRES (host:port), RELEVO_NATS_URL and RELEVO_NATS_MONITOR_URL say, else by their names."""
+    """Servers as RELEVO_POSTGRES (host:port), RELEVO_NATS_URL, RELEVO_NATS_MONITOR_URL and RELEVO_POSTGRES_MEMORY say, else
+    by their names. Raises StackError when the memory is no size.
+    """
     plain = Servers()
+    memory = environment.get("RELEVO_POSTGRES_MEMORY")
+    try:
+        postgres_memory = room.size(memory) if memory else plain.postgres_memory
+    except ValueError as error:
+        raise StackError(f"RELEVO_POSTGRES_MEMORY: {error}", "Write a size such as 4g") from None
     return Servers(
         environment.get("RELEVO_POSTGRES") or plain.postgres,
         environment.get("RELEVO_NATS_URL") or plain.nats_url,
         environment.get("RELEVO_NATS_MONITOR_URL") or plain.nats_monitoring_url,
+        postgres_memory,
     )

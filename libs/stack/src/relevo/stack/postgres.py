@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import psycopg
 
+from relevo.stack import memory
 from relevo.stack.errors import Exit, StackError
 from relevo.stack.place import Place
 from relevo.stack.process import Child, end_leftover, spawn, tail
@@ -25,10 +26,9 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "300",
     "password_encryption": "scram-sha-256",
-    "shared_buffers": "256MB",
-    "effective_cache_size": "1GB",
     "work_mem": "8MB",
     "maintenance_work_mem": "128MB",
+    "shared_preload_libraries": "pg_prewarm",  # started anew, it reads by itself what it had at hand before
     "random_page_cost": "1.1",
     "jit": "off",  # the statements are short; compiling one costs more than it saves
     "wal_buffers": "16MB",
@@ -46,7 +46,27 @@ _SETTINGS = {
     "log_checkpoints": "off",
 }
 # For tests: nothing survives them, so nothing need reach the disk.
-THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
+THROWAWAY = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "shared_preload_libraries": "",
+}
+
+
+_MIB = 1024**2
+
+
+def caches(usable: int) -> dict[str, str]:
+    """The settings that follow the memory (bytes) of a machine which everything shares.
+
+    A quarter, within 256 MB and 8 GB, is PostgreSQL's own: a search for rare words reads the index in many places, and copying
+    those from the operating system for each question takes longer than looking through them (docs/adr/0017). What is not
+    touched takes no memory.
+    """
+    own = min(max(usable // 4, 256 * _MIB), 8192 * _MIB)
+    return {"shared_buffers": f"{own // _MIB}MB", "effective_cache_size": f"{max(usable // 2, 1024 * _MIB) // _MIB}MB"}
 
 
 def programs_folder() -> Path:
@@ -93,7 +113,8 @@ class PostgresServer:
         if fresh:
             self._initialise(programs)
         self._check_version(programs)
-        self.place.write(self.data / "postgresql.conf", configuration({**self.settings, "port": str(self.port)}))
+        settings = {**caches(memory.usable()), **self.settings, "port": str(self.port)}
+        self.place.write(self.data / "postgresql.conf", configuration(settings))
         (self.data / "postmaster.pid").unlink(missing_ok=True)  # ours is not running: end_leftover saw to it
         self.child = spawn(
             "postgres",
