@@ -260,14 +260,15 @@ async def judged(stack: WholeStack, size: Size, log: Any = print) -> Verdict:
                 *(round(1000 * percentile(delays, share), 1) for share in (0.5, 0.99, 1)),
                 len(delays),
             ],
-            "runs of the matcher, share within 20 ms": _within(before, after),
+            "matching alone, share within 20 ms": _within("matching", before, after),
+            "runs of the matcher with their commits, share within 20 ms": _within("run", before, after),
             "judged in (s)": round(time.monotonic() - began, 1),
         }
         return verdict
 
 
 async def steps(stack: WholeStack) -> dict[int | None, Counter[str]]:
-    """The matchers' histogram by process: by upper bound."""
+    """The matchers' histograms by process: by name and upper bound."""
     found: dict[int | None, Counter[str]] = {}
     async with httpx.AsyncClient(timeout=10) as client:
         for name, item in stack.running().items():
@@ -277,17 +278,19 @@ async def steps(stack: WholeStack) -> dict[int | None, Counter[str]]:
                 text = (await client.get(f"http://127.0.0.1:{item['port']}/metrics")).text
                 found[item["pid"]] = Counter(
                     {
-                        bound: int(float(value))
-                        for bound, value in re.findall(
-                            r'relevo_assignment_run_seconds_bucket\{le="([^"]+)"\} (\S+)', text
+                        f"{name} {bound}": int(float(value))
+                        for name, bound, value in re.findall(
+                            r'relevo_assignment_(run|matching)_seconds_bucket\{le="([^"]+)"\} (\S+)', text
                         )
                     }
                 )
     return found
 
 
-def _within(before: dict[int | None, Counter[str]], after: dict[int | None, Counter[str]]) -> str:
+def _within(name: str, before: dict[int | None, Counter[str]], after: dict[int | None, Counter[str]]) -> str:
     """Of the processes that live: what the killed ones did is gone with them."""
-    runs = sum(one["+Inf"] - before.get(pid, Counter())["+Inf"] for pid, one in after.items())
-    short = sum(one["0.02"] - before.get(pid, Counter())["0.02"] for pid, one in after.items())
+    runs, short = (
+        sum(one[f"{name} {bound}"] - before.get(pid, Counter())[f"{name} {bound}"] for pid, one in after.items())
+        for bound in ("+Inf", "0.02")
+    )
     return f"{100 * short / runs:.1f} % of {runs}" if runs else "none"

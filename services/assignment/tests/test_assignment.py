@@ -78,6 +78,7 @@ async def test_new_conversations_go_round_and_say_why(service, world, settled):
     measured = (await service.http.get("http://test/metrics")).text
     assert re.search(r'^relevo_assignment_decisions_total\{kind="assigned"\} [1-9]', measured, re.MULTILINE)
     assert "\nrelevo_assignment_run_seconds_bucket" in measured
+    assert re.search(r"^relevo_assignment_matching_seconds_count [1-9]", measured, re.MULTILINE)
     shown = await holder(service, world, ones[0], ana)
     assert (shown["state"], shown["assignee_id"]) == ("assigned", ana)
     assert shown["reason"] == {"code": "round_robin", "text": events[0]["reason"]["en"]}

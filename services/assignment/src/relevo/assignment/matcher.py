@@ -33,7 +33,7 @@ from relevo.assignment.domain.moments import dues
 from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import GroupKey, Roster
-from relevo.assignment.metrics import DECISIONS, FAILED, RUN_SECONDS
+from relevo.assignment.metrics import DECISIONS, FAILED, MATCHING_SECONDS, RUN_SECONDS
 from relevo.assignment.settings import Settings
 from relevo.assignment.store import conversations, decisions, journals, people, pools, stays
 from relevo.assignment.store.journals import Unreadable
@@ -198,7 +198,9 @@ async def decide(
     )
     refused: dict[int, Refusal] = {}
     waiting: dict[int, str] = {}
+    matching = 0.0
     for entry in entries:
+        began = time.perf_counter()
         refusal = apply(pool, entry)
         if refusal == "conversation_not_found" and isinstance(entry.given, Assign) and entry.given.mode == "automation":
             waiting[entry.id] = entry.given.conversation_id
@@ -208,9 +210,13 @@ async def decide(
             outcome[entry.id] = refusal
         chunk = FIRST_CHUNK
         while short := pool.drain(entry):
+            matching += time.perf_counter() - began
             await _extend(tx, account_id, pool, short, chunk)
+            began = time.perf_counter()
             chunk = min(2 * chunk, LARGEST_CHUNK)
         pool.note_stays(entry.at)
+        matching += time.perf_counter() - began
+    MATCHING_SECONDS.observe(matching)
     crash_point("matcher.after_decisions")
     await _write(tx, account_id, pool, run, governed=pool.policy if pool.policy != pool_row.policy else None)
     if pool_row.tells_loads:
