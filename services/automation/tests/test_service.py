@@ -87,7 +87,7 @@ async def test_a_message_that_matches_orders_the_actions_in_their_order(servers)
         of = data.conversation.id
         assert [(name, body) for name, _, body in commands] == [
             ("change_labels", {"conversation_id": of, "add": ["devolución"], "remove": []}),
-            ("send_message", {"conversation_id": of, "text": "Lo miramos.", "private": False}),
+            ("send_message", {"conversation_id": of, "text": "Lo miramos.", "private": False, "mentions": []}),
             ("assign", {"conversation_id": of, "assignee_id": None, "team_id": TEAM, "seen_version": 0}),
         ]
         for _, sent, _ in commands:

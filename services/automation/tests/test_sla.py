@@ -4,6 +4,7 @@ import json
 from datetime import datetime, timedelta
 
 from relevo.automation.app import build
+from relevo.automation.caught_up import behind
 from relevo.automation.sla import CLOCK
 from relevo.chassis import timers
 from relevo.chassis.bus import until
@@ -16,10 +17,11 @@ from relevo.contracts.conversation import (
     MessageCreated,
     PriorityChanged,
 )
-from relevo.contracts.identity import CalendarChanged, CalendarState, Hours, SpecialDay
+from relevo.contracts.identity import CalendarChanged, CalendarState, Hours, SpecialDay, TeamChanged, TeamState
 from relevo.contracts.permissions import ConversationScope, Permission
+from relevo.contracts.streams import EVT_CONVERSATION
 
-from .samples import ACCOUNT, AGENT, conversation, said
+from .samples import ACCOUNT, AGENT, TEAM, conversation, said
 from .test_service import _key
 
 MINUTE = timedelta(minutes=1)
@@ -185,7 +187,7 @@ async def test_a_warning_comes_before_and_a_timer_waits_for_what_is_on_its_way(s
         service.runtime.reader.stop()
         await service.admin.publish(reply, account=ACCOUNT, entity=talk.id, time=talk.start + 9 * MINUTE)
         async with service.runtime.database.begin(ACCOUNT) as tx:
-            assert await sla._behind(tx, [timer]) == [timer]
+            assert await behind(tx, service.runtime, EVT_CONVERSATION, [timer]) == [timer]
             await sla.on_clock([timer], tx)
         assert [subject.rpartition(".")[2] for subject, _, _ in await service.admin.stored("EVT_AUTOMATION")] == [
             "sla_warned"
@@ -262,3 +264,43 @@ async def test_the_first_policy_that_fits_applies_and_only_who_sees_a_conversati
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/conditions/field")
         assert (await service.http.post("/sla/policies", json=POLICY | {"targets": {}}, headers=who)).status_code == 422
         assert (await service.http.get("/sla/policies", headers=blind)).status_code == 403
+
+
+async def test_a_breach_sets_rules_off_that_mail_a_team_and_post_to_a_webhook(servers, receiver) -> None:
+    async with running(build, servers) as service:
+        who = await _key(service, Permission.SLA_MANAGE, Permission.WEBHOOKS_MANAGE, Permission.AUTOMATIONS_MANAGE)
+        team = TeamState(id=TEAM, account_id=ACCOUNT, name="Soporte")
+        await service.admin.publish(TeamChanged(team=team), account=ACCOUNT, entity=TEAM, sequence=1)
+        await service.settle()
+        await _policy(service, who)
+        hook = {"url": receiver.url, "types": ["relevo.automation.alert_raised.v1"]}
+        endpoint = (await service.http.post("/webhooks", json=hook, headers=who)).json()["id"]
+        rule = {
+            "name": "Tarde",
+            "trigger": "sla_breached",
+            "conditions": {"field": "sla.measure", "operator": "equals", "value": "first_response"},
+            "actions": [
+                {"type": "set_priority", "priority": "urgent"},
+                {"type": "email_team", "team_id": TEAM, "text": "Se nos ha pasado"},
+                {"type": "webhook", "endpoint_id": endpoint},
+            ],
+        }
+        made = await service.http.post("/rules", json=rule, headers=who)
+        assert made.status_code == 201, made.text
+        wrong = {**rule, "actions": [{"type": "webhook", "endpoint_id": new_id()}]}
+        refused = await service.http.post("/rules", json=wrong, headers=who)
+        assert [error["pointer"] for error in refused.json()["errors"]] == ["/actions/0/endpoint_id"]
+
+        talk = Talk(service, 11)
+        await talk.tell(ConversationOpened)
+        (posted,) = await receiver.has(1)
+        assert (posted["type"], posted["actor"]) == ("relevo.automation.rule_executed.v1", f"rule:{made.json()['id']}")
+        assert posted["data"]["actions"] == ["set_priority", "email_team", "webhook"]
+        assert (posted["data"]["event"]["measure"], posted["data"]["conversation_id"]) == ("first_response", talk.id)
+        await service.settle()
+        ((_, _, body),) = await service.admin.stored("CMD_CONVERSATION")
+        assert json.loads(body) == {"conversation_id": talk.id, "priority": "urgent"}
+        told = [json.loads(body) for _, _, body in await service.admin.stored("CMD_NOTIFICATION")]
+        (mail,) = [one for one in told if one["kind"] == "rule_mail"]
+        assert (mail["team_id"], mail["conversation_id"]) == (TEAM, talk.id)
+        assert mail["data"] == {"rule": "Tarde", "words": "Se nos ha pasado", "number": "1"}

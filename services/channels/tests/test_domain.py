@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevo.channels.domain import outcome, signing
+from relevo.channels.domain.languages import preferred_language
 from relevo.chassis import sealing
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -63,3 +64,27 @@ def test_successes():
 def test_delays_grow_to_an_hour(attempts, first):
     wait = outcome.delay(attempts, timedelta(seconds=first), None)
     assert wait <= outcome.delay(attempts + 1, timedelta(seconds=first), None) <= timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("es-CO,es;q=0.9,en;q=0.8", "es-CO"),
+        ("en;q=0.5, es", "es"),
+        ("de;q=0.7,fr;q=0.7", "de"),
+        ("*", None),
+        ("", None),
+        ("es;q=0", None),
+        ("<script>, pt-BR ; q = 0.3", "pt-BR"),
+        ("x" * 100_000, None),
+        ("es;q=9", None),
+    ],
+)
+def test_the_language_that_a_browser_prefers(header, language):
+    assert preferred_language(header) == language
+
+
+@given(st.text(max_size=200))
+def test_whatever_a_browser_sends_is_a_language_or_none(header):
+    found = preferred_language(header)
+    assert found is None or found in header

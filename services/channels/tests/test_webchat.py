@@ -48,6 +48,18 @@ async def test_a_visitor_writes_and_reads_the_answers(world):
     assert (await world.run.http.get(path, headers=eva)).json()["items"] == []
 
 
+async def test_the_language_of_the_browser_comes_along(world):
+    inbox = await world.inbox("webchat")
+    path = f"/webchat/{inbox.id}/sessions"
+    prefers = {"Accept-Language": "es-CO,es;q=0.9,en;q=0.8"}
+    for count, (given, language) in enumerate((({}, "es-CO"), ({"language": "pt-BR"}, "pt-BR")), start=1):
+        opened = await world.run.http.post(path, json=given, headers=prefers)
+        await say(world, inbox, {"Authorization": f"Bearer {opened.json()['token']}"}, "hola")
+        assert (await world.inbound_reaches(count))[-1]["sender"]["language"] == language
+    refused = await world.run.http.post(path, json={"language": "klingon!"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/language")
+
+
 async def test_replies_are_pushed_delivered_and_read(world, port):
     inbox = await world.inbox("webchat")
     session, _ = await begin(world, inbox)

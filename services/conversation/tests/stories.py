@@ -10,7 +10,7 @@ UNREDACTED = {"contact", "subject", "attributes", "source_id"}
 """What an erasure takes out of events after it has taken it out of the tables."""
 _EVERY = {"sequence", "stage"}
 CHANGES: dict[str, set[str]] = {
-    "MessageCreated": {"message_count", "first_reply_at", "waiting_since", "last_activity_at"},
+    "MessageCreated": {"message_count", "first_reply_at", "waiting_since", "last_activity_at", "last_responder_id"},
     "MessageStatusChanged": set(),
     "MessageEdited": set(),
     "MessageDeleted": set(),

@@ -1,5 +1,6 @@
 """The conversation service: its story, what it is asked to do, and what it sends out."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
@@ -9,6 +10,7 @@ from relevo.contracts.inbound import MAX_TEXT, Attachment
 from relevo.contracts.ingest import MessageChange, SurveyWay
 from relevo.contracts.snapshots import (
     AccessFacts,
+    AttributeValue,
     BusinessHours,
     ContactOrigin,
     ContactProfile,
@@ -194,9 +196,10 @@ class SubjectChanged(ConversationEvent):
 
 
 class AttributesChanged(ConversationEvent):
-    """Custom attributes of a conversation have other values; ``changed`` names them."""
+    """Custom attributes of a conversation have other values; ``changed`` names them, ``from_attributes`` are those they had."""
 
     changed: tuple[str, ...]
+    from_attributes: Mapping[str, AttributeValue] = {}
 
 
 class LabelsChanged(ConversationEvent):
@@ -396,12 +399,58 @@ class ChangeLabels(Model):
     remove: Annotated[tuple[Label, ...], Field(max_length=50)] = ()
 
 
+Mention = Annotated[str, StringConstraints(pattern=r"^(agent|team):[A-Za-z0-9_-]{1,64}$")]
+"""Somebody whom a note names: ``agent:ID``, or ``team:ID`` for all its members."""
+
+
 class SendMessage(Model):
-    """Write into a conversation: to the customer, or a private note."""
+    """Write into a conversation: to the customer, or a private note, which may mention agents and teams.
+
+    Whoever is not there any more, or may not read conversations, is not mentioned.
+    """
 
     conversation_id: Id
     text: Text
     private: bool = False
+    mentions: Annotated[tuple[Mention, ...], Field(max_length=50)] = ()
+
+
+class SetPriority(Model):
+    """Say how urgent a conversation is; None: nothing is said."""
+
+    conversation_id: Id
+    priority: Priority | None = None
+
+
+class SetAttributes(Model):
+    """Give custom attributes of a conversation these values; None takes one away.
+
+    What is not defined, or does not fit its definition, stays as it was; the others are set.
+    """
+
+    conversation_id: Id
+    attributes: Annotated[Mapping[str, AttributeValue | None], Field(max_length=100)]
+
+
+class SetStatus(Model):
+    """Bring a conversation to a status, by whatever act leads there from where it is.
+
+    `open`: reopened, woken or taken from its bot. `pending`: given to a bot. `snoozed`: for ``hours`` or ``days``, counted
+    from this command (with ``business_hours`` as in Remind), without either until the customer writes. `archived`: put away,
+    and resolved first where it is not.
+    """
+
+    conversation_id: Id
+    to: Literal["open", "pending", "snoozed", "resolved", "archived"]
+    hours: Annotated[int | None, Field(ge=1, le=8760)] = None
+    days: Annotated[int | None, Field(ge=1, le=365)] = None
+    business_hours: bool = False
+
+
+class AskSurvey(Model):
+    """Ask the customer of a resolved conversation at once how they were served, whether or not the inbox asks by itself."""
+
+    conversation_id: Id
 
 
 class ResolveConversation(Model):

@@ -64,7 +64,7 @@ class BusinessHours(Model):
 
 
 class ContactSnapshot(Model):
-    """A contact as it is now. Their owner, if they have one, is an agent or a team."""
+    """A contact as it is now. Their owner, if they have one, is an agent or a team; the rest is as in ContactProfile."""
 
     id: Id
     name: str = ""
@@ -75,6 +75,10 @@ class ContactSnapshot(Model):
     blocked: bool = False
     owner_id: Id | None = None
     owner_team_id: Id | None = None
+    company: str = ""
+    city: str = ""
+    country: str | None = None
+    attributes: Mapping[str, AttributeValue] = {}
 
 
 class ContactProfile(Model):
@@ -98,7 +102,7 @@ class ConversationSnapshot(Model):
     start of the present cycle, ``first_reply_at`` its first public human reply, ``waiting_since`` the first
     customer message that no human has answered. ``people_since``: when a bot that had it first in this cycle left it to
     people; None where they had it from the start. ``merged_into`` is the one that it is part of: it is over. ``snoozed_until`` is None also when it is snoozed until the customer's
-    next message. ``assignment_version`` is assignment's own counter. ``historic``: it was imported, and what was said until
+    next message. ``last_responder_id`` is the agent who wrote to the customer last, in whatever cycle. ``assignment_version`` is assignment's own counter. ``historic``: it was imported, and what was said until
     then was said elsewhere.
     """
 
@@ -122,6 +126,7 @@ class ConversationSnapshot(Model):
     team_id: Id | None = None
     participant_ids: tuple[Id, ...] = ()
     owner_id: Id | None = None
+    last_responder_id: Id | None = None
     assignment_version: int = 0
     cycle: int = 1
     created_at: Time

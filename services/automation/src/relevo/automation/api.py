@@ -10,9 +10,11 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from relevo.automation import store
-from relevo.automation.domain.rules import ACTIONS, Action, Actions, AssignAgent, AssignTeam, Outcome
-from relevo.automation.domain.triggers import FIELDS, Trigger
+from relevo.automation.domain.actions import ACTIONS, ANYWHERE, Action, Actions, Wait
+from relevo.automation.domain.rules import Outcome
+from relevo.automation.domain.triggers import FIELDS, WITHOUT_CONVERSATION, Trigger
 from relevo.automation.labels import keyed
+from relevo.automation.references import action_faults
 from relevo.chassis import directory, paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
@@ -82,7 +84,10 @@ class RuleOut(BaseModel):
 
 
 class ExecutionOut(BaseModel):
-    """A rule that matched an event. `depth_limit`: it was held back, because rules had set each other off."""
+    """A rule that matched an event. `waiting`: some of it is done later; `moot`: that will not be, since something came first.
+
+    Held back as a whole: `depth_limit`, because rules had set each other off; `already_waiting`, because it waits there.
+    """
 
     id: str
     rule_id: str
@@ -90,7 +95,7 @@ class ExecutionOut(BaseModel):
     rule_name: str
     event_id: str
     event_type: str
-    conversation_id: str
+    conversation_id: str | None
     outcome: Outcome
     actions: list[str]
     created_at: Time
@@ -306,7 +311,7 @@ async def _locked(tx: Tx, who: Principal, rule_id: UUID, if_match: str | None) -
 
 
 async def _check_references(tx: Tx, rule: store.StoredRule, actions: tuple[Action, ...]) -> None:
-    """Refuse inboxes, agents and teams that the account does not have."""
+    """Refuse inboxes, agents, teams and webhooks that the account does not have, and actions that the trigger cannot have."""
     errors = []
     if rule.inbox_ids:
         known = {inbox.id for inbox in await directory.account_inboxes(tx, rule.account_id)}
@@ -315,19 +320,16 @@ async def _check_references(tx: Tx, rule: store.StoredRule, actions: tuple[Actio
             for at, inbox_id in enumerate(rule.inbox_ids)
             if inbox_id not in known
         ]
-    if any(isinstance(action, AssignAgent) for action in actions):
-        agents = {agent.id for agent in await directory.agents(tx, rule.account_id)}
+    if rule.trigger in WITHOUT_CONVERSATION:
         errors += [
-            FieldError(f"/actions/{at}/agent_id", es="No existe ese agente.", en="There is no such agent.")
-            for at, action in enumerate(actions)
-            if isinstance(action, AssignAgent) and action.agent_id not in agents
+            FieldError(
+                f"/actions/{at}/type",
+                es="Este disparador no es de ninguna conversación: solo valen «email_team», «webhook» y «wait».",
+                en="This trigger is of no conversation: only `email_team`, `webhook` and `wait` will do.",
+            )
+            for at, action in enumerate(ACTIONS.validate_python(rule.actions))
+            if not isinstance(action, (*ANYWHERE, Wait))
         ]
-    if any(isinstance(action, AssignTeam) for action in actions):
-        teams = {team.id for team in await directory.teams(tx, rule.account_id)}
-        errors += [
-            FieldError(f"/actions/{at}/team_id", es="No existe ese equipo.", en="There is no such team.")
-            for at, action in enumerate(actions)
-            if isinstance(action, AssignTeam) and action.team_id not in teams
-        ]
+    errors += await action_faults(tx, rule.account_id, actions)
     if errors:
         raise invalid_fields(errors)

@@ -14,6 +14,7 @@ from relevo.automation import (
     webhooks_api,
 )
 from relevo.automation.alerts import ALERT, Alerts
+from relevo.automation.carrying_out import WAIT, CarryingOut
 from relevo.automation.exported import EXPORTED
 from relevo.automation.handlers import Automaton
 from relevo.automation.personal import PERSONAL
@@ -27,13 +28,15 @@ from relevo.contracts import streams
 def build() -> Service:
     """The service, wired."""
     settings = Settings()
-    automaton = Automaton(settings.rule_depth_limit)
     webhooks = Webhooks(settings)
-    sla = Sla(webhooks)
+    carrying_out = CarryingOut(webhooks)
+    automaton = Automaton(settings.rule_depth_limit, carrying_out)
+    sla = Sla(webhooks, automaton)
     watching = Alerts(webhooks)
 
     async def setup(runtime: Runtime) -> None:
         await webhooks.setup(runtime)
+        carrying_out.setup(runtime)
         sla.setup(runtime)
         watching.setup(runtime)
 
@@ -63,7 +66,7 @@ def build() -> Service:
         router=router,
         workers=(webhooks.run, webhooks.forget),
         setup=setup,
-        timers={CLOCK: sla.on_clock, RECKON: sla.on_reckon, ALERT: watching.on_alert},
+        timers={CLOCK: sla.on_clock, RECKON: sla.on_reckon, ALERT: watching.on_alert, WAIT: carrying_out.on_wait},
         projections=(
             Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),
             Projection("agents_there", ("agents_there",), {streams.EVT_PRESENCE: offline.on_presence}),

@@ -1,10 +1,12 @@
 """How far the story has been read: what a timer needs to know before it is believed."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import text
 
 from relevo.chassis import Runtime, Tx
+from relevo.chassis.timers import DueTimer
 from relevo.contracts.catalogue import reader_filter
 from relevo.contracts.streams import Stream
 
@@ -18,3 +20,20 @@ async def unread(tx: Tx, runtime: Runtime, stream: Stream, p: int, before: datet
         return False
     row = (await tx.execute(_POSITION, {"stream": stream.name, "p": p})).first()
     return row is None or (row.seq < last.seq and row.at < before)
+
+
+async def behind(tx: Tx, runtime: Runtime, stream: Stream, due: Sequence[DueTimer]) -> list[DueTimer]:
+    """Those of the timers whose partition holds something unread that was stored before they rang.
+
+    Their payload names the ``conversation`` that they are about, and when they were to ring, as ``at``.
+    """
+    of: dict[int, list[DueTimer]] = {}
+    for timer in due:
+        p = stream.partition_of(account=timer.account_id, entity=timer.payload["conversation"])
+        of.setdefault(p, []).append(timer)
+    found: list[DueTimer] = []
+    for p, timers in of.items():
+        latest = max(datetime.fromisoformat(timer.payload["at"]) for timer in timers)
+        if await unread(tx, runtime, stream, p, latest):
+            found += timers
+    return found

@@ -11,6 +11,7 @@ EXPORTED: Final = Exported(
         "offline_answers": (),
         "out_of_hours": (),
         "rule_sets": (),
+        "rule_waits": (),
         "rules": (),
         "sla_clocks": (),
         "sla_courses": (),

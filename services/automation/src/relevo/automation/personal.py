@@ -9,6 +9,7 @@ PERSONAL: Final = Personal(
     held=webhooks.HELD,
     plain={
         "rules": ("name", "trigger", "conditions", "actions", "inbox_ids", "updated_by"),
+        "rule_waits": ("run", "steps", "unless"),
         "out_of_hours": ("text_en", "text_es", "updated_by"),
         "offline_answers": ("text_en", "text_es", "updated_by"),
         "executions": ("rule_name", "event_type", "outcome", "actions"),

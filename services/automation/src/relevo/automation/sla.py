@@ -14,10 +14,11 @@ from typing import Any, Final
 import structlog
 
 from relevo.automation import sla_store as store
-from relevo.automation.caught_up import unread
+from relevo.automation.caught_up import behind
+from relevo.automation.domain.fields import SNAPSHOT_FIELDS, snapshot_facts
 from relevo.automation.domain.sla import MEASURES, Clock, Measure, Targets, clocks, fold
 from relevo.automation.domain.sla_telling import Kept, Kind, Told, rung, settled
-from relevo.automation.domain.triggers import SNAPSHOT_FIELDS, snapshot_facts
+from relevo.automation.handlers import Automaton
 from relevo.automation.sla_store import Followed, Policy, Whose
 from relevo.automation.webhooks import Webhooks
 from relevo.chassis import Received, Runtime, Tx
@@ -54,8 +55,9 @@ class _Told:
 class Sla:
     """The handlers and the timers; one for each process."""
 
-    def __init__(self, webhooks: Webhooks) -> None:
+    def __init__(self, webhooks: Webhooks, automaton: Automaton) -> None:
         self._webhooks = webhooks
+        self._automaton = automaton
         self._runtime: Runtime | None = None
 
     def setup(self, runtime: Runtime) -> None:
@@ -129,7 +131,8 @@ class Sla:
 
     async def on_clock(self, due: Sequence[DueTimer], tx: Tx) -> None:
         """Timers of clocks: tell what is due, if it still is."""
-        later = await self._behind(tx, due)
+        assert self._runtime is not None
+        later = await behind(tx, self._runtime, streams.EVT_CONVERSATION, due)
         if later:
             # What is on its way may make it moot; it is looked at again in a moment.
             again = [Timer(one.key, now() + _AGAIN, {**one.payload}, one.account_id) for one in later]
@@ -150,21 +153,6 @@ class Sla:
                 changed[id_] = replace(one, clocks={**one.clocks, measure: found[0]})
                 told.append(_Told(changed[id_], found[1]))
         await self._write(tx, changed, told)
-
-    async def _behind(self, tx: Tx, due: Sequence[DueTimer]) -> list[DueTimer]:
-        """The timers of partitions that hold something unread that was stored before they rang."""
-        assert self._runtime is not None
-        stream = streams.EVT_CONVERSATION
-        of: dict[int, list[DueTimer]] = {}
-        for timer in due:
-            p = stream.partition_of(account=timer.account_id, entity=timer.payload["conversation"])
-            of.setdefault(p, []).append(timer)
-        behind: list[DueTimer] = []
-        for p, timers in of.items():
-            latest = max(datetime.fromisoformat(timer.payload["at"]) for timer in timers)
-            if await unread(tx, self._runtime, stream, p, latest):
-                behind += timers
-        return behind
 
     async def _write(self, tx: Tx, changed: Mapping[str, Followed], told: Sequence[_Told]) -> None:
         if not changed:
@@ -187,6 +175,7 @@ class Sla:
             if one.told.kind != "met":
                 _notify(tx, one)
         await self._webhooks.add(tx, events)
+        await self._automaton.on_own(tx, events)
 
 
 async def reckon(tx: Tx, account_id: str, policy_id: str | None = None) -> None:

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from relevo.automation import sla, sla_store
+from relevo.automation.domain.fields import SNAPSHOT_FIELDS
 from relevo.automation.domain.sla import MEASURES, ClockState, Measure, Targets, Terms
-from relevo.automation.domain.triggers import SNAPSHOT_FIELDS
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx

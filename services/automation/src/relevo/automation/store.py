@@ -38,8 +38,9 @@ _COLUMNS = """
     on_automated, enabled, position, version, created_at, updated_at, updated_by
 """
 _VERSIONS = text("""
-    select cast(account_id as text) as account_id, version from rule_sets
-    where account_id = any(cast(:accounts as uuid[]))
+    select cast(account_id as text) as account_id, version,
+           exists (select 1 from rule_waits w where w.account_id = s.account_id) as waits
+    from rule_sets s where account_id = any(cast(:accounts as uuid[]))
 """)
 _ENABLED = text(f"""
     select {_COLUMNS} from rules where account_id = any(cast(:accounts as uuid[])) and enabled order by position, id
@@ -100,10 +101,10 @@ _EXECUTIONS = text("""
 """)
 
 
-async def versions(tx: Tx, accounts: Iterable[str]) -> dict[str, int]:
-    """The version of each account's set of rules; accounts that never had a rule are missing."""
+async def versions(tx: Tx, accounts: Iterable[str]) -> dict[str, tuple[int, bool]]:
+    """The version of each account's set of rules, and whether any waits; accounts that never had a rule are missing."""
     rows = await tx.execute(_VERSIONS, {"accounts": sorted(accounts)})
-    return {row.account_id: row.version for row in rows}
+    return {row.account_id: (row.version, row.waits) for row in rows}
 
 
 async def enabled_rules(tx: Tx, accounts: Iterable[str]) -> list[StoredRule]:
@@ -158,7 +159,7 @@ async def record(tx: Tx, executions: Sequence[Execution], now: datetime) -> set[
         "rule_name": [e.rule.name for e in executions],
         "event_id": [e.event.event_id for e in executions],
         "event_type": [e.event.event_type for e in executions],
-        "conversation_id": [e.event.conversation.id for e in executions],
+        "conversation_id": [e.event.subject.conversation_id for e in executions],
         "outcome": [e.outcome for e in executions],
         "actions": [json.dumps([action.type for action in e.rule.actions]) for e in executions],
     }

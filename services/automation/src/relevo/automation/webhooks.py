@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
-from relevo.automation.domain.webhooks import TYPES, leaves, payload
+from relevo.automation.domain.webhooks import RULE, TYPES, leaves, payload
 from relevo.automation.settings import Settings
 from relevo.chassis import Received, Runtime, Tx, directory
 from relevo.chassis.database import described
@@ -19,6 +20,17 @@ from relevo.contracts.permissions import Permission
 
 _TYPES: Final = frozenset(TYPES)
 _HOUR: Final = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """What a rule posts to one endpoint, whatever that wants to be told of by itself. The body is made by the time of posting."""
+
+    account_id: str
+    endpoint_id: str
+    entity_id: str
+    id: str
+    body: Callable[[datetime], str]
 
 
 class Webhooks:
@@ -73,6 +85,22 @@ class Webhooks:
         """Have events of our own wait for the endpoints that want them, in the transaction that emits them."""
         if events and (of := await _subscriptions(tx, {envelope.account for envelope, _ in events})):
             await self._add(tx, of, events)
+
+    async def post(self, tx: Tx, posts: Sequence[Direct]) -> None:
+        """Have what rules post wait for its endpoints; one that is gone or switched off is posted nothing."""
+        if not posts:
+            return
+        of = await _subscriptions(tx, {one.account_id for one in posts})
+        known = {(one.account_id, one.id): one for subscribed in of.values() for one in subscribed}
+        moment = now()
+        new = [
+            deliveries.NewDelivery(endpoint, one.entity_id, one.id, RULE, one.body(moment))
+            for one in posts
+            if (endpoint := known.get((one.account_id, one.endpoint_id)))
+        ]
+        await deliveries.add(tx, new, moment)
+        if new and self._sender is not None:
+            tx.after_commit(self._sender.wake)
 
     async def _add(
         self, tx: Tx, of: Mapping[str, Sequence[Subscription]], events: Sequence[tuple[Envelope, Model]]

@@ -11,16 +11,25 @@ from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.contracts.assignment import AssignmentEvent
 from relevo.contracts.base import new_id, now
-from relevo.contracts.conversation import ChangeLabels, Remind, ResolveConversation, SendMessage
+from relevo.contracts.conversation import (
+    AskSurvey,
+    ChangeLabels,
+    Remind,
+    ResolveConversation,
+    SendMessage,
+    SetAttributes,
+    SetPriority,
+    SetStatus,
+)
 from relevo.contracts.ingest import MessageReceived, StatusReceived
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
-from relevo.conversation import bots, labels, metrics, store
+from relevo.conversation import bots, commanded, labels, metrics, store
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import amending, assignee, joining, life, properties, surveys, writing
 from relevo.conversation.domain import contacts as people
 from relevo.conversation.domain.bots import goes_first
 from relevo.conversation.domain.contacts import Sighting
-from relevo.conversation.domain.state import Incoming, Refused, Writing
+from relevo.conversation.domain.state import Incoming, Refused
 from relevo.conversation.domain.surveys import Survey
 from relevo.conversation.reminders import on_remind
 from relevo.conversation.store.contacts import Found
@@ -120,6 +129,7 @@ async def on_ingest(batch: Sequence[Received], tx: Tx) -> None:
                 occurred_at=data.occurred_at,
                 now=moment,
                 subject=data.content.subject,
+                language=data.sender.language,
                 to_bot=to_bot,
             )
             changes.apply(begun, actor=actor, cause=received.envelope)
@@ -186,14 +196,21 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
                     add, remove = ([keys[key[0], name] for name in names] for names in (data.add, data.remove))
                     change = properties.change_labels(conversation, add, remove, moment)
                 case SendMessage():
-                    said = Writing(new_id(), data.text, actor, human=False)
-                    write = writing.note if data.private else writing.reply
-                    change = write(conversation, said, moment)
+                    change = await commanded.say(tx, conversation, data, actor, moment)
                 case Remind():
                     await on_remind(tx, changes, received)
                     continue
                 case ResolveConversation():
                     change = life.resolve(conversation, moment)
+                case SetPriority():
+                    change = properties.set_priority(conversation, data.priority, moment)
+                case SetAttributes():
+                    change = await commanded.attribute(tx, conversation, data, moment)
+                case SetStatus():
+                    change = await commanded.bring(tx, conversation, data, received.envelope.time, moment)
+                case AskSurvey():
+                    await commanded.survey(tx, conversation, data, actor, moment)
+                    continue
                 case _:
                     continue
         except Refused as refused:

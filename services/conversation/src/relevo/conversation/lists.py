@@ -44,6 +44,10 @@ SNAPSHOT: Final = (
     contacts.c.blocked,
     contacts.c.owner_id.label("contact_owner_id"),
     contacts.c.owner_team_id.label("contact_owner_team_id"),
+    contacts.c.company.label("contact_company"),
+    contacts.c.city.label("contact_city"),
+    contacts.c.country.label("contact_country"),
+    contacts.c.attributes.label("contact_attributes"),
 )
 
 # A filter may leave ten rows or half of all: the plan must know which.

@@ -7,6 +7,7 @@ from relevo.chassis import directory
 from relevo.chassis.database import Tx
 from relevo.chassis.timers import DueTimer, Handler
 from relevo.contracts.base import new_id, now
+from relevo.contracts.ingest import SurveySettings
 from relevo.contracts.routes import API
 from relevo.conversation import metrics, store
 from relevo.conversation.changes import Changes
@@ -34,6 +35,9 @@ def asker(public_url: str) -> Handler:
             conversation = found.get((timer.account_id, timer.key))
             inbox = inboxes.get(conversation.state.inbox_id) if conversation else None
             settings = inbox.survey if inbox and inbox.enabled else None
+            if settings is None and inbox and inbox.enabled and timer.payload.get("ordered"):
+                # A rule asks where the inbox does not by itself.
+                settings = SurveySettings(way="link" if base else "reply")
             person: Key = (timer.account_id, conversation.state.contact.id if conversation else "")
             resolved = Resolved(timer.payload["cycle"], timer.payload["agent_id"], timer.payload["team_id"])
             why = surveys.why_not(conversation, resolved, settings, before.get(person), moment)

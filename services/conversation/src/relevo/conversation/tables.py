@@ -65,6 +65,7 @@ conversations = Table(
     Column("participant_ids", ARRAY(_ID), nullable=False),
     Column("mentioned", ARRAY(Text), nullable=False),
     Column("owner_id", _ID),
+    Column("last_responder_id", _ID),
     Column("assignment_version", BigInteger, nullable=False),
     Column("cycle", Integer, nullable=False),
     Column("created_at", _TIME, nullable=False),

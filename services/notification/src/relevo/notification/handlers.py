@@ -19,7 +19,7 @@ from relevo.contracts.identity import AccountState, TeamState
 from relevo.contracts.notification import Notify
 from relevo.kernel.access import ConversationFacts
 from relevo.notification.domain.deciding import (
-    ESSENTIAL,
+    MAILED,
     Choice,
     Notice,
     chosen,
@@ -158,7 +158,7 @@ class Handlers:
                 agent.id, command.kind, command.template, one.dedup_key, command.data, command.conversation_id
             )
             choice = chosen(wants, account, agent.id, command.kind)
-            if command.kind in ESSENTIAL:
+            if command.kind in MAILED:
                 choice = Choice(in_app=False, email=True, push=False)
             telling.tell(one.received.envelope, agent, notice, choice, at=moment, useless_after=command.useless_after)
         for received, command in wanted:

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from relevo.kernel.conditions.model import NEGATIONS, AllOf, AnyOf, Condition, FieldType, Leaf, Node, NotOf, Operator
+from relevo.kernel.conditions.model import (
+    NEGATIONS,
+    AllOf,
+    AnyOf,
+    Condition,
+    FieldType,
+    Leaf,
+    Node,
+    NotOf,
+    Operator,
+    asked_as,
+)
 from relevo.kernel.conditions.model import leaves as leaves_of
 from relevo.kernel.conditions.operands import MATCHED_CHARACTERS, as_list, as_number, as_time, operand
 from relevo.kernel.text import contains_words, fold, stems, words
@@ -140,10 +151,11 @@ def _leaf(leaf: Leaf, kind: FieldType) -> _Test:
     positive = NEGATIONS.get(leaf.operator)
     if positive is not None:
         return _not(_leaf(leaf.model_copy(update={"operator": positive}), kind))
-    field = leaf.field
+    field, declared = leaf.field, kind
+    kind = asked_as(kind, leaf.operator, leaf.value)
     value = operand(kind.value, leaf.operator.value, leaf.value, fold_n=leaf.fold_n)
     if leaf.operator is Operator.PRESENT:
-        return _present(field, kind)
+        return _present(field, declared)
     match kind:
         case FieldType.TEXT:
             return _text(leaf, value)
@@ -155,7 +167,7 @@ def _leaf(leaf: Leaf, kind: FieldType) -> _Test:
             return _compare(field, as_time, leaf.operator, value)
         case FieldType.LIST:
             return _compare(field, as_list, leaf.operator, value)
-        case FieldType.BOOLEAN:
+        case FieldType.BOOLEAN | FieldType.ATTRIBUTE:
             return _compare(field, _as_boolean, leaf.operator, value)
 
 
@@ -174,6 +186,7 @@ _READ: Final[Mapping[FieldType, Callable[[Any], Any]]] = {
     FieldType.DATETIME: as_time,
     FieldType.LIST: as_list,
     FieldType.BOOLEAN: _as_boolean,
+    FieldType.ATTRIBUTE: lambda fact: fact,
 }
 
 

@@ -22,6 +22,7 @@ class FieldType(StrEnum):
     DATETIME = "datetime"
     LIST = "list"  # of keywords
     BOOLEAN = "boolean"
+    ATTRIBUTE = "attribute"  # a custom attribute whose type is not known here: compared as what the leaf asks
 
 
 class Operator(StrEnum):
@@ -59,8 +60,24 @@ OPERATORS: Final[Mapping[FieldType, frozenset[Operator]]] = MappingProxyType(
         FieldType.DATETIME: _EVERY | _ORDER | {_O.DAYS_BEFORE},
         FieldType.LIST: _EQUALITY | {_O.CONTAINS_ANY, _O.CONTAINS_ALL, _O.CONTAINS_NONE},
         FieldType.BOOLEAN: _EQUALITY,
+        FieldType.ATTRIBUTE: _EQUALITY | _WORDS | _ORDER | {_O.MATCHES, _O.STARTS_WITH, _O.IN, _O.DAYS_BEFORE},
     }
 )
+
+
+def asked_as(kind: FieldType, operator: Operator, value: Any) -> FieldType:
+    """As what a fact of this type is compared by such a leaf: a custom attribute as what it is compared with."""
+    if kind is not FieldType.ATTRIBUTE:
+        return kind
+    if operator is Operator.DAYS_BEFORE:
+        return FieldType.DATETIME
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    if isinstance(first, bool):
+        return FieldType.BOOLEAN
+    if isinstance(first, int | float):
+        return FieldType.NUMBER
+    return FieldType.DATETIME if operator in _ORDER else FieldType.TEXT
+
 
 # An operator that is the negation of another: the missing fact falls on its true side.
 NEGATIONS: Final[Mapping[Operator, Operator]] = MappingProxyType(
@@ -250,8 +267,9 @@ def _leaf_problems(path: str, leaf: Leaf, schema: Mapping[str, FieldType]) -> It
     if declared is None:
         yield Problem(f"{path}/field", "unknown_field", {"field": leaf.field})
         return
-    kind = FieldType(declared)
-    allowed = OPERATORS[kind]
+    declared = FieldType(declared)
+    kind = asked_as(declared, leaf.operator, leaf.value)
+    allowed = OPERATORS[declared] & OPERATORS[kind]
     if leaf.operator not in allowed:
         known = ", ".join(operator for operator in Operator if operator in allowed)
         yield Problem(

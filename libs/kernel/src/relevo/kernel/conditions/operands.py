@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ MAX_DAYS: Final = 36_500
 # Bounds what one evaluation can cost; RE2 is linear in the text.
 MATCHED_CHARACTERS: Final = 20_000
 _PATTERN_MEMORY: Final = 1 << 19
+_DATE: Final = len("2026-01-31")
 
 
 class BadValue(ValueError):
@@ -64,9 +65,9 @@ def _one(kind: str, value: Any, path: str, *, fold_n: bool) -> Any:
                 raise BadValue("value_number", path=path)
             return number
         case "datetime":
-            if (time := as_time(value)) is None:
+            if (moment := as_time(value)) is None:
                 raise BadValue("value_time", path=path)
-            return time
+            return moment
         case _:
             if not isinstance(value, bool):
                 raise BadValue("value_boolean", path=path)
@@ -129,9 +130,14 @@ def as_number(fact: Any) -> int | Decimal | None:
 
 
 def as_time(fact: Any) -> datetime | None:
-    """A time in UTC, from an aware datetime or RFC 3339 text; None for anything else, naive times included."""
+    """A time in UTC, from an aware datetime or RFC 3339 text, or the first moment of a date (YYYY-MM-DD) in UTC.
+
+    None for anything else, naive times included.
+    """
     if isinstance(fact, str):
         try:
+            if len(fact) == _DATE:
+                return datetime.combine(date.fromisoformat(fact), time(), UTC)
             fact = datetime.fromisoformat(fact) if len(fact) <= 40 else None
         except ValueError:
             return None

@@ -77,6 +77,8 @@ def _leaf(
 ) -> ColumnElement[bool]:
     if operator is Operator.MATCHES:
         raise NotExpressible(leaf.field, "matches")
+    if kind is FieldType.ATTRIBUTE:
+        raise NotExpressible(leaf.field, "an attribute of no known type")
     if leaf.plural:
         raise NotExpressible(leaf.field, "plural")
     value = operand(kind.value, operator.value, leaf.value, fold_n=leaf.fold_n)

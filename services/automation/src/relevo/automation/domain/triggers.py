@@ -5,16 +5,40 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from relevo.automation.domain.fields import (
+    CHANGE,
+    CONTACT,
+    CONVERSATION,
+    EVENT,
+    MESSAGE,
+    SLA,
+    Fields,
+    contact_facts,
+    snapshot_facts,
+)
+from relevo.contracts.automation import SlaBreached, SlaEvent, SlaWarned
 from relevo.contracts.base import Model
 from relevo.contracts.catalogue import BY_MODEL
 from relevo.contracts.conversation import (
     AssigneeChanged,
+    AttributesChanged,
+    ContactUpdated,
+    ConversationArchived,
     ConversationEvent,
+    ConversationMadePending,
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
+    ConversationSnoozed,
+    ConversationTakenOver,
+    ConversationUnarchived,
+    ConversationWoken,
     LabelsChanged,
     MessageCreated,
+    OwnerChanged,
+    PriorityChanged,
+    SubjectChanged,
+    SurveyAnswered,
 )
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.snapshots import ConversationSnapshot
@@ -26,155 +50,211 @@ Trigger = Literal[
     "conversation_opened",
     "conversation_reopened",
     "conversation_resolved",
+    "conversation_archived",
+    "conversation_snoozed",
+    "conversation_woken",
+    "conversation_given_to_bot",
+    "conversation_taken_over",
+    "conversation_updated",
     "labels_changed",
     "assignee_changed",
+    "owner_changed",
+    "priority_changed",
+    "subject_changed",
+    "attributes_changed",
+    "contact_updated",
+    "survey_answered",
+    "sla_warned",
+    "sla_breached",
 ]
+"""`conversation_updated` is any change of a conversation that there is already, but a message: it comes beside its own trigger."""
 
-_TRIGGERS: Final[Mapping[type[Model], frozenset[Trigger]]] = {
-    MessageCreated: frozenset({"message_received", "message_sent"}),
-    ConversationOpened: frozenset({"conversation_opened"}),
-    ConversationReopened: frozenset({"conversation_reopened"}),
-    ConversationResolved: frozenset({"conversation_resolved"}),
-    LabelsChanged: frozenset({"labels_changed"}),
-    AssigneeChanged: frozenset({"assignee_changed"}),
+_UPDATED: Final = "conversation_updated"
+_TRIGGERS: Final[Mapping[type[Model], tuple[Trigger, ...]]] = {
+    MessageCreated: ("message_received", "message_sent"),
+    ConversationOpened: ("conversation_opened",),
+    ConversationReopened: ("conversation_reopened", _UPDATED),
+    ConversationResolved: ("conversation_resolved", _UPDATED),
+    ConversationArchived: ("conversation_archived", _UPDATED),
+    ConversationUnarchived: (_UPDATED,),
+    ConversationSnoozed: ("conversation_snoozed", _UPDATED),
+    ConversationWoken: ("conversation_woken", _UPDATED),
+    ConversationMadePending: ("conversation_given_to_bot", _UPDATED),
+    ConversationTakenOver: ("conversation_taken_over", _UPDATED),
+    LabelsChanged: ("labels_changed", _UPDATED),
+    AssigneeChanged: ("assignee_changed", _UPDATED),
+    OwnerChanged: ("owner_changed", _UPDATED),
+    PriorityChanged: ("priority_changed", _UPDATED),
+    SubjectChanged: ("subject_changed", _UPDATED),
+    AttributesChanged: ("attributes_changed", _UPDATED),
+    ContactUpdated: ("contact_updated",),
+    SurveyAnswered: ("survey_answered",),
+    SlaWarned: ("sla_warned",),
+    SlaBreached: ("sla_breached",),
 }
 TRIGGERS_OF: Final[Mapping[str, frozenset[Trigger]]] = MappingProxyType(
-    {BY_MODEL[model].name: triggers for model, triggers in _TRIGGERS.items()}
+    {BY_MODEL[model].name: frozenset(triggers) for model, triggers in _TRIGGERS.items()}
 )
 """The triggers that an event of this type can be: told without decoding its body."""
 
 _T = FieldType
-_COMMON: Final[Mapping[str, FieldType]] = {
-    "conversation.channel": _T.KEYWORD,
-    "conversation.inbox_id": _T.KEYWORD,
-    "conversation.status": _T.KEYWORD,
-    "conversation.stage": _T.KEYWORD,
-    "conversation.priority": _T.KEYWORD,
-    "conversation.language": _T.KEYWORD,
-    "conversation.subject": _T.TEXT,
-    "conversation.labels": _T.LIST,
-    "conversation.assignee_id": _T.KEYWORD,
-    "conversation.team_id": _T.KEYWORD,
-    "conversation.cycle": _T.NUMBER,
-    "conversation.message_count": _T.NUMBER,
-    "conversation.created_at": _T.DATETIME,
-    "contact.name": _T.TEXT,
-    "contact.email": _T.KEYWORD,
-    "contact.phone": _T.KEYWORD,
-    "contact.language": _T.KEYWORD,
-    "contact.labels": _T.LIST,
-    "actor": _T.KEYWORD,
-    "business_hours": _T.BOOLEAN,
+_STATE: Final = {**CONVERSATION, **CONTACT, **EVENT}
+_CHANGED: Final = {**_STATE, **CHANGE}
+_OWN: Final[Mapping[Trigger, Mapping[str, FieldType]]] = {
+    "message_received": {**_STATE, **MESSAGE},
+    "message_sent": {**_STATE, **MESSAGE},
+    "conversation_opened": _STATE,
+    "conversation_reopened": {**_CHANGED, "reopened.cause": _T.KEYWORD},
+    "conversation_woken": {**_CHANGED, "woken.cause": _T.KEYWORD},
+    "conversation_taken_over": {**_CHANGED, "taken_over.reason": _T.KEYWORD},
+    "labels_changed": {**_CHANGED, "labels.added": _T.LIST, "labels.removed": _T.LIST},
+    "assignee_changed": {
+        **_CHANGED,
+        "assignment.mode": _T.KEYWORD,
+        "assignment.from_assignee_id": _T.KEYWORD,
+        "assignment.from_team_id": _T.KEYWORD,
+    },
+    "contact_updated": {**CONTACT, "actor": _T.KEYWORD, "changed": _T.LIST},
+    "survey_answered": {
+        **_STATE,
+        "survey.rating": _T.NUMBER,
+        "survey.previous_rating": _T.NUMBER,
+        "survey.commented": _T.BOOLEAN,
+        "survey.agent_id": _T.KEYWORD,
+        "survey.team_id": _T.KEYWORD,
+    },
+    "sla_warned": SLA,
+    "sla_breached": SLA,
 }
-_MESSAGE: Final[Mapping[str, FieldType]] = {
-    "message.text": _T.TEXT,
-    "message.kind": _T.KEYWORD,
-    "message.author": _T.KEYWORD,
-    "message.first": _T.BOOLEAN,
-    "message.attachments": _T.NUMBER,
-}
-FIELDS: Final[Mapping[Trigger, Mapping[str, FieldType]]] = MappingProxyType(
+FIELDS: Final[Mapping[Trigger, Fields]] = MappingProxyType(
     {
-        "message_received": {**_COMMON, **_MESSAGE},
-        "message_sent": {**_COMMON, **_MESSAGE},
-        "conversation_opened": _COMMON,
-        "conversation_reopened": {**_COMMON, "reopened.cause": _T.KEYWORD},
-        "conversation_resolved": _COMMON,
-        "labels_changed": {**_COMMON, "labels.added": _T.LIST, "labels.removed": _T.LIST},
-        "assignee_changed": {
-            **_COMMON,
-            "assignment.mode": _T.KEYWORD,
-            "assignment.from_assignee_id": _T.KEYWORD,
-            "assignment.from_team_id": _T.KEYWORD,
-        },
+        trigger: Fields(_OWN.get(trigger, _CHANGED))
+        for trigger in dict.fromkeys(trigger for triggers in _TRIGGERS.values() for trigger in triggers)
     }
 )
 """The fields that conditions may name, by trigger."""
+
+WITHOUT_CONVERSATION: Final[frozenset[Trigger]] = frozenset({"contact_updated"})
+"""What happens to no conversation: only actions that need none can follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What actions act upon: a conversation as it was at the event, or with ``conversation_id`` None a contact.
+
+    ``assignment_version`` is what the event knew of the assignment, None where it knew nothing.
+    """
+
+    conversation_id: str | None
+    entity: str
+    number: int | None = None
+    inbox_id: str | None = None
+    channel: str | None = None
+    team_id: str | None = None
+    assignment_version: int | None = None
+    owner_id: str | None = None
+    owner_team_id: str | None = None
+    last_responder_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
     """One event as rules see it. `automated` tells that no person did it; `depth` how many automatic steps led here."""
 
-    trigger: Trigger
+    triggers: tuple[Trigger, ...]
     account_id: str
     event_id: str
     event_type: str
     actor: str
     depth: int
     automated: bool
-    conversation: ConversationSnapshot
+    subject: Subject
     facts: Facts
+    data: Model
 
 
 def occurrence(envelope: Envelope, data: Model) -> Occurrence | None:
     """The event as rules see it, None when it is no trigger (a private note, an activity line)."""
-    trigger = _trigger(data)
-    if trigger is None or not isinstance(data, ConversationEvent):
+    triggers = _triggers(data)
+    if not triggers:
         return None
+    match data:
+        case ConversationEvent():
+            subject, values = subject_of(data.conversation), _facts(data)
+        case SlaEvent():
+            subject, values = _under_sla(data), _sla_facts(data)
+        case ContactUpdated(contact=contact):
+            subject = Subject(None, contact.id, owner_id=contact.owner_id, owner_team_id=contact.owner_team_id)
+            values = {**contact_facts(contact), "changed": data.changed}
+        case _:
+            raise TypeError(f"a trigger without facts: {type(data).__name__}")
     return Occurrence(
-        trigger=trigger,
+        triggers=triggers,
         account_id=envelope.account,
         event_id=envelope.id,
         event_type=envelope.type,
         actor=envelope.actor,
         depth=envelope.depth,
         automated=isinstance(data, MessageCreated) and not data.human,
-        conversation=data.conversation,
-        facts=Facts(_facts(envelope, data)),
+        subject=subject,
+        facts=Facts({"now": envelope.time, "actor": envelope.actor, **values}),
+        data=data,
     )
 
 
-def _trigger(data: Model) -> Trigger | None:
+def _triggers(data: Model) -> tuple[Trigger, ...]:
     if isinstance(data, MessageCreated):
         match data.message.kind:
             case "incoming":
-                return "message_received"
+                return ("message_received",)
             case "outgoing":
-                return "message_sent"
+                return ("message_sent",)
             case _:
-                return None
+                return ()
     if isinstance(data, LabelsChanged) and data.cause != "act":
-        return None  # the label changed for the whole account: nothing happened to this conversation
-    triggers = _TRIGGERS.get(type(data))
-    return next(iter(triggers)) if triggers else None
+        return ()  # the label changed for the whole account: nothing happened to this conversation
+    return _TRIGGERS.get(type(data), ())
 
 
-SNAPSHOT_FIELDS: Final[Mapping[str, FieldType]] = {
-    name: kind for name, kind in _COMMON.items() if name not in {"actor", "business_hours"}
-}
-"""The fields that a conversation's state alone answers, whatever happened."""
+def subject_of(conversation: ConversationSnapshot) -> Subject:
+    """A conversation as what actions act upon."""
+    return Subject(
+        conversation_id=conversation.id,
+        entity=conversation.id,
+        number=conversation.number,
+        inbox_id=conversation.inbox_id,
+        channel=conversation.channel,
+        team_id=conversation.team_id,
+        assignment_version=conversation.assignment_version,
+        owner_id=conversation.contact.owner_id,
+        owner_team_id=conversation.contact.owner_team_id,
+        last_responder_id=conversation.last_responder_id,
+    )
 
 
-def snapshot_facts(conversation: ConversationSnapshot) -> dict[str, Any]:
-    """The facts of a conversation's state."""
-    contact = conversation.contact
+def _under_sla(data: SlaEvent) -> Subject:
+    return Subject(
+        data.conversation_id, data.conversation_id, data.number, data.inbox_id, data.channel, team_id=data.team_id
+    )
+
+
+def _sla_facts(data: SlaEvent) -> dict[str, Any]:
     return {
-        "conversation.channel": conversation.channel,
-        "conversation.inbox_id": conversation.inbox_id,
-        "conversation.status": conversation.status,
-        "conversation.stage": conversation.stage,
-        "conversation.priority": conversation.priority,
-        "conversation.language": conversation.language,
-        "conversation.subject": conversation.subject,
-        "conversation.labels": conversation.labels,
-        "conversation.assignee_id": conversation.assignee_id,
-        "conversation.team_id": conversation.team_id,
-        "conversation.cycle": conversation.cycle,
-        "conversation.message_count": conversation.message_count,
-        "conversation.created_at": conversation.created_at,
-        "contact.name": contact.name,
-        "contact.email": contact.email,
-        "contact.phone": contact.phone,
-        "contact.language": contact.language,
-        "contact.labels": contact.labels,
+        "conversation.channel": data.channel,
+        "conversation.inbox_id": data.inbox_id,
+        "conversation.priority": data.priority,
+        "conversation.assignee_id": data.assignee_id,
+        "conversation.team_id": data.team_id,
+        "conversation.cycle": data.cycle,
+        "sla.measure": data.measure,
+        "sla.policy_id": data.policy_id,
+        "sla.target_seconds": data.target_seconds,
+        "sla.due_at": data.due_at,
     }
 
 
-def _facts(envelope: Envelope, data: ConversationEvent) -> dict[str, Any]:
+def _facts(data: ConversationEvent) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "now": envelope.time,
-        "actor": envelope.actor,
         # As of the event, by the version of the calendar that counted then; missing where none did.
         "business_hours": data.business_hours.open if data.business_hours else None,
         **snapshot_facts(data.conversation),
@@ -184,10 +264,29 @@ def _facts(envelope: Envelope, data: ConversationEvent) -> dict[str, Any]:
             values["message.text"] = message.text
             values["message.kind"] = message.kind
             values["message.author"] = message.author
+            values["message.author_name"] = message.author_name
             values["message.first"] = data.first
             values["message.attachments"] = len(message.attachments)
+            return values
+        case SurveyAnswered():
+            values["survey.rating"] = data.rating
+            values["survey.previous_rating"] = data.previous_rating
+            values["survey.commented"] = data.commented
+            values["survey.agent_id"] = data.agent_id
+            values["survey.team_id"] = data.team_id
+            return values
+        case ConversationOpened():
+            return values
+    values.update(dict.fromkeys(CHANGE))
+    values["changed"], previous = _change(data)
+    values.update({f"previous.{name}": value for name, value in previous.items()})
+    match data:
         case ConversationReopened():
             values["reopened.cause"] = data.cause
+        case ConversationWoken():
+            values["woken.cause"] = data.cause
+        case ConversationTakenOver():
+            values["taken_over.reason"] = data.reason
         case LabelsChanged():
             values["labels.added"] = data.added
             values["labels.removed"] = data.removed
@@ -198,3 +297,27 @@ def _facts(envelope: Envelope, data: ConversationEvent) -> dict[str, Any]:
         case _:
             pass
     return values
+
+
+def _change(data: ConversationEvent) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """What changed, by name, and what it was before, as far as the event tells."""
+    one = data.conversation
+    match data:
+        case LabelsChanged():
+            before = (*(label for label in one.labels if label not in data.added), *data.removed)
+            return ("labels",), {"labels": before}
+        case PriorityChanged():
+            return ("priority",), {"priority": data.from_priority}
+        case SubjectChanged():
+            return ("subject",), {"subject": data.from_subject}
+        case AttributesChanged():
+            names = tuple(f"attributes.{name}" for name in data.changed)
+            return names, {f"attributes.{name}": value for name, value in data.from_attributes.items()}
+        case OwnerChanged():
+            return ("owner",), {"owner_id": data.from_owner_id}
+        case AssigneeChanged():
+            was = {"assignee_id": data.from_assignee_id, "team_id": data.from_team_id}
+            held = (("assignee", one.assignee_id, "assignee_id"), ("team", one.team_id, "team_id"))
+            return tuple(name for name, value, key in held if value != was[key]), was
+        case _:
+            return ("status",), {}

@@ -17,6 +17,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field, StringConstraints
 
 from relevo.channels import store
+from relevo.channels.domain.languages import preferred_language
 from relevo.channels.domain.signing import Visitor, read_visitor_token, visitor_token
 from relevo.channels.inboxes import Inboxes
 from relevo.channels.reports import BUS_AWAY, publish, status_of
@@ -73,12 +74,17 @@ class _Public(APIRoute):
 
 router = APIRouter(tags=["webchat"], route_class=_Public)
 Line = Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)]
+LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}$")]
 
 
 class NewSession(BaseModel):
     """Whoever opens the chat."""
 
     name: Line = Field(default="", description="As the visitor wishes to be called.")
+    language: LanguageTag | None = Field(
+        default=None,
+        description="As BCP 47 (`es`, `pt-BR`); without it what the browser prefers, by its Accept-Language.",
+    )
 
 
 class SessionOut(BaseModel):
@@ -163,7 +169,8 @@ async def open_webchat_session(body: NewSession, chat: Chat, rt: Rt, request: Re
     _pass(rt, f"from:{request.client.host if request.client else ''}")
     settings = _settings(rt)
     expires_at = now().replace(microsecond=0) + timedelta(days=settings.webchat_session_days)
-    visitor = Visitor(new_id(), chat.account_id, chat.id, clean(body.name), int(expires_at.timestamp()))
+    language = body.language or preferred_language(request.headers.get("accept-language", ""))
+    visitor = Visitor(new_id(), chat.account_id, chat.id, clean(body.name), int(expires_at.timestamp()), language)
     return SessionOut(visitor_id=visitor.id, token=visitor_token(settings.key, visitor), expires_at=expires_at)
 
 
@@ -187,7 +194,7 @@ async def send_webchat_message(body: Say, chat: Chat, visitor: Guest, rt: Rt) ->
     event = InboundMessage(
         kind="message",
         external_id=row["id"],
-        sender=Sender(id=visitor.id, name=visitor.name),
+        sender=Sender(id=visitor.id, name=visitor.name, language=visitor.language),
         content=Content(text=row["body"]),
         occurred_at=row["at"],
     )

@@ -31,13 +31,14 @@ def signature(secrets: Sequence[bytes], timestamp: int, body: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who chats in one inbox. `expires` is in seconds since 1970."""
+    """Somebody who chats in one inbox. `expires` is in seconds since 1970; `language` is their browser's, as BCP 47."""
 
     id: str
     account_id: str
     inbox_id: str
     name: str
     expires: int
+    language: str | None = None
 
 
 def visitor_token(key: bytes, visitor: Visitor) -> str:

@@ -277,8 +277,7 @@ def answered(response: Response, person: Person, last_activity_at: datetime | No
     response.headers[SEQUENCE] = str(person.sequence)
     tag(response, person.sequence)
     return ContactOut(
-        **person.snapshot.model_dump(),
-        **person.profile.model_dump(),
+        **{**person.snapshot.model_dump(), **person.profile.model_dump()},
         created_at=person.created_at or now(),
         last_activity_at=last_activity_at,
         sequence=person.sequence,

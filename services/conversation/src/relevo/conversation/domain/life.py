@@ -38,9 +38,13 @@ def begin(
     occurred_at: datetime,
     now: datetime,
     subject: str = "",
+    language: str | None = None,
     to_bot: bool = False,
 ) -> Change:
-    """A new open conversation of a customer on an inbox, or with ``to_bot`` a pending one: a bot has it first."""
+    """A new open conversation of a customer on an inbox, or with ``to_bot`` a pending one: a bot has it first.
+
+    ``language`` is what their channel or browser told this time; without one it is the contact's.
+    """
     at = min(occurred_at, now)
     state = ConversationSnapshot(
         id=id,
@@ -53,7 +57,7 @@ def begin(
         status="pending" if to_bot else "open",
         stage="new",
         subject=subject,
-        language=contact.language,
+        language=language or contact.language,
         owner_id=contact.owner_id,
         created_at=at,
         opened_at=at,

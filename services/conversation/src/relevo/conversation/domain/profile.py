@@ -56,6 +56,10 @@ class Person:
             blocked=self.blocked,
             owner_id=self.owner_id,
             owner_team_id=self.owner_team_id,
+            company=self.company,
+            city=self.city,
+            country=self.country,
+            attributes=dict(self.attributes),
         )
 
     @property

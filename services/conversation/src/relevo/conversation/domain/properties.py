@@ -87,5 +87,8 @@ def set_attributes(conversation: Conversation, values: Mapping[str, AttributeVal
     if not changed:
         return Change(conversation, now)
     conversation = following(conversation, attributes=attributes)
-    event = AttributesChanged(conversation=conversation.state, before=before.access, changed=changed)
+    previous = {key: before.attributes[key] for key in changed if key in before.attributes}
+    event = AttributesChanged(
+        conversation=conversation.state, before=before.access, changed=changed, from_attributes=previous
+    )
     return Change(conversation, now, (event,))

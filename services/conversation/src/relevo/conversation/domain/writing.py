@@ -38,6 +38,7 @@ def reply(conversation: Conversation, writing: Writing, now: datetime) -> Change
         message_count=before.message_count + 1,
         first_reply_at=now if first_reply else before.first_reply_at,
         waiting_since=None if answers else before.waiting_since,
+        last_responder_id=_agent(writing) or before.last_responder_id,
         last_activity_at=max(before.last_activity_at, now),
     )
     event = MessageCreated(
@@ -134,6 +135,11 @@ def fold_status(
     conversation = following(conversation)
     event = MessageStatusChanged(conversation=conversation.state, before=before.access, message=message)
     return Change(conversation, at, (event,), message)
+
+
+def _agent(writing: Writing) -> str | None:
+    kind, _, id_ = writing.author.partition(":")
+    return id_ if writing.human and kind == "agent" else None
 
 
 def _written(

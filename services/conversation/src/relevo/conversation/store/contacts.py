@@ -12,7 +12,7 @@ from relevo.contracts.snapshots import ContactSnapshot
 from relevo.conversation.domain.contacts import NewContact, Sighting
 from relevo.conversation.store.rows import LostRace, Row, json_list, plain
 
-CONTACT_COLUMNS: Final = "cast(p.id as text) as contact_id, p.name, p.email, p.phone, p.language as contact_language, p.labels as contact_labels, p.blocked, cast(p.owner_id as text) as contact_owner_id, cast(p.owner_team_id as text) as contact_owner_team_id"
+CONTACT_COLUMNS: Final = "cast(p.id as text) as contact_id, p.name, p.email, p.phone, p.language as contact_language, p.labels as contact_labels, p.blocked, cast(p.owner_id as text) as contact_owner_id, cast(p.owner_team_id as text) as contact_owner_team_id, p.company as contact_company, p.city as contact_city, p.country as contact_country, p.attributes as contact_attributes"
 
 # What was imported is no place to write to, until somebody of the team opened it again.
 # The account of a conversation is compared outside of its lateral join: within, a planner without statistics takes the
@@ -101,6 +101,10 @@ def contact_of(row: Mapping[str, Any]) -> ContactSnapshot:
         blocked=row["blocked"],
         owner_id=row["contact_owner_id"],
         owner_team_id=row["contact_owner_team_id"],
+        company=row["contact_company"],
+        city=row["contact_city"],
+        country=row["contact_country"],
+        attributes=row["contact_attributes"],
     )
 
 

@@ -16,6 +16,9 @@ TOLD_ONCE: Final = frozenset({"message"})
 ESSENTIAL: Final = frozenset({"invitation", "password_reset", "security", "sign_up"})
 """What always goes by e-mail, at once, and never into the list: without it the person cannot get in."""
 
+MAILED: Final = ESSENTIAL | {"rule_mail"}
+"""The same, with what a rule mails to a team: who wrote the rule chose the way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:

@@ -14,7 +14,7 @@ from relevo.notification.domain.access_texts import ACCESS
 Language = Literal["es", "en"]
 
 _MAX_VALUE: Final = 300
-_WHOLE: Final = frozenset({"link", "transcript", "comment"})
+_WHOLE: Final = frozenset({"link", "transcript", "comment", "words"})
 
 
 class UnknownTemplate(ValueError):
@@ -114,6 +114,14 @@ _TEMPLATES: Final[Mapping[str, Mapping[Language, tuple[str, str]]]] = {
     "alert_nobody_available": {
         "es": ("No hay nadie disponible en {name} desde hace {minutes} min o más", "Pediste que te avisáramos."),
         "en": ("Nobody of {name} has been available for {minutes} min or more", "You asked to be told."),
+    },
+    "rule_mail": {
+        "es": ("{rule}: conversación #{number}", "{words}"),
+        "en": ("{rule}: conversation #{number}", "{words}"),
+    },
+    "rule_mail_contact": {
+        "es": ("{rule}: ha cambiado un contacto", "{words}"),
+        "en": ("{rule}: a contact has changed", "{words}"),
     },
     "transcript": {
         "es": ("Conversación #{number} con {account}", "{comment}{transcript}"),
