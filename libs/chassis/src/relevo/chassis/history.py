@@ -9,8 +9,9 @@ coordinate: the log is read up to the stream's first message, the stream from th
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -18,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from relevo.chassis import telemetry
-from relevo.chassis.bus import Bus
+from relevo.chassis.bus import Bus, parse_time
 from relevo.chassis.database import described
 from relevo.chassis.log import Log, Page
 from relevo.chassis.received import Received
@@ -53,6 +54,20 @@ class _Message:
     subject: str
     headers: dict[str, str]
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What of a stream is read: which subjects, behind which sequence or from which moment on, and through which sequence.
+
+    ``gapless``: nothing may be missing that was stored there.
+    """
+
+    subject: str
+    after: int
+    through: int
+    at: datetime | None = None
+    gapless: bool = False
 
 
 def received(stream: Stream, p: int, row: LogRow, previous: int) -> Received:
@@ -154,6 +169,33 @@ class History:
                         after = batch[-1].seq
                     return
 
+    async def since(
+        self,
+        stream: Stream,
+        p: int,
+        *,
+        account: str,
+        entity: str | None = None,
+        at: datetime | None = None,
+        after: int = 0,
+    ) -> AsyncGenerator[list[Received], None]:
+        """What the stream holds of one account in a partition, or of one entity: from a moment on, or behind a sequence.
+
+        In order, up to what there is now; the broker leaves the rest out. What the stream has let go of is not told. Raises
+        HistoryUnavailable, BusError.
+        """
+        fixed = {"account": account} | ({"entity": entity} if entity else {})
+        state = await self._bus.stream_state(stream)
+        place = _Place(stream.stored(p, **fixed), after, int(state["last_seq"]), at)
+        async with contextlib.aclosing(self._delivered(stream, p, place)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def known_since(self, stream: Stream) -> datetime | None:
+        """When the first message was stored that the stream still holds; None: it holds none."""
+        state = await self._bus.stream_state(stream)
+        return parse_time(state["first_ts"]) if state.get("messages") else None
+
     async def _merged(self, stream: Stream, p: int, *, after: int, before: int) -> AsyncIterator[list[LogRow]]:
         """The rows of all owners of a stream, in the order of the stream. A page of each is in memory."""
         places = dict.fromkeys(owners(self._bus.service, stream), after)
@@ -215,12 +257,17 @@ class History:
 
     async def _stored(self, stream: Stream, p: int, *, after: int, through: int) -> AsyncIterator[list[Received]]:
         """What the stream holds of it. Raises _LetGo when it has let go of what comes next meanwhile."""
-        bus = self._bus
+        place = _Place(reader_filter(self._bus.service, stream, p), after, through, gapless=True)
+        async for batch in self._delivered(stream, p, place):
+            yield batch
+
+    async def _delivered(self, stream: Stream, p: int, place: "_Place") -> AsyncGenerator[list[Received], None]:
+        bus, after, through = self._bus, place.after, place.through
         name, inbox = f"{bus.service}-{p}-h{new_id()[-12:]}", bus.nats.new_inbox()
         subscription = await bus.nats.subscribe(inbox)
         try:
-            await bus.create_reader(stream, name, reader_filter(bus.service, stream, p), start_seq=after + 1)
-            if await bus.begins(stream) > after + 1:
+            await bus.create_reader(stream, name, place.subject, start_seq=after + 1, start_time=place.at)
+            if place.gapless and await bus.begins(stream) > after + 1:
                 raise _LetGo
             expected = 1
             while after < through:

@@ -51,6 +51,25 @@ class NewRule(_Body):
     enabled: bool = True
     position: Position = 0
 
+    def stored(self, rule_id: str, who: Principal, at: datetime) -> store.StoredRule:
+        """The rule as it is kept, but for the keys of its labels. Raises Problem 422 for conditions that cannot be used."""
+        return store.StoredRule(
+            id=rule_id,
+            account_id=who.account_id,
+            name=self.name,
+            trigger=self.trigger,
+            conditions=condition_of(self.conditions, self.trigger).to_json(),
+            actions=_dumped(self.actions),
+            inbox_ids=tuple(map(str, self.inbox_ids)),
+            on_automated=self.on_automated,
+            enabled=self.enabled,
+            position=self.position,
+            version=1,
+            created_at=at,
+            updated_at=at,
+            updated_by=who.actor,
+        )
+
 
 class RuleChange(_Body):
     """What shall change; what is not there stays."""
@@ -138,24 +157,7 @@ async def list_rules(who: Manager, db: Db, limit: Limit = 50, cursor: Cursor = N
 @router.post("/rules", status_code=201)
 async def create_rule(body: NewRule, who: Manager, db: Db, once: Idempotency, response: Response) -> RuleOut:
     """Make a rule; it counts from the next event on."""
-    condition = _condition(body.conditions, body.trigger)
-    at = now()
-    rule = store.StoredRule(
-        id=new_id(),
-        account_id=who.account_id,
-        name=body.name,
-        trigger=body.trigger,
-        conditions=condition.to_json(),
-        actions=_dumped(body.actions),
-        inbox_ids=tuple(map(str, body.inbox_ids)),
-        on_automated=body.on_automated,
-        enabled=body.enabled,
-        position=body.position,
-        version=1,
-        created_at=at,
-        updated_at=at,
-        updated_by=who.actor,
-    )
+    rule = body.stored(new_id(), who, now())
     async with db.begin() as tx:
         await once.start(tx)
         await _check_references(tx, rule, body.actions)
@@ -172,7 +174,7 @@ async def read_rule(rule_id: UUID, who: Manager, db: Db, response: Response) -> 
     async with db.begin() as tx:
         rule = await store.read_rule(tx, who.account_id, str(rule_id))
     if rule is None:
-        raise _not_found()
+        raise not_found()
     tag(response, rule.version)
     return _out(rule)
 
@@ -186,7 +188,7 @@ async def change_rule(
         before = await _locked(tx, who, rule_id, if_match)
         trigger = body.trigger or before.trigger
         given = body.model_fields_set
-        condition = _condition(body.conditions if "conditions" in given else before.conditions, trigger)
+        condition = condition_of(body.conditions if "conditions" in given else before.conditions, trigger)
         rule = replace(
             before,
             name=body.name or before.name,
@@ -222,7 +224,7 @@ async def delete_rule(rule_id: UUID, who: Manager, db: Db, *, if_match: IfMatch 
 @router.post("/rules/check")
 async def check_conditions(body: CheckIn, who: Manager) -> CheckOut:  # noqa: ARG001  (who: the permission)
     """Judge conditions by facts of your own, and see which comparison held; keeps nothing."""
-    condition = _condition(body.conditions, body.trigger)
+    condition = condition_of(body.conditions, body.trigger)
     explained = explain(condition, {"now": now(), **body.sample})
     return CheckOut(
         outcome=explained.outcome,
@@ -276,14 +278,16 @@ def _out(rule: store.StoredRule) -> RuleOut:
     return RuleOut.model_validate(rule, from_attributes=True)
 
 
-def _condition(raw: Any, trigger: Trigger) -> Condition:
+def condition_of(raw: Any, trigger: Trigger, pointer: str = "/conditions") -> Condition:
+    """Conditions ready to be judged. Raises Problem 422 naming each fault, at its place."""
     try:
         return parse(raw, FIELDS[trigger])
     except ConditionError as refused:
-        raise invalid_fields(from_conditions(refused, "/conditions")) from None
+        raise invalid_fields(from_conditions(refused, pointer)) from None
 
 
-def _not_found() -> Problem:
+def not_found() -> Problem:
+    """There is no such rule."""
     return Problem(404, "rule_not_found", es="No existe esa regla.", en="There is no such rule.")
 
 
@@ -297,7 +301,7 @@ async def _locked(tx: Tx, who: Principal, rule_id: UUID, if_match: str | None) -
         )
     rule = await store.read_rule(tx, who.account_id, str(rule_id), lock=True)
     if rule is None:
-        raise _not_found()
+        raise not_found()
     if not matches(if_match, rule.version):
         raise Problem(
             412,

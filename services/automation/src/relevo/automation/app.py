@@ -11,6 +11,7 @@ from relevo.automation import (
     out_of_hours,
     out_of_hours_api,
     sla_api,
+    trying_api,
     webhooks_api,
 )
 from relevo.automation.alerts import ALERT, Alerts
@@ -41,6 +42,7 @@ def build() -> Service:
         watching.setup(runtime)
 
     router = APIRouter()
+    router.include_router(trying_api.router)
     router.include_router(api.router)
     router.include_router(out_of_hours_api.router)
     router.include_router(offline_api.router)
