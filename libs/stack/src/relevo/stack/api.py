@@ -101,13 +101,18 @@ def _present(options: Mapping[str, Any]) -> dict[str, Any]:
 def _answer(method: str, path: str, response: httpx.Response) -> Any:
     if response.is_success:
         return response.json() if response.content else None
+    raise refused(method, path, response)
+
+
+def refused(method: str, path: str, response: httpx.Response) -> Refused:
+    """What an answer that is no success says; its body was read."""
     try:
         problem = response.json()
     except ValueError:
         problem = {}
     detail = problem.get("detail") or problem.get("title") or response.reason_phrase
     fields = "; ".join(f"{e.get('pointer')}: {e.get('detail')}" for e in problem.get("errors") or [])
-    raise Refused(
+    return Refused(
         response.status_code,
         problem.get("code", "unknown"),
         f"{method} {path} → {response.status_code} {detail}{f' ({fields})' if fields else ''}",

@@ -1,4 +1,4 @@
-"""`relevo account create|deleted|demo`."""
+"""`relevo account create|export|deleted|demo`."""
 
 import asyncio
 import json
@@ -9,11 +9,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from relevo.contracts.catalogue import SERVICES
 from relevo.stack.api import Api
 from relevo.stack.commands.lifecycle import require_running
-from relevo.stack.errors import StackError
+from relevo.stack.errors import Exit, StackError
 from relevo.stack.home import Home
 from relevo.stack.seed import connection_file, seed
+from relevo.stack.taking_along import Part, take_along
 
 console = Console(highlight=False, soft_wrap=True)
 _SHORTEST_PASSWORD = 12
@@ -33,6 +35,10 @@ def register(app: typer.Typer) -> None:
             "   ·   … --password-file secret.txt --language en --json"
         ),
     )(create)
+    group.command(
+        "export",
+        epilog="Example:  RELEVO_API_KEY=… relevo account export tienda-sol --edge-url https://relevo.example.com",
+    )(export)
     group.command("deleted", epilog="Example:  relevo account deleted --json")(deleted)
     group.command("demo", epilog="Example:  relevo account demo")(demo)
     app.add_typer(group, name="account")
@@ -76,6 +82,34 @@ def create(
         return
     shown = "as given" if password_file else password
     console.print(f"account {made['account_id']}\nsign in as {email}, password {shown}", markup=False)
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="Made if missing; parts that are there stay.")],
+    *,
+    key: Annotated[
+        str,
+        typer.Option(
+            envvar="RELEVO_API_KEY",
+            help="An API key, or a session's token, that may manage the account; others on this machine see arguments, not variables.",
+            show_default=False,
+        ),
+    ],
+    edge_url: EdgeUrl = None,
+) -> None:
+    """Take a whole account along: every service's part, checked to be whole. The same again goes on where it ended."""
+    edge = edge_url or _edge(Home.from_environment())
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def told(part: Part) -> None:
+        what = part.error or f"{part.rows:,} rows, {part.files:,} files, {part.size / 1e6:,.1f} MB"
+        console.print(f"{part.service:13} {what}", markup=False)
+
+    parts = asyncio.run(take_along(edge, key, folder, SERVICES, told))
+    missing = [part.service for part in parts if part.error]
+    if missing:
+        raise StackError(f"not exported: {', '.join(missing)}", "Ask again: what is there already stays", Exit.FAILED)
+    console.print(f"whole, in {folder}", markup=False)
 
 
 def demo(
