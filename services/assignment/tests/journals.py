@@ -12,6 +12,7 @@ from relevo.assignment.domain.inputs import (
     Closed,
     ConversationDue,
     CustomerWaits,
+    Described,
     Input,
     Opened,
     PolicyEdited,
@@ -19,7 +20,7 @@ from relevo.assignment.domain.inputs import (
     StatusGiven,
     TeamEdited,
 )
-from relevo.assignment.domain.policy import Lighter, Overflow, Policy, TakeBack
+from relevo.assignment.domain.policy import Lighter, Overflow, Policy, RoutingRule, TakeBack
 from relevo.contracts.base import new_id
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,8 +35,21 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
     open_ones: set[str] = set()
     for n in range(1, length + 1):
         kind = dice.choices(
-            ["open", "close", "reopen", "status", "agent", "team", "assign", "capacity", "policy", "customer", "due"],
-            [30, 14, 4, 14, 6, 1, 8, 4, 2, 5, 5],
+            [
+                "open",
+                "close",
+                "reopen",
+                "status",
+                "agent",
+                "team",
+                "assign",
+                "capacity",
+                "policy",
+                "customer",
+                "due",
+                "facts",
+            ],
+            [30, 14, 4, 14, 6, 1, 8, 4, 2, 5, 5, 5],
         )[0]
         if kind == "open":
             one = new_id()
@@ -52,6 +66,7 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                 dice.choice([None, *teams]),
                 dice.randrange(4),
                 owner,
+                facts=facts(dice),
             )
         elif kind == "close" and open_ones:
             one = dice.choice(sorted(open_ones))
@@ -60,7 +75,18 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
         elif kind == "reopen" and len(conversations) > len(open_ones):
             one = dice.choice(sorted(set(conversations) - open_ones))
             open_ones.add(one)
-            yield Reopened(one, conversations[one], channels[conversations[one]], T0 + timedelta(seconds=n), n, None, 1)
+            yield Reopened(
+                one,
+                conversations[one],
+                channels[conversations[one]],
+                T0 + timedelta(seconds=n),
+                n,
+                None,
+                1,
+                facts=facts(dice),
+            )
+        elif kind == "facts" and open_ones:
+            yield Described(dice.choice(sorted(open_ones)), facts(dice), n)
         elif kind == "status":
             state = dice.choice(["available", "available", "available", "busy", "away", "offline"])
             yield StatusGiven(dice.choice(agents), state, T0, n)
@@ -88,6 +114,8 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                     taken_back=taken_back(dice, teams),
                     overflow=overflow(dice, teams),
                     channel_weights=dice.choice(({}, {"email": 50}, {"email": 33, "whatsapp": 150})),
+                    owner_wait_seconds=dice.choice([None, 0, 60]),
+                    rules=rules(dice, teams),
                     lighter=dice.choice((None, Lighter(dice.choice([0, 30]), dice.choice([0, 40])))),
                     version=n,
                 )
@@ -98,6 +126,32 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
         elif kind == "due" and conversations:
             # Also what nobody made due: it changes nothing.
             yield dice.choice([ConversationDue(dice.choice(sorted(conversations))), AgentDue(dice.choice(agents))])
+
+
+def facts(dice: random.Random) -> dict[str, list[str]]:
+    """What rules look at."""
+    return dice.choice(({}, {"conversation.labels": ["noche"]}, {"contact.labels": ["vip"]}))
+
+
+def rules(dice: random.Random, teams: list[str]) -> tuple[RoutingRule, ...]:
+    """By what customers are, by channel, by priority and by team, each with something that is otherwise; some of them."""
+    team = dice.choice([None, *teams])
+    every = (
+        RoutingRule("vip", condition("contact.labels", "contains_any", ["vip"]), team, owner_absent="wait"),
+        RoutingRule("noche", condition("conversation.labels", "contains_any", ["noche"]), team, "longest_idle"),
+        RoutingRule(
+            "mail", condition("conversation.channel", "equals", "email"), None, "least_loaded", out_of_shift=True
+        ),
+        RoutingRule("urgent", condition("conversation.priority", "in", ["high", "urgent"]), busy_as_fallback=True),
+        RoutingRule("team", condition("conversation.team_id", "present", None), owner_first=False),
+    )
+    return tuple(one for one in dice.sample(every, len(every)) if dice.random() < 0.3)
+
+
+def condition(field: str, operator: str, value: object) -> dict[str, object]:
+    """One comparison."""
+    given = {"field": field, "operator": operator}
+    return given if value is None else given | {"value": value}
 
 
 def overflow(dice: random.Random, teams: list[str]) -> tuple[Overflow, ...]:

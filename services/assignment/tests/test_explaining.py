@@ -82,6 +82,7 @@ def record_of(decision, agents):
         {one: agents[one].name for one in decision.runners_up},
         decision.waited_seconds,
         decision.policy_version,
+        decision.rule,
     )
 
 
@@ -132,7 +133,7 @@ def test_in_any_journal_each_decision_is_explained_as_it_was_counted(seed):
         held = pool.held[decision.conversation_id]
         agrees(
             decision,
-            GroupKey(held.inbox_id, decision.team_id, decision.passed, held.channel),
+            GroupKey(held.inbox_id, decision.team_id, decision.passed, held.channel, decision.rule),
             policies[decision.policy_version],
             then_of(pool, decision),
         )
@@ -173,6 +174,7 @@ async def test_what_agents_were_is_read_from_the_records_as_it_was(database):
                 dict.fromkeys(decision.runners_up) | dict(one.record.runners_up),
                 decision.waited_seconds,
                 decision.policy_version,
+                decision.rule,
             )
             for agent_id, wanted in then.items():
                 found = await records.agent_then(tx, account, agent_id, one.run, one.step)

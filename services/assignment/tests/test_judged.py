@@ -90,6 +90,10 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         policy |= {"default_capacity": CAPACITY, "taken_back": [backs[0] | {"raise_priority": True}, backs[1]]}
         policy |= {"channel_weights": {channel: weight / 100 for channel, weight in WEIGHTS.items()}}
         policy |= {"lighter": {"after_seconds": LIGHTER[0], "share": LIGHTER[1] / 100}}
+        mail = {"field": "conversation.channel", "operator": "equals", "value": "email"}
+        urgent = {"field": "conversation.priority", "operator": "equals", "value": "urgent"}
+        policy |= {"rules": [{"name": "u", "when": urgent, "busy_as_fallback": True}]}
+        policy["rules"] += [{"name": "m", "when": mail, "strategy": "least_loaded"}]
         answer = await one.http.put("/routing/policy", json=policy, headers=head)
         assert answer.status_code == 200, answer.text
         await live(world, dice, people, 250)

@@ -20,6 +20,7 @@ from relevo.assignment.domain.inputs import (
     Closed,
     ConversationDue,
     CustomerWaits,
+    Described,
     Entry,
     Opened,
     PolicyEdited,
@@ -33,7 +34,10 @@ from relevo.assignment.domain.inputs import (
 from relevo.assignment.domain.policy import Lighter, Overflow, Policy, TakeBack
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
+from relevo.assignment.domain.rules import Rules
 from relevo.assignment.domain.units import UNIT
+
+from .journals import facts, rules
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -450,7 +454,9 @@ class Matching(RuleBasedStateMachine):
                 )
                 if decision.reason.code == "woken":
                     continue
-                assert chosen.state == "available" or (chosen.state == "busy" and self.policy.busy_as_fallback)
+                assert chosen.state == "available" or (
+                    chosen.state == "busy" and self.policy.under(decision.rule).busy_as_fallback
+                )
 
     @rule(
         name=st.sampled_from(NAMES),
@@ -471,11 +477,22 @@ class Matching(RuleBasedStateMachine):
         inbox=st.sampled_from(INBOXES),
         team=st.sampled_from([None, None, *TEAMS]),
         rank=st.integers(0, 3),
-        ago=st.integers(0, 50),
+        seed=st.integers(0, 99),
     )
-    def open(self, c, inbox, team, rank, ago):
+    def open(self, c, inbox, team, rank, seed):
+        dice = random.Random(seed)
         kind = Reopened if c in self.pool.held else Opened
-        self.take(kind(c, inbox, CHANNEL[inbox], T0 - timedelta(seconds=ago), self.sequence, team, rank))
+        at = T0 - timedelta(seconds=dice.randrange(50))
+        self.take(kind(c, inbox, CHANNEL[inbox], at, self.sequence, team, rank, facts=facts(dice)))
+
+    @rule(c=st.sampled_from(CONVERSATIONS), seed=st.integers(0, 9))
+    def describe(self, c, seed):
+        self.take(Described(c, facts(random.Random(seed)), self.sequence))
+
+    @rule(seed=st.integers(0, 100))
+    def give_rules(self, seed):
+        self.policy = replace(self.policy, rules=rules(random.Random(seed), TEAMS), version=self.policy.version + 1)
+        self.take(PolicyEdited(self.policy))
 
     @rule(c=st.sampled_from(CONVERSATIONS), ago=st.integers(0, 50))
     def wake(self, c, ago):
@@ -567,8 +584,14 @@ class Matching(RuleBasedStateMachine):
             if one.state != "queued":
                 continue
             for someone in self.pool.roster.agents.values():
-                free = someone.standing(self.pool.policy.terms(one.channel)) in FREE
+                free = someone.standing(self.pool.policy.terms(one.channel, one.rule)) in FREE
                 assert not (free and someone.reaches(one.key)), (one, someone)
+
+    @invariant()
+    def what_waits_goes_by_the_rule_that_fits_it(self):
+        for one in self.pool.held.values():
+            if one.state == "queued":
+                assert one.rule == Rules(self.pool.policy).of(one)
 
     @invariant()
     def the_index_agrees_with_the_agents(self):

@@ -26,6 +26,7 @@ ReasonCode = Literal[
     "holder_off_shift",
     "unanswered",
     "overflow",
+    "routing_rule",
     "team_changed",
     "no_agent_available",
     "all_at_capacity",

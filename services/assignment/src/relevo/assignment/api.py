@@ -88,6 +88,7 @@ class DecisionOut(BaseModel):
     runners_up: list[str]
     waited_seconds: float | None
     policy_version: int
+    rule: str = Field(description="The rule of the policy that it went by; empty: none.")
     journal_id: int
 
 

@@ -11,6 +11,7 @@ from relevo.assignment.domain.inputs import (
     AgentEdited,
     Closed,
     CustomerWaits,
+    Described,
     Input,
     Opened,
     Ranked,
@@ -19,8 +20,10 @@ from relevo.assignment.domain.inputs import (
     TeamEdited,
 )
 from relevo.assignment.domain.inputs import Assign as AssignInput
+from relevo.assignment.domain.rules import OPEN_HOURS
 from relevo.assignment.store import conversations, journals, pools
 from relevo.assignment.store.journals import Note
+from relevo.chassis.calendars import calendars
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.contracts.assignment import Assign
@@ -36,6 +39,7 @@ from relevo.contracts.conversation import (
     ConversationSplit,
     ConversationTakenOver,
     ConversationWoken,
+    LabelsChanged,
     MessageCreated,
     OwnerChanged,
     ParticipantsChanged,
@@ -44,6 +48,7 @@ from relevo.contracts.conversation import (
 from relevo.contracts.identity import AgentChanged, TeamChanged
 from relevo.contracts.presence import RulesChanged, StatusChanged
 from relevo.contracts.snapshots import ConversationSnapshot
+from relevo.kernel.calendars import Calendars
 
 Wake = Callable[[], None]
 Handler = Callable[[Sequence[Received], Tx], Awaitable[None]]
@@ -67,6 +72,9 @@ _STORY = (
 
 # After these a customer may wait, or not, otherwise than before: decoded for the accounts whose policy looks at it.
 _WAITS = (MessageCreated, ConversationSnoozed, ConversationWoken, ConversationAbsorbed, ConversationSplit)
+# After these what rules look at may be otherwise: decoded for the accounts whose policy has rules.
+_DESCRIBES = (LabelsChanged, OwnerChanged)
+_OPENINGS = (ConversationOpened, ConversationReopened, ConversationTakenOver, ConversationWoken)
 
 
 class Handlers:
@@ -78,16 +86,24 @@ class Handlers:
     async def on_conversation(self, batch: Sequence[Received], tx: Tx) -> None:
         """EVT_CONVERSATION: openings, reopenings and closings; and who may see a conversation."""
         await project_facts(batch, tx)
-        accounts = {r.envelope.account for r in batch if any(r.is_a(model) for model in _WAITS)}
-        watched = await pools.watching(tx, accounts)
+        asked = (*_WAITS, *_DESCRIBES, *_OPENINGS)
+        watched = await pools.watched(tx, {r.envelope.account for r in batch if any(r.is_a(model) for model in asked)})
+        hours = await calendars(
+            tx,
+            watched.rules & {r.envelope.account for r in batch if any(r.is_a(model) for model in _OPENINGS)},
+        )
         notes = []
         for received in batch:
             # What is said of both stands in the first, and the second, of the same number, changes nothing then.
             if any(received.is_a(model) for model in _STORY):
                 event: ConversationEvent = received.data
-                if (given := _of_story(event, received.envelope.time)) is not None:
+                given = _of_story(event, received.envelope.time, hours.get(event.conversation.account_id))
+                if given is not None:
                     notes.append(Note(event.conversation.account_id, given, received.envelope))
-            if received.envelope.account in watched and any(received.is_a(model) for model in _WAITS):
+            if received.envelope.account in watched.rules and any(received.is_a(model) for model in _DESCRIBES):
+                one: ConversationSnapshot = received.data.conversation
+                notes.append(Note(one.account_id, Described(one.id, _described(one), one.sequence), received.envelope))
+            if received.envelope.account in watched.answers and any(received.is_a(model) for model in _WAITS):
                 waits = _of_waiting(received.data)
                 if waits is not None:
                     notes.append(Note(received.envelope.account, waits, received.envelope))
@@ -127,7 +143,22 @@ def _story(batch: Sequence[Received]) -> Iterator[Received]:
     return (received for received in batch if any(received.is_a(model) for model in _STORY))
 
 
-def _of_story(event: ConversationEvent, at: datetime) -> Input | None:
+def _described(one: ConversationSnapshot) -> dict[str, Any]:
+    """What rules look at, by the names of their fields; what is not so is left out."""
+    contact = one.contact
+    facts = {
+        "conversation.labels": list(one.labels),
+        "conversation.language": one.language,
+        "contact.labels": list(contact.labels),
+        "contact.language": contact.language,
+        "contact.owner_id": contact.owner_id,
+        "contact.owner_team_id": contact.owner_team_id,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _of_story(event: ConversationEvent, at: datetime, hours: Calendars | None = None) -> Input | None:
+    """`hours`: the calendars of an account whose policy has rules."""
     one = event.conversation
     if isinstance(event, ConversationResolved):
         return Closed(one.id, one.sequence)
@@ -141,6 +172,10 @@ def _of_story(event: ConversationEvent, at: datetime) -> Input | None:
         return None  # a bot has it: it comes when people are to have it
     if isinstance(event, ConversationOpened | ConversationReopened | ConversationTakenOver | ConversationWoken):
         kind = Reopened if isinstance(event, ConversationReopened | ConversationWoken) else Opened
+        facts = _described(one)
+        counting = hours and hours.of(inbox_id=one.inbox_id, team_id=one.team_id)
+        if counting and (was := counting.at(at)) is not None:
+            facts[OPEN_HOURS] = was.open
         woken = isinstance(event, ConversationWoken)
         given = kind(
             one.id,
@@ -153,6 +188,7 @@ def _of_story(event: ConversationEvent, at: datetime) -> Input | None:
             one.contact.owner_id,
             one.contact.owner_team_id,
             one.waiting_since,
+            facts=facts,
         )
         return replace(given, kept=True) if woken and isinstance(given, Reopened) else given
     return None

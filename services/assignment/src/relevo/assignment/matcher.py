@@ -21,6 +21,7 @@ from relevo.assignment.domain.inputs import (
     Closed,
     ConversationDue,
     CustomerWaits,
+    Described,
     Entry,
     Opened,
     PolicyEdited,
@@ -238,7 +239,16 @@ async def _concerned(
     named, agents, changed_teams, came = set(), set(), set(), set()
     for entry in entries:
         match entry.given:
-            case Opened() | Reopened() | Closed() | Ranked() | Assign() | CustomerWaits() | ConversationDue():
+            case (
+                Opened()
+                | Reopened()
+                | Closed()
+                | Ranked()
+                | Described()
+                | Assign()
+                | CustomerWaits()
+                | ConversationDue()
+            ):
                 named.add(entry.given.conversation_id)
             case AgentDue():
                 agents.add(entry.given.agent_id)
@@ -257,6 +267,7 @@ async def _concerned(
     )
     if open_anew:
         agents.update(roster.agents)
+        came.update(roster.agents)
     found = {one.id: one for one in await conversations.held(tx, account_id, named)}
     for more in (
         await conversations.queued(tx, account_id) if open_anew else [],

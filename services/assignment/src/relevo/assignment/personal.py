@@ -6,14 +6,14 @@ from relevo.chassis.erasing import Personal
 
 PERSONAL: Final = Personal(
     plain={
-        # The team's own people, words and settings; ids, codes and times of conversations.
+        # The team's own people, words and settings; ids, codes, labels, languages and times of conversations.
         "pools": ("policy",),
         "agents": ("name", "state"),
         "agents_then": ("state",),
         "teams": ("name",),
         "stays": ("channel", "state"),
-        "conversations_held": ("channel", "state", "reason"),
-        "decisions": ("actor", "excluded", "kind", "mode", "reason"),
+        "conversations_held": ("channel", "state", "reason", "facts", "rule"),
+        "decisions": ("actor", "excluded", "kind", "mode", "reason", "rule"),
         "journal": ("cause", "error", "kind", "payload"),
     }
 )

@@ -1,7 +1,7 @@
 """HTTP: the routing policy."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -9,13 +9,26 @@ from pydantic import BaseModel, Field
 from relevo.assignment.api import RoutingManager, RoutingReader, decided, locked_pool
 from relevo.assignment.domain.held import Team
 from relevo.assignment.domain.inputs import PolicyEdited
-from relevo.assignment.domain.policy import Lighter, Overflow, Policy, Strategy, TakeBack, endless, written
+from relevo.assignment.domain.policy import (
+    Lighter,
+    Overflow,
+    OwnerAbsent,
+    Policy,
+    RoutingRule,
+    Seconds,
+    Strategy,
+    TakeBack,
+    endless,
+    written,
+)
+from relevo.assignment.domain.rules import FIELDS
 from relevo.assignment.domain.units import Weight
 from relevo.assignment.store import people, pools
 from relevo.chassis.database import Tx
 from relevo.chassis.editing import IfMatch, etag, matches, tag
 from relevo.chassis.http import Db, Rt
-from relevo.chassis.problems import FieldError, Problem
+from relevo.chassis.problems import FieldError, Problem, from_conditions
+from relevo.kernel.conditions import ConditionError, parse
 
 router = APIRouter(tags=["assignment"])
 
@@ -30,8 +43,11 @@ class PolicyBody(BaseModel):
         default=False, description="Whether who is there outside of their shift gets conversations."
     )
     owner_first: bool = Field(default=True, description="Whether conversations go to their contact's owner first.")
-    owner_absent: Literal["anyone", "wait"] = Field(
+    owner_absent: OwnerAbsent = Field(
         default="anyone", description="While the owner is not there: to anyone, or in the inbox until they are."
+    )
+    owner_wait_seconds: Seconds | None = Field(
+        default=None, description="For how long it lies there at most, then it goes to anyone; null: until they come."
     )
     taken_back: tuple[TakeBack, ...] = Field(
         default=(),
@@ -41,7 +57,8 @@ class PolicyBody(BaseModel):
     overflow: tuple[Overflow, ...] = Field(
         default=(),
         max_length=100,
-        description="To which team goes what has waited for so long with a team (null: with none); at most one for each.",
+        description="To which team (null: to anybody) goes what has waited for so long with a team (null: with none); at most "
+        "one for each.",
     )
     channel_weights: dict[Annotated[str, Field(min_length=1, max_length=50)], Weight] = Field(
         default_factory=dict,
@@ -52,6 +69,11 @@ class PolicyBody(BaseModel):
         default=None,
         description="Once a customer has been waited for so long, the conversation takes only this share of its units; they "
         "are needed again when the customer writes.",
+    )
+    rules: tuple[RoutingRule, ...] = Field(
+        default=(),
+        max_length=50,
+        description="What holds instead for the conversations that fit `when`, a condition tree: the first that fits counts.",
     )
 
 
@@ -129,6 +151,7 @@ async def _checked(tx: Tx, account_id: str, policy: Policy) -> None:
                 )
             )
     errors += _overflow_errors(policy.overflow, teams)
+    errors += _rule_errors(policy.rules, teams)
     if errors:
         raise Problem(
             422,
@@ -137,6 +160,20 @@ async def _checked(tx: Tx, account_id: str, policy: Policy) -> None:
             en="The policy cannot be followed as it is: mend the fields that are named.",
             errors=errors,
         )
+
+
+def _rule_errors(rules: Sequence[RoutingRule], teams: Mapping[str, Team]) -> Iterator[FieldError]:
+    for n, one in enumerate(rules):
+        try:
+            parse(one.when, FIELDS)
+        except ConditionError as refused:
+            yield from from_conditions(refused, f"/rules/{n}/when")
+        if one.name in [other.name for other in rules[:n]]:
+            yield FieldError(
+                f"/rules/{n}/name", es="Ya está: dale otro nombre.", en="Is there already: give it another name."
+            )
+        if one.team_id is not None and (one.team_id not in teams or teams[one.team_id].deleted):
+            yield FieldError(f"/rules/{n}/team_id", es="No existe ese equipo.", en="There is no such team.")
 
 
 def _overflow_errors(overflow: Sequence[Overflow], teams: Mapping[str, Team]) -> Iterator[FieldError]:

@@ -15,7 +15,7 @@ from relevo.chassis.database import Tx
 from relevo.kernel.access import ConversationColumns, ConversationFacts, Viewer, visible
 
 _ASSIGNMENT = text("""
-    select cast(h.conversation_id as text) as conversation_id, h.channel, h.state, h.version, cast(h.team_id as text) as team_id,
+    select cast(h.conversation_id as text) as conversation_id, h.channel, h.rule, h.state, h.version, cast(h.team_id as text) as team_id,
            cast(h.assignee_id as text) as assignee_id, cast(h.inbox_id as text) as inbox_id, h.queued_at, h.reason,
            cast(h.decision_id as text) as decision_id, cast(f.participant_ids as text[]) as participant_ids,
            cast(f.owner_id as text) as owner_id,
@@ -41,7 +41,7 @@ _FACTS = text("""
 _DECISIONS = text("""
     select cast(d.id as text) as id, d.version, d.kind, d.mode, d.actor, cast(d.assignee_id as text) as assignee_id,
            cast(d.team_id as text) as team_id, cast(d.from_assignee_id as text) as from_assignee_id,
-           cast(d.from_team_id as text) as from_team_id, d.reason, d.candidates, d.excluded, d.policy_version,
+           cast(d.from_team_id as text) as from_team_id, d.reason, d.candidates, d.excluded, d.policy_version, d.rule,
            d.journal_id, d.waited_seconds, d.created_at, a.name as assignee_name,
            array(select n.name from unnest(d.runners_up) with ordinality as r (id, place)
                  join agents n on n.agent_id = r.id order by r.place) as runners_up

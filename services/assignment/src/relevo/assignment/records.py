@@ -12,7 +12,7 @@ from relevo.chassis.database import Tx
 from relevo.contracts.assignment import Reason
 
 _RECORD = text("""
-    select d.version, d.run, d.step, d.kind, d.mode, d.reason, cast(d.assignee_id as text) as assignee_id,
+    select d.version, d.run, d.step, d.kind, d.mode, d.reason, d.rule, cast(d.assignee_id as text) as assignee_id,
            a.name as assignee_name, cast(d.from_assignee_id as text) as from_assignee_id, b.name as from_assignee_name,
            cast(d.team_id as text) as team_id, d.waited_seconds, d.policy_version, d.created_at, cast(d.passed as text[]) as passed,
            cast(d.runners_up as text[]) as runners_up,
@@ -77,6 +77,7 @@ async def decided(tx: Tx, account_id: str, conversation_id: str, version: int | 
         runners_up=dict(zip(row.runners_up, row.runners_up_names, strict=True)),
         waited_seconds=row.waited_seconds,
         policy_version=row.policy_version,
+        rule=row.rule,
     )
     return Decided(record, row.version, row.created_at, row.team_id, tuple(row.passed), row.run, row.step)
 

@@ -109,8 +109,9 @@ async def explain_not_assigned(
             policy = await records.policy_then(tx, who.account_id, one.record.policy_version)
             known = await _then(tx, who, agent, one)
     when: When = "now" if present else "then"
-    channel = held.row["channel"] if held is not None else ""
-    key = GroupKey(facts.inbox_id, facts.team_id if present else one.team_id, one.passed, channel)
+    channel, rule = (held.row["channel"], held.row["rule"]) if held is not None else ("", "")
+    team_id, rule = (facts.team_id, rule) if present else (one.team_id, one.record.rule)
+    key = GroupKey(facts.inbox_id, team_id, one.passed, channel, rule)
     if known is None:
         sentences = [explaining.unknown(name)]
     else:

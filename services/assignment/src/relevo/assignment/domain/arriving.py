@@ -2,9 +2,10 @@
 
 from relevo.assignment.domain import reasons
 from relevo.assignment.domain.held import Held
-from relevo.assignment.domain.inputs import Closed, Entry, Opened, Ranked, Reopened
+from relevo.assignment.domain.inputs import Closed, Described, Entry, Opened, Ranked, Reopened
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE
+from relevo.assignment.domain.rules import OPEN_HOURS, TEAM
 
 
 def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
@@ -27,6 +28,8 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
     # Who began it themselves waits for the customer; what is opened again waits for people, whatever was said before.
     began = isinstance(given, Opened) and given.customer_since is None
     held.answered_at = given.at if watched and began else None
+    held.facts = {**given.facts, TEAM: given.team_id}
+    pool.rule_anew(held)
     held.state = "unassigned"
     if held.team_id and held.team_id in pool.teams and pool.teams[held.team_id].deleted:
         held.team_id = None
@@ -39,7 +42,8 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
         pool.hold(held, last, entry)
         pool.decide(entry, held, "assigned", reasons.woken(last.name))
         return
-    if pool.policy.owner_first and held.team_id is None and pool.team_stands(given.owner_team_id):
+    owned = pool.policy_for(held).owner_first and held.team_id is None and pool.team_stands(given.owner_team_id)
+    if owned:
         held.team_id = given.owner_team_id
     held.assignee_id = None
     pool.changed(held)
@@ -49,6 +53,8 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
         pool.hold(held, last, entry)
         pool.decide(entry, held, "assigned", reasons.same_agent(last.name))
         return
+    if not owned:
+        pool.to_team_of_rule(held)
     pool.route(entry, held, since=given.at)
 
 
@@ -67,7 +73,18 @@ def closed(pool: Pool, entry: Entry, given: Closed) -> None:
         pool.decide(entry, held, "unassigned", reasons.closed(given.why))
 
 
-def ranked(pool: Pool, given: Ranked) -> None:
+def described(pool: Pool, entry: Entry, given: Described) -> None:
+    held = pool.held.get(given.conversation_id)
+    if held is None or given.sequence <= held.sequence:
+        return
+    # What was so when it was opened is told by its opening, and what a person decided stands.
+    kept = {name: held.facts[name] for name in (TEAM, OPEN_HOURS) if name in held.facts}
+    held.sequence, held.facts = given.sequence, {**given.facts, **kept}
+    pool.changed(held)
+    pool.go_by_rule(entry, held)
+
+
+def ranked(pool: Pool, entry: Entry, given: Ranked) -> None:
     held = pool.held.get(given.conversation_id)
     if held is None or given.sequence <= held.sequence:
         return
@@ -75,11 +92,13 @@ def ranked(pool: Pool, given: Ranked) -> None:
     pool.changed(held)
     if held.state == "queued":
         pool.stand(held)
+    pool.go_by_rule(entry, held)
 
 
 def _to_owner(pool: Pool, entry: Entry, held: Held, owner_id: str | None) -> bool:
     """To the owner of its contact, or aside until they are there, as the policy says; tells whether that was done."""
-    owner = pool.roster.agents.get(owner_id) if owner_id and pool.policy.owner_first else None
+    policy = pool.policy_for(held)
+    owner = pool.roster.agents.get(owner_id) if owner_id and policy.owner_first else None
     if owner is None or not owner.reaches(held.key):
         return False
     standing = owner.standing(pool.terms(held))
@@ -87,8 +106,9 @@ def _to_owner(pool: Pool, entry: Entry, held: Held, owner_id: str | None) -> boo
         pool.hold(held, owner, entry)
         pool.decide(entry, held, "assigned", reasons.owner(owner.name))
         return True
-    if standing in ("offline", "away", "off_shift") and pool.policy.owner_absent == "wait":
+    if standing in ("offline", "away", "off_shift") and policy.owner_absent == "wait":
         held.kept_for = owner.id
         pool.lay_down(entry, held, reasons.owner_absent(owner.name))
+        held.held_since = entry.at
         return True
     return False

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from relevo.assignment.domain.deciding import take
 from relevo.assignment.domain.held import Decision, Held, Refusal
-from relevo.assignment.domain.inputs import Assign, Closed, Entry, Opened, PolicyEdited, Ranked, Reopened
+from relevo.assignment.domain.inputs import Assign, Closed, Described, Entry, Opened, PolicyEdited, Ranked, Reopened
 from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Agent, Roster
@@ -70,7 +70,11 @@ class Course:
         pool, given = self.pool, entry.given
         for changed in (pool.changed_agents, pool.changed_held, pool.changed_teams, *pool.due_anew):
             changed.clear()
-        named = given.conversation_id if isinstance(given, Opened | Reopened | Closed | Ranked | Assign) else None
+        named = (
+            given.conversation_id
+            if isinstance(given, Opened | Reopened | Closed | Ranked | Described | Assign)
+            else None
+        )
         was_open = named is not None and self.is_open(named)
         if named is not None and (aside := self._aside.pop(named, None)):
             pool.held[named] = aside

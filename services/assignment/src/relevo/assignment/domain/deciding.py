@@ -12,6 +12,7 @@ from relevo.assignment.domain.inputs import (
     Closed,
     ConversationDue,
     CustomerWaits,
+    Described,
     Entry,
     Opened,
     PolicyEdited,
@@ -34,7 +35,9 @@ def apply(pool: Pool, entry: Entry) -> Refusal | None:
         case Closed():
             arriving.closed(pool, entry, entry.given)
         case Ranked():
-            arriving.ranked(pool, entry.given)
+            arriving.ranked(pool, entry, entry.given)
+        case Described():
+            arriving.described(pool, entry, entry.given)
         case StatusGiven():
             people.status_given(pool, entry, entry.given)
         case AgentEdited():

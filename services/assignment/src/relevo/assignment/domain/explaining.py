@@ -42,6 +42,8 @@ class Record:
     """The names of those who were next, by their ids, in order."""
     waited_seconds: float | None = None
     policy_version: int = 1
+    rule: str = ""
+    """The rule of the policy that it went by; empty: none."""
 
     @property
     def compared(self) -> bool:
@@ -65,7 +67,10 @@ def why_not(agent: Agent, key: GroupKey, policy: Policy, record: Record, *, when
             Sentence("has_it", f"Se la llevó {agent.name}.", f"It went to {agent.name}."),
             *why(record),
         ]
-    hindered = [*_gaps(agent, key, when), *_hindrances(agent, policy.terms(key.channel), when, weighs=policy.weighs)]
+    hindered = [
+        *_gaps(agent, key, when),
+        *_hindrances(agent, policy.terms(key.channel, key.rule), when, weighs=policy.weighs),
+    ]
     if not record.compared:
         return [_reason(record), *hindered]
     return hindered or [_could(agent, record)]
@@ -102,10 +107,11 @@ def _around(record: Record) -> Iterator[Sentence]:
         )
     else:
         number = record.policy_version
+        es, en = (f", regla «{record.rule}»", f", rule “{record.rule}”,") if record.rule else ("", "")
         yield Sentence(
             "policy",
-            f"Se aplicó la versión {number} de la política de reparto.",
-            f"Version {number} of the routing policy was followed.",
+            f"Se aplicó la versión {number} de la política de reparto{es}.",
+            f"Version {number} of the routing policy{en} was followed.",
         )
 
 

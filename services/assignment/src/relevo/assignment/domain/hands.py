@@ -5,6 +5,7 @@ from relevo.assignment.domain.held import Held, Refusal
 from relevo.assignment.domain.inputs import Assign, Entry
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Agent
+from relevo.assignment.domain.rules import TEAM
 from relevo.contracts.assignment import Reason
 
 
@@ -42,6 +43,9 @@ def _settle(pool: Pool, entry: Entry, given: Assign, held: Held, *, team_id: str
         return
     why = _hand(pool, given, team_id, new)
     pool.release(held, entry)
+    if given.set_team:
+        held.facts = {**held.facts, TEAM: team_id}
+        pool.rule_anew(held)
     held.team_id, held.queued_at, held.kept_for, held.passed = team_id, None, None, ()
     if state == "closed":
         held.state, held.assignee_id = "closed", new.id if new else None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from relevo.assignment.domain.inputs import Entry, Mode
 from relevo.assignment.domain.roster import GroupKey
@@ -58,11 +58,15 @@ class Held:
     kept_for: str | None = None
     """The owner of its contact, whom it waits for."""
     held_since: datetime | None = None
-    """Since when its holder has it, or it waits with its team; None: since before that was kept."""
+    """Since when its holder has it, it waits with its team, or for its owner; None: since before that was kept."""
     customer_since: datetime | None = None
     """Since when its customer waits for an answer, as far as the policy looks at it."""
     answered_at: datetime | None = None
     """Since when it waits for its customer, as far as the policy looked at it; None: it does not, or nobody looked."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the policy's rules look at, beyond what is here, by the names of `rules.FIELDS`."""
+    rule: str = ""
+    """The rule of the policy that it goes by; empty: none."""
     weight: int = UNIT
     """What it takes of its holder's capacity, in hundredths of a unit, while it has one."""
     passed: tuple[str, ...] = ()
@@ -91,7 +95,7 @@ class Held:
 
     @property
     def key(self) -> GroupKey:
-        return GroupKey(self.inbox_id, self.team_id, self.passed, self.channel)
+        return GroupKey(self.inbox_id, self.team_id, self.passed, self.channel, self.rule)
 
     @property
     def place(self) -> Place:
@@ -119,6 +123,7 @@ class Decision:
     policy_version: int
     rank: int
     passed: tuple[str, ...]
+    rule: str = ""
     candidates: int = 0
     excluded: Mapping[str, int] = field(default_factory=dict)
     runners_up: tuple[str, ...] = ()

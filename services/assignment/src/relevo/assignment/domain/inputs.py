@@ -4,7 +4,7 @@ The journal stores an input as (kind, JSON). Same inputs in the same order on th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -38,6 +38,8 @@ class Opened:
     owner_team_id: str | None = None
     customer_since: datetime | None = None
     """Since when its customer waits for an answer, where that is known already."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else the policy's rules look at, by the names of `rules.FIELDS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,16 @@ class Reopened:
     customer_since: datetime | None = None
     kept: bool = False
     """It was put off: it goes back to whoever had it, there or not, if they have room."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the policy's rules look at became otherwise; `sequence` as in `Opened`. Told of accounts that have rules."""
+
+    conversation_id: str
+    facts: Mapping[str, Any]
+    sequence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +188,7 @@ Input = (
     | Reopened
     | Closed
     | Ranked
+    | Described
     | CustomerWaits
     | ConversationDue
     | AgentDue
@@ -192,6 +205,7 @@ _KINDS: Final[Mapping[str, type[Input]]] = {
     "reopened": Reopened,
     "closed": Closed,
     "ranked": Ranked,
+    "described": Described,
     "customer": CustomerWaits,
     "conversation_due": ConversationDue,
     "agent_due": AgentDue,

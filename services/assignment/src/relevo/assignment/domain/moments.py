@@ -30,6 +30,8 @@ def dues(pool: Pool) -> Iterator[tuple[ConversationDue | AgentDue, datetime]]:
             at = flows[1]
         if held is not None and (lightens := _lightens(pool, held)) is not None:
             at = lightens if at is None else min(at, lightens)
+        if held is not None and (gives_up := _owner_waited_for(pool, held)) is not None:
+            at = gives_up
         if at is not None:
             yield ConversationDue(one), at
     for one in sorted(agents | pool.changed_agents):
@@ -51,14 +53,23 @@ def _of_conversation(pool: Pool, held: Held) -> Iterator[tuple[TakeBack, datetim
             yield back, (held.held_since or gone) + _after(back)
 
 
-def _overflow(pool: Pool, held: Held) -> tuple[Team, datetime] | None:
-    """To which team, and when, it goes from the one in whose queue it waits, as things are."""
+def _owner_waited_for(pool: Pool, held: Held) -> datetime | None:
+    """Until when it lies there for its contact's owner, as things are; None: it does not, or for as long as it takes."""
+    if held.state != "unassigned" or held.kept_for is None:
+        return None
+    seconds = pool.policy_for(held).owner_wait_seconds
+    return None if seconds is None else (held.held_since or held.opened_at) + timedelta(seconds=seconds)
+
+
+def _overflow(pool: Pool, held: Held) -> tuple[Team | None, datetime] | None:
+    """To which team (None: to anybody), and when, it goes from the one in whose queue it waits, as things are."""
     if held.state != "queued" or held.queued_at is None:
         return None
     for one in pool.policy.overflow:
-        if one.team_id == held.team_id and pool.team_stands(one.to_team_id):
+        if one.team_id == held.team_id and (one.to_team_id is None or pool.team_stands(one.to_team_id)):
             since = held.held_since or held.queued_at
-            return pool.teams[one.to_team_id], since + timedelta(seconds=one.after_seconds)
+            to = None if one.to_team_id is None else pool.teams[one.to_team_id]
+            return to, since + timedelta(seconds=one.after_seconds)
     return None
 
 
@@ -137,9 +148,18 @@ def conversation_came_due(pool: Pool, entry: Entry, given: ConversationDue) -> N
     flows = _overflow(pool, held)
     if flows is not None and held.queued_at is not None and flows[1] <= entry.at:
         team, at = flows
-        why = reasons.overflowed(at - (held.held_since or held.queued_at), pool.team_name(held.team_id), team.name)
-        held.team_id, held.passed = team.id, ()
+        waited = at - (held.held_since or held.queued_at)
+        why = reasons.overflowed(waited, pool.team_name(held.team_id), team.name if team else None)
+        held.team_id, held.passed = team.id if team else None, ()
         pool.wait(entry, held, since=held.queued_at, why=why)
+        return
+    gives_up = _owner_waited_for(pool, held)
+    if gives_up is not None and gives_up <= entry.at:
+        since = held.held_since or held.opened_at
+        why = reasons.owner_waited_for(pool.roster.agent(held.kept_for or "").name, (gives_up - since).total_seconds())
+        held.kept_for = None
+        pool.to_team_of_rule(held)
+        pool.route(entry, held, since=held.opened_at, after=why)
         return
     for back, at in list(_of_conversation(pool, held)):
         if at <= entry.at:
@@ -210,3 +230,6 @@ def policy_edited(pool: Pool, entry: Entry, given: PolicyEdited) -> None:
             pool.changed_held.add(held.id)
         _weigh_anew(pool, held, entry.at)
     agents.update(pool.roster.agents)
+    # Once all is weighed, and in one order: what is moved is decided on.
+    for held in pool.where(lambda one: one.state != "closed"):
+        pool.go_by_rule(entry, held)

@@ -1,7 +1,7 @@
 """How an account's conversations are handed out, and taken back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter
@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 from relevo.assignment.domain.units import UNIT, Share, Weight
 
 Strategy = Literal["round_robin", "least_loaded", "longest_idle"]
+OwnerAbsent = Literal["anyone", "wait"]
 Cause = Literal["offline", "away", "off_shift", "unanswered"]
 
 LONGEST_SECONDS: Final = 30 * 86_400
@@ -31,11 +32,30 @@ class TakeBack:
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
-    """What has waited for so long in a team's queue (None: in that of no team) becomes another team's."""
+    """What has waited for so long in a team's queue (None: in that of no team) becomes another team's; None: anybody's."""
 
     team_id: str | None
     after_seconds: Seconds
-    to_team_id: str
+    to_team_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingRule:
+    """What holds instead of the policy's own for the conversations that fit `when`; None: the policy's own.
+
+    `when` is a condition tree over `rules.FIELDS`. With `team_id` they become that team's, whatever team they came with, where
+    neither their contact's owner nor whoever had them before gets them, and no person has decided on them before.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    when: Mapping[str, Any]
+    team_id: str | None = None
+    strategy: Strategy | None = None
+    busy_as_fallback: bool | None = None
+    out_of_shift: bool | None = None
+    owner_first: bool | None = None
+    owner_absent: OwnerAbsent | None = None
+    owner_wait_seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +81,7 @@ class Terms(NamedTuple):
 
 def endless(overflow: Sequence[Overflow]) -> int | None:
     """The place of the first rule with which conversations would go round for ever; None: there is none."""
-    targets: dict[str | None, str] = {}
+    targets: dict[str | None, str | None] = {}
     for place, one in enumerate(overflow):
         targets.setdefault(one.team_id, one.to_team_id)
         team: str | None = one.to_team_id
@@ -83,8 +103,10 @@ class Policy:
     """Whether who is there outside of their shift gets work."""
     owner_first: bool = True
     """Whether the contact's owner goes before everybody else."""
-    owner_absent: Literal["anyone", "wait"] = "anyone"
+    owner_absent: OwnerAbsent = "anyone"
     """What becomes of a conversation whose owner is not there: it goes to anyone, or lies in the inbox until they are."""
+    owner_wait_seconds: Seconds | None = None
+    """For how long it lies there at most; then it goes to anyone. None: for as long as it takes."""
     taken_back: tuple[TakeBack, ...] = ()
     """At most one for each cause; for what is not named a conversation stays with its holder."""
     overflow: tuple[Overflow, ...] = ()
@@ -93,7 +115,23 @@ class Policy:
     """What conversations of a channel take, where that is not one unit."""
     lighter: Lighter | None = None
     """None: those that wait for their customer take as much as the others."""
+    rules: tuple[RoutingRule, ...] = ()
+    """The first that fits a conversation counts; each has a name of its own."""
     version: int = 1
+
+    def under(self, rule: str) -> "Policy":
+        """The policy as it is for the conversations of a rule; of one that it does not have, itself."""
+        found = next((one for one in self.rules if one.name == rule), None) if rule else None
+        if found is None:
+            return self
+        return replace(
+            self,
+            **{name: value for name in _RULED if (value := getattr(found, name)) is not None},
+        )
+
+    def team_of(self, rule: str) -> str | None:
+        """The team that a rule gives its conversations to."""
+        return next((one.team_id for one in self.rules if one.name == rule), None) if rule else None
 
     @property
     def watches_answers(self) -> bool:
@@ -114,18 +152,37 @@ class Policy:
         """What the lightest conversation takes, in hundredths of a unit."""
         return min((UNIT, *self.channel_weights.values()))
 
-    def terms(self, channel: str) -> Terms:
-        """The terms on which conversations of the channel are given."""
-        return Terms(
-            self.strategy, self.default_capacity, self.busy_as_fallback, self.out_of_shift, self.weight(channel)
-        )
+    def terms(self, channel: str, rule: str = "") -> Terms:
+        """The terms on which conversations of the channel and rule are given."""
+        one = self.under(rule)
+        return Terms(one.strategy, one.default_capacity, one.busy_as_fallback, one.out_of_shift, self.weight(channel))
 
     def same_for_open(self, other: "Policy") -> bool:
-        """Whether nothing that is open comes due at another moment, or takes more or less, under the other policy."""
+        """Whether nothing that is open comes due at another moment, weighs otherwise or goes by another rule under it."""
         mine, others = (
-            (one.taken_back, one.overflow, one.out_of_shift, one.channel_weights, one.lighter) for one in (self, other)
+            (
+                one.taken_back,
+                one.overflow,
+                one.out_of_shift,
+                one.channel_weights,
+                one.lighter,
+                one.owner_wait_seconds,
+                one.rules,
+            )
+            for one in (self, other)
         )
         return mine == others
+
+
+_RULED: Final = (
+    "strategy",
+    "busy_as_fallback",
+    "out_of_shift",
+    "owner_first",
+    "owner_absent",
+    "owner_wait_seconds",
+)
+"""What a rule may have otherwise."""
 
 
 _ADAPTER: Final = TypeAdapter(Policy)

@@ -81,6 +81,39 @@ class Pool:
     def policy(self) -> Policy:
         return self.roster.policy
 
+    def policy_for(self, held: Held) -> Policy:
+        """The policy as it is for this conversation."""
+        return self.policy.under(held.rule)
+
+    def rule_anew(self, held: Held) -> bool:
+        """Which rule it goes by, as things are; tells whether that is another one than before. Its queue is the caller's."""
+        before, held.rule = held.rule, self.roster.rules.of(held)
+        return held.rule != before
+
+    def to_team_of_rule(self, held: Held) -> None:
+        """The owner and the last agent come before it, what a person decided stands."""
+        team_id = self.policy.team_of(held.rule)
+        if self.team_stands(team_id) and not held.hand_version:
+            held.team_id = team_id
+
+    def go_by_rule(self, entry: Entry, held: Held) -> None:
+        """What rules look at is otherwise: what waits goes by the rule that fits now, at its place."""
+        if not self.rule_anew(held):
+            return
+        self.changed(held)
+        if held.state != "queued" or held.queued_at is None:
+            return
+        before = held.team_id
+        self.to_team_of_rule(held)
+        if held.team_id != before:
+            held.passed = ()
+            why = reasons.by_routing_rule(held.rule, self.team_name(held.team_id) or "")
+            self.wait(entry, held, since=held.queued_at, why=why)
+            return
+        self.stand(held)
+        if self.roster.best(held.key) is not None:
+            self.roster.gained = True
+
     def terms(self, held: Held) -> Terms:
         """On which terms it is given."""
         return self.roster.terms(held.key)
@@ -316,6 +349,7 @@ class Pool:
                 policy_version=self.policy.version,
                 rank=held.rank,
                 passed=held.passed,
+                rule=held.rule,
                 candidates=candidates,
                 excluded=excluded or {},
                 runners_up=runners_up,

@@ -206,15 +206,34 @@ def taken_back(back: TakeBack, holder: str, team: str | None) -> Reason:
     )
 
 
-def overflowed(after: timedelta, team: str | None, to: str) -> Reason:
-    """It waited for too long with its team, or with none: another one has it now."""
+def by_routing_rule(rule: str, team: str) -> Reason:
+    """What the policy's rules look at became otherwise while it waited: another team has it now."""
+    return Reason(
+        code="routing_rule",
+        es=f"Ahora le corresponde la regla «{rule}»: pasa al equipo {team}.",
+        en=f"The rule “{rule}” fits it now: it goes to the team {team}.",
+    )
+
+
+def owner_waited_for(name: str, seconds: float) -> Reason:
+    """Its contact's owner did not come for as long as the policy waits for them."""
+    waited = duration(seconds)
+    return Reason(
+        code="owner_absent",
+        es=f"Esperó {waited} a {name}, responsable de este contacto, que no vino.",
+        en=f"It waited {waited} for {name}, the owner of this contact, who did not come.",
+    )
+
+
+def overflowed(after: timedelta, team: str | None, to: str | None) -> Reason:
+    """It waited for too long with its team, or with none: another one has it now, or anybody."""
     waited = duration(after.total_seconds())
     es = f"con el equipo {team}" if team else "sin equipo"
     en = f"with the team {team}" if team else "without a team"
     return Reason(
         code="overflow",
-        es=f"Esperó {waited} {es}: pasa al equipo {to}.",
-        en=f"It waited {waited} {en}: it goes to the team {to}.",
+        es=f"Esperó {waited} {es}: {f'pasa al equipo {to}' if to else 'pasa a cualquiera'}.",
+        en=f"It waited {waited} {en}: {f'it goes to the team {to}' if to else 'it goes to anybody'}.",
     )
 
 

@@ -9,6 +9,7 @@ from math import inf
 from typing import Final, Literal, NamedTuple
 
 from relevo.assignment.domain.policy import Policy, Terms
+from relevo.assignment.domain.rules import Rules
 from relevo.assignment.domain.units import UNIT
 from relevo.contracts.presence import RoutingState
 
@@ -16,13 +17,14 @@ from relevo.contracts.presence import RoutingState
 class GroupKey(NamedTuple):
     """Conversations with the same key have the same candidates: inbox, team, and who let it lie and is passed over.
 
-    `channel` is the inbox's, which never changes.
+    `channel` is the inbox's, which never changes; `rule` is the policy's that they go by, empty: none.
     """
 
     inbox_id: str
     team_id: str | None = None
     passed: tuple[str, ...] = ()
     channel: str = ""
+    rule: str = ""
 
 
 Gap = Literal["removed", "other_inboxes", "other_team", "passed"]
@@ -85,7 +87,7 @@ class Agent:
 
     def gaps(self, key: GroupKey) -> Iterator[Gap]:
         """All that keeps the agent from working on conversations of this inbox and team."""
-        inbox, team, passed, _ = key
+        inbox, team, passed, *_ = key
         if not self.active:
             yield "removed"
         if self.inbox_ids is not None and inbox not in self.inbox_ids:
@@ -137,6 +139,7 @@ class Roster:
     def __init__(self, agents: Iterable[Agent], policy: Policy) -> None:
         self.agents = {agent.id: agent for agent in agents}
         self.policy = policy
+        self.rules = Rules(policy)
         self.gained = True
         """Somebody became free, or reaches more, since this was last set to False: the queue may be drained."""
         self._groups: dict[GroupKey, Group] = {}
@@ -166,7 +169,7 @@ class Roster:
         """On which terms conversations of this key are given."""
         found = self._terms.get(key)
         if found is None:
-            found = self._terms[key] = self.policy.terms(key.channel)
+            found = self._terms[key] = self.policy.terms(key.channel, key.rule)
         return found
 
     def _standing(self, terms: Terms) -> dict[str, Standing]:
@@ -254,7 +257,7 @@ class Roster:
 
     def govern(self, policy: Policy) -> None:
         """Another policy from now on."""
-        self.policy = policy
+        self.policy, self.rules = policy, Rules(policy)
         self._groups.clear()
         self._terms.clear()
         self._standings.clear()

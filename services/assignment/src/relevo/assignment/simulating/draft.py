@@ -2,14 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from relevo.assignment.domain.policy import Lighter, Overflow, Policy, Strategy, TakeBack
+from relevo.assignment.domain.policy import (
+    Lighter,
+    Overflow,
+    OwnerAbsent,
+    Policy,
+    RoutingRule,
+    Seconds,
+    Strategy,
+    TakeBack,
+)
+from relevo.assignment.domain.rules import FIELDS
 from relevo.assignment.domain.simulation import Draft
 from relevo.assignment.domain.units import Weight
 from relevo.assignment.simulating.journal import CannotSimulate
+from relevo.kernel.conditions import ConditionError, parse
 
 _Slots = Annotated[int, Field(ge=0, le=10_000)]
 
@@ -24,11 +35,13 @@ class DraftFile(BaseModel):
     busy_as_fallback: bool | None = None
     out_of_shift: bool | None = None
     owner_first: bool | None = None
-    owner_absent: Literal["anyone", "wait"] | None = None
+    owner_absent: OwnerAbsent | None = None
+    owner_wait_seconds: Seconds | None = None
     taken_back: tuple[TakeBack, ...] | None = None
     overflow: tuple[Overflow, ...] | None = None
     channel_weights: dict[str, Weight] | None = None
     lighter: Lighter | None = None
+    rules: tuple[RoutingRule, ...] | None = None
     capacities: dict[str, _Slots | None] = {}
     """Agents' own capacities, in units; null: the policy's."""
     without: list[str] = []
@@ -48,10 +61,16 @@ def read(text: str | bytes, policy: Policy, names: Mapping[str, str]) -> Draft:
         ) from error
     people = ("capacities", "without", "doubled")
     changes = {name: value for name, value in given if name not in people and value is not None}
-    if "lighter" in given.model_fields_set:  # which a policy may be without
-        changes["lighter"] = given.lighter
+    # What a policy may be without.
+    changes |= {name: getattr(given, name) for name in {"lighter", "owner_wait_seconds"} & given.model_fields_set}
+    drafted = replace(policy, **changes)
+    for n, rule in enumerate(drafted.rules):
+        try:
+            parse(rule.when, FIELDS)
+        except ConditionError as refused:
+            raise CannotSimulate(f"rules.{n}.when: {refused}") from refused
     return Draft(
-        policy=replace(policy, **changes),
+        policy=drafted,
         capacities={_agent(who, names, "capacities"): slots for who, slots in given.capacities.items()},
         without=frozenset(_agent(who, names, "without") for who in given.without),
         doubled=tuple(sorted({_agent(who, names, "doubled") for who in given.doubled})),

@@ -38,8 +38,10 @@ _SAVE_GOVERNED = text("""
     where account_id = cast(:account as uuid)
 """)
 
-_WATCHING = text("""
-    select cast(account_id as text) from pools where account_id = any(cast(:accounts as uuid[])) and watches_answers
+_WATCHED = text("""
+    select cast(account_id as text) as account_id, watches_answers,
+           coalesce(jsonb_array_length(policy -> 'rules'), 0) > 0 as has_rules
+    from pools where account_id = any(cast(:accounts as uuid[]))
 """)
 
 
@@ -52,6 +54,14 @@ class PoolRow:
     turn: int
     runs: int
     tells_loads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The accounts whose policy looks at since when customers wait, and those whose policy has rules."""
+
+    answers: frozenset[str]
+    rules: frozenset[str]
 
 
 async def make_pools(tx: Tx, accounts: Iterable[str]) -> None:
@@ -79,11 +89,15 @@ async def policy(tx: Tx, account_id: str) -> Policy:
     return Policy() if row is None else read(row.policy)
 
 
-async def watching(tx: Tx, accounts: Collection[str]) -> set[str]:
-    """Those of the accounts whose policy looks at since when customers wait."""
+async def watched(tx: Tx, accounts: Collection[str]) -> Watched:
+    """What the policies of these accounts look at."""
     if not accounts:
-        return set()
-    return set((await tx.execute(_WATCHING, {"accounts": sorted(accounts)})).scalars())
+        return Watched(frozenset(), frozenset())
+    rows = (await tx.execute(_WATCHED, {"accounts": sorted(accounts)})).all()
+    return Watched(
+        frozenset(row.account_id for row in rows if row.watches_answers),
+        frozenset(row.account_id for row in rows if row.has_rules),
+    )
 
 
 async def save_pool(tx: Tx, account_id: str, *, turn: int, runs: int, governed: Policy | None) -> None:
