@@ -147,6 +147,17 @@ def test_another_policy_puts_what_waits_under_its_own_rules():
     assert (given_.rule, given_.reason.code, given_.team_id) == ("", "round_robin", "a")
 
 
+def test_what_a_policy_moves_is_moved_in_one_order_whatever_was_read_first():
+    moved = []
+    for order in ("cde", "edc"):
+        day = Day()
+        day.away()
+        for one in order:
+            day(Opened(one, "i", "web", T0 - timedelta(seconds=ord(one)), day.number(), facts=OF_VIP))
+        moved.append([one.conversation_id for one in day(PolicyEdited(Policy(rules=(VIP,), version=2)))])
+    assert moved == [["e", "d", "c"]] * 2, "the oldest first"
+
+
 def test_an_owner_is_waited_for_as_long_as_the_rule_says_then_it_goes_to_anyone():
     patient = RoutingRule("vip", OF_VIP_WHEN, owner_absent="wait", owner_wait_seconds=60)
     day = Day(patient)
