@@ -276,6 +276,23 @@ async def test_commands_of_rules_and_one_that_comes_before_its_conversation(serv
     await assert_consistent(service)
 
 
+async def test_what_an_agent_s_macro_asks_for_counts_as_by_hand_and_stands_against_rules(service, world, settled):
+    ana, bea = await world.hire("Ana"), await world.hire("Bea", state="offline")
+    await settled()
+    one = await world.open()
+    await settled()
+    for actor, wish in (
+        (f"agent:{ana}", assignment.Assign(conversation_id=one, assignee_id=bea)),
+        # A rule that was judged before that.
+        ("rule:r1", assignment.Assign(conversation_id=one, assignee_id=ana, seen_version=1)),
+    ):
+        await world.admin.publish(wish, account=world.account, entity=one, actor=actor)
+        await settled()
+    events = await told(service, one)
+    assert [(event["assignee_id"], event["mode"]) for event in events] == [(ana, "automatic"), (bea, "manual")]
+    assert events[-1]["reason"]["en"].startswith("Ana")
+
+
 async def test_a_removed_agents_conversations_wait_for_another(service, world, settled):
     ana, boss = await world.hire("Ana"), await world.hire("Boss", "administrator", None)
     await settled()

@@ -97,7 +97,7 @@ class AgentLoadChanged(Model):
 
 
 class Assign(Model):
-    """Give a conversation to an agent, to a team, or to nobody (both None).
+    """Give a conversation to an agent, to a team, or to nobody (both None). From an agent it counts as by hand.
 
     ``seen_version`` is that of the assignment which the decision was based on: what a person decided later stands.
     """

@@ -193,7 +193,7 @@ MESSAGES: tuple[Message, ...] = (
     _command("conversation", conversation.SetAttributes, "automation"),
     _command("conversation", conversation.SetStatus, "automation"),
     _command("conversation", conversation.AskSurvey, "automation"),
-    _command("assignment", assignment.Assign, "automation"),
+    _command("assignment", assignment.Assign, "automation", "conversation"),
     _command("presence", presence.Heartbeat, "realtime"),
     _command("notification", notification.Notify, "identity", "automation", "conversation"),
     _erasure(erasure.ErasePerson, "erase_person", ("conversation",), _OTHERS),

@@ -27,6 +27,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/labels", "conversation"),
     Route("/attributes", "conversation"),
     Route("/segments", "conversation"),
+    Route("/macros", "conversation"),
     Route("/views", "conversation"),
     Route("/search", "conversation"),
     Route("/mentions", "conversation"),

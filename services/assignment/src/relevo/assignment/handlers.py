@@ -255,7 +255,7 @@ def _of_commands(batch: Sequence[Received]) -> Iterator[Note]:
             given = AssignInput(
                 wish.conversation_id,
                 received.envelope.actor,
-                "automation",
+                "manual" if received.envelope.actor.startswith("agent:") else "automation",
                 set_assignee=nobody or wish.assignee_id is not None,
                 assignee_id=wish.assignee_id,
                 set_team=nobody or wish.team_id is not None,

@@ -1,13 +1,14 @@
 """What a command of a rule asks of one conversation, as the change that it is."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from relevo.chassis import directory, timers
 from relevo.chassis.database import Tx
 from relevo.contracts.base import new_id
-from relevo.contracts.conversation import AskSurvey, SendMessage, SetAttributes, SetStatus
+from relevo.contracts.conversation import AskSurvey, SendMessage, SetStatus
 from relevo.contracts.snapshots import AttributeValue
-from relevo.conversation import mentions
+from relevo.conversation import mentions as mentionable
 from relevo.conversation.domain import life, properties, snooze, surveys, writing
 from relevo.conversation.domain.attributes import Unfit, fitting
 from relevo.conversation.domain.state import Change, Conversation, Refused, Writing
@@ -17,21 +18,28 @@ from relevo.conversation.store import attributes, desk
 
 
 async def say(tx: Tx, conversation: Conversation, command: SendMessage, actor: str, moment: datetime) -> Change:
-    """A message to the customer, or a private note with whom it mentions. Raises Refused."""
+    """A message of a rule's to the customer, or a private note with whom it mentions. Raises Refused."""
     said = Writing(new_id(), command.text, actor, human=False)
-    if not command.private:
+    return await write(tx, conversation, said, moment, mentions=command.mentions if command.private else None)
+
+
+async def write(
+    tx: Tx, conversation: Conversation, said: Writing, moment: datetime, *, mentions: Sequence[str] | None
+) -> Change:
+    """A message to the customer; with ``mentions``, also none, a private note. Raises Refused."""
+    if mentions is None:
         return writing.reply(conversation, said, moment)
     account_id = conversation.state.account_id
-    known, people = await _mentioned(tx, account_id, command.mentions) if command.mentions else ([], [])
+    known, people = await _mentioned(tx, account_id, mentions) if mentions else ([], [])
     change = writing.note(conversation, said, moment, mentions=known, mentioned_agents=people)
     if people and change.message:
         await desk.mention(tx, account_id, change.message, people)
     return change
 
 
-async def _mentioned(tx: Tx, account_id: str, given: tuple[str, ...]) -> tuple[list[str], list[str]]:
+async def _mentioned(tx: Tx, account_id: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
     """Those of the mentions that stand for somebody, and the agents they stand for: who left since is left out."""
-    agents = {agent.id for agent in await mentions.agents(tx, account_id)}
+    agents = {agent.id for agent in await mentionable.agents(tx, account_id)}
     teams = {team.id: team.member_ids for team in await directory.teams(tx, account_id)}
     known, people = [], []
     for mention in given:
@@ -43,11 +51,13 @@ async def _mentioned(tx: Tx, account_id: str, given: tuple[str, ...]) -> tuple[l
     return known, people
 
 
-async def attribute(tx: Tx, conversation: Conversation, command: SetAttributes, moment: datetime) -> Change:
+async def attribute(
+    tx: Tx, conversation: Conversation, given: Mapping[str, AttributeValue | None], moment: datetime
+) -> Change:
     """Values of custom attributes, those that fit. Raises Refused when none does."""
     definitions = await attributes.definitions(tx, conversation.state.account_id, "conversation")
     values: dict[str, AttributeValue | None] = {}
-    for key, value in command.attributes.items():
+    for key, value in given.items():
         try:
             if value is None:
                 values[key] = None

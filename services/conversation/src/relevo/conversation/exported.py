@@ -25,6 +25,7 @@ EXPORTED: Final = Exported(
         "drafts": (),
         "files": ("sha256",),
         "labels": (),
+        "macros": (),
         "mentions": (),
         "message_edits": (),
         "messages": (),

@@ -205,7 +205,7 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
                 case SetPriority():
                     change = properties.set_priority(conversation, data.priority, moment)
                 case SetAttributes():
-                    change = await commanded.attribute(tx, conversation, data, moment)
+                    change = await commanded.attribute(tx, conversation, data.attributes, moment)
                 case SetStatus():
                     change = await commanded.bring(tx, conversation, data, received.envelope.time, moment)
                 case AskSurvey():

@@ -55,6 +55,7 @@ PERSONAL: Final = Personal(
         "contact_segments": ("filter", "name"),
         "conversation_merges": ("actor", "actor_name", "labels"),
         "labels": ("color", "description", "folded", "into_key", "key", "name", "state", "updated_by"),
+        "macros": ("acts", "name"),
         "signatures": ("text",),
         "views": ("filters", "name", "sort"),
         "file_secrets": ("secret",),

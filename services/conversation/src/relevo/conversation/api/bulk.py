@@ -16,8 +16,9 @@ from relevo.contracts.permissions import Permission
 from relevo.conversation.api.asked import Asked, resolved_filters
 from relevo.conversation.api.common import Body
 from relevo.conversation.bulk import BULK, kept
-from relevo.conversation.domain.bulk import BulkAct, permission_of
+from relevo.conversation.domain.macros import JobAct, KeptAct, RunMacro, RunningMacro, permission_of
 from relevo.conversation.store import bulk as store
+from relevo.conversation.store import macros
 from relevo.conversation.store.rows import Row
 
 router = APIRouter(tags=["conversations"])
@@ -30,6 +31,10 @@ Actor = Annotated[
             Permission.CONVERSATIONS_RESOLVE,
             Permission.CONVERSATIONS_ARCHIVE,
             Permission.CONVERSATIONS_LABEL,
+            Permission.CONVERSATIONS_REPLY,
+            Permission.CONVERSATIONS_NOTE,
+            Permission.CONVERSATIONS_ASSIGN_SELF,
+            Permission.CONVERSATIONS_ASSIGN_OTHERS,
         )
     ),
 ]
@@ -47,7 +52,7 @@ class Wanted(Asked):
 class NewBulk(Body):
     """An act, and the conversations: by their ids, or by a filter as lists have it."""
 
-    act: BulkAct
+    act: JobAct
     ids: list[UUID] | None = Field(default=None, min_length=1, max_length=MAX_NAMED)
     filter: Wanted | None = None
 
@@ -76,7 +81,9 @@ class BulkJob(BaseModel):
 @router.post("/conversations/bulk", status_code=202)
 async def start_bulk(who: Actor, db: Db, once: Idempotency, body: NewBulk) -> BulkJob:
     """Do something to many conversations: up to 1,000 by id, up to 10,000 by a filter as it finds them now."""
-    await require(permission_of(body.act))(who)
+    act = await _kept(db, who, body.act)
+    for one in act.acts if isinstance(act, RunningMacro) else [act]:
+        await require(permission_of(one))(who)
     if (body.ids is None) == (body.filter is None):
         es, en = "Indica «ids» o «filter», uno de los dos.", "Give `ids` or `filter`, one of them."
         raise Problem(422, "invalid_choice", es=es, en=en, errors=(FieldError("/ids", es=es, en=en),))
@@ -92,7 +99,7 @@ async def start_bulk(who: Actor, db: Db, once: Idempotency, body: NewBulk) -> Bu
         else:
             ids = list(dict.fromkeys(str(id_) for id_ in body.ids or ()))
         job = await store.add(
-            tx, who.account_id, new_id(), who.actor, kept(who.viewer), body.act.model_dump(mode="json"), ids
+            tx, who.account_id, new_id(), who.actor, kept(who.viewer), act.model_dump(mode="json"), ids
         )
         if ids:
             await timers.schedule(tx, BULK, job["id"], now(), account_id=who.account_id)
@@ -122,6 +129,17 @@ async def cancel_bulk(who: Actor, db: Db, once: Idempotency, job_id: UUID) -> Bu
         if row is None:
             raise _no_job()
         return await once.finish(tx, _shown(row))
+
+
+async def _kept(db: Db, who: Principal, act: JobAct) -> KeptAct:
+    """What is to be done, as it is from now on: an edit of a macro changes no job that runs."""
+    if not isinstance(act, RunMacro):
+        return act
+    async with db.begin() as tx:
+        row = await macros.read(tx, who.account_id, who.viewer.agent_id, str(act.macro_id))
+    if row is None:
+        raise Problem(404, "macro_not_found", es="No existe esa macro.", en="There is no such macro.")
+    return RunningMacro(do="macro", macro_id=act.macro_id, acts=row["acts"])
 
 
 def _shown(row: Row) -> BulkJob:

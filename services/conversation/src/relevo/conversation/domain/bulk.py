@@ -8,30 +8,31 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relevo.contracts.base import Time
 from relevo.contracts.conversation import Label
-from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import Priority
 from relevo.conversation.domain import life, properties, snooze
 from relevo.conversation.domain.state import Change, Conversation
 
 
-class _Act(BaseModel):
+class Act(BaseModel):
+    """Something to do to a conversation."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class Close(_Act):
+class Close(Act):
     """Resolve, archive, wake, leave to the bot or take over."""
 
     do: Literal["resolve", "archive", "wake", "pending", "take_over"]
 
 
-class PutOff(_Act):
+class PutOff(Act):
     """Snooze; without `until`, until the customer writes."""
 
     do: Literal["snooze"]
     until: Time | None = None
 
 
-class Relabel(_Act):
+class Relabel(Act):
     """Put labels on, take others off."""
 
     do: Literal["labels"]
@@ -39,7 +40,7 @@ class Relabel(_Act):
     remove: list[Label] = Field(default=[], max_length=50)
 
 
-class Prioritise(_Act):
+class Prioritise(Act):
     """Say how urgent they are."""
 
     do: Literal["priority"]
@@ -47,19 +48,6 @@ class Prioritise(_Act):
 
 
 BulkAct = Annotated[Close | PutOff | Relabel | Prioritise, Field(discriminator="do")]
-
-
-def permission_of(act: BulkAct) -> Permission:
-    """What is needed to do this, to many as to one."""
-    match act:
-        case Close(do="resolve"):
-            return Permission.CONVERSATIONS_RESOLVE
-        case Close(do="archive"):
-            return Permission.CONVERSATIONS_ARCHIVE
-        case Relabel():
-            return Permission.CONVERSATIONS_LABEL
-        case _:
-            return Permission.CONVERSATIONS_UPDATE
 
 
 _CLOSING: dict[str, Callable[[Conversation, datetime], Change]] = {
