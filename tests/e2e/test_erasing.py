@@ -401,7 +401,7 @@ HELD = {
 STREAMED = {"INBOUND", "EVT_INGEST", "EVT_CONVERSATION", "EVT_NOTIFICATION", "OUTBOUND", "DEAD"}
 EXPORTED = {"name", "mail", "text", "reply", "note", "contact note", "chat", "chat reply", "survey", "after"}
 LONG_AGO = date(2024, 12, 1)
-FACTS = ("facts", "rollup_minute", "rollup_hour", "rollup_day")
+FACTS = ("facts", "rollup_minute", "rollup_hour", "rollup_day", "rollup_month")
 
 
 @pytest.mark.deep

@@ -1,8 +1,11 @@
 """What a whole stack reports of a morning's work is what a recount of its logs says."""
 
+import asyncio
 import json
+import shutil
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,8 @@ from relevo.kernel.business_time import WEEKDAYS
 
 SOURCES = ("identity", "presence", "conversation", "assignment", "automation")
 SENDERS = 6
+NODE = shutil.which("node")
+EXAMPLE = Path(__file__).parents[2] / "libs" / "adapter" / "examples" / "metrics.mjs"
 
 
 def events(stack: WholeStack, account: Account) -> list[Event]:
@@ -100,3 +105,28 @@ async def test_what_a_stack_reports_is_what_a_recount_of_its_logs_says(stack: Wh
         assert told["first_response"] == SENDERS + 2
         assert told["reply_time"] == 2 * SENDERS + 2
         assert {"transfers", "presence_seconds", "labels_added", "wait_in_queue", "notes"} <= told.keys()
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node on this machine to run the example with")
+async def test_a_consumer_in_another_language_adds_up_to_the_report(stack: WholeStack) -> None:
+    began = now() - timedelta(minutes=1)
+    async with stack.account("ana", "berta") as account:
+        await work(account)
+        await Log(stack).quiet()
+        period = {"since": began.isoformat(), "until": (now() + timedelta(minutes=1)).isoformat()}
+        report = (await account.admin.get("/reports/summary", **period))["metrics"]
+        told = {
+            one["metric"]: {"count": one["count"], "sum": pytest.approx(one["sum"])} for one in report if one["count"]
+        }
+        assert len(told) > 8
+        assert NODE is not None
+        process = await asyncio.create_subprocess_exec(
+            *(NODE, str(EXAMPLE), stack.nats_url, str(account.metrics_creds), account.id),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        said, wrong = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 0, wrong.decode()
+        found = json.loads(said)
+        assert found["facts"] == told
+        assert found["deltas"] == told

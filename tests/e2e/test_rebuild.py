@@ -26,7 +26,7 @@ from relevo.contracts.streams import STREAMS
 
 PROJECTIONS = {
     **{(service, "directory"): ("directory",) for service in SERVICES},
-    ("reporting", "reports"): ("facts", "rollup_minute", "rollup_hour", "rollup_day"),
+    ("reporting", "reports"): ("facts", "rollup_minute", "rollup_hour", "rollup_day", "rollup_month"),
     ("assignment", "conversation_facts"): ("conversation_facts",),
     ("realtime", "conversation_facts"): ("conversation_facts", "chats"),
     ("automation", "agents_there"): ("agents_there",),
@@ -192,7 +192,7 @@ async def test_projections_read_again_from_the_archive_are_the_same_byte_for_byt
 
         # Nothing of the reports is left but what the log can give.
         with log.database("reporting") as connection:
-            connection.execute("truncate facts, rollup_minute, rollup_hour, rollup_day")
+            connection.execute("truncate facts, rollup_minute, rollup_hour, rollup_day, rollup_month")
         made = log.oids()
         for service, projection in PROJECTIONS:
             log.rebuild(service, projection)
@@ -241,4 +241,4 @@ def test_a_projection_that_does_not_exist_is_refused_by_name(stack: WholeStack) 
     assert done.stderr.strip() == "rebuild: reporting has no projection nonsense; there are: directory, reports, labels"
     listed = stack.relevo("rebuild", "reporting")
     assert listed.returncode == 0
-    assert "reports: facts, rollup_minute, rollup_hour, rollup_day (from EVT_ASSIGNMENT" in listed.stdout
+    assert "reports: facts, rollup_minute, rollup_hour, rollup_day, rollup_month (from EVT_ASSIGNMENT" in listed.stdout

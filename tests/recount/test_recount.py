@@ -197,7 +197,7 @@ async def _agree(servers, midnight):
 
         # And so does the same one after everything that it had made of the log is gone.
         with psycopg.connect(service.dsn) as connection:
-            connection.execute("truncate facts, rollup_minute, rollup_hour, rollup_day")
+            connection.execute("truncate facts, rollup_minute, rollup_hour, rollup_day, rollup_month")
         assert await asking.differing(service, headers) != []
         reports, _ = service.runtime.service.projections
         database = service.runtime.database

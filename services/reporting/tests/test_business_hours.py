@@ -22,7 +22,7 @@ from .test_service import PERIOD, _dump, _key, _summary, _tell
 
 CALENDAR = new_id()
 HOUR = 3600
-TABLES = ("facts", "rollup_minute", "rollup_hour", "rollup_day")
+TABLES = ("facts", "rollup_minute", "rollup_hour", "rollup_day", "rollup_month")
 
 
 def by(version: int = 1, *, is_open: bool = True) -> BusinessHours:
@@ -152,7 +152,7 @@ async def test_the_metrics_stream_carries_both_and_a_rebuild_gives_the_same(serv
             versions = connection.execute(
                 "select distinct calendar_version from facts where business_value is not null order by 1"
             ).fetchall()
-            connection.execute("truncate facts, rollup_minute, rollup_hour, rollup_day")
+            connection.execute("truncate facts, rollup_minute, rollup_hour, rollup_day, rollup_month")
         assert versions == [(1,), (2,)]
         reports, _ = service.runtime.service.projections
         database = service.runtime.database

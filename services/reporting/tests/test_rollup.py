@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relevo.contracts.base import new_id
 from relevo.contracts.metrics import Fact
-from relevo.reporting.domain.rollup import BadPeriod, deltas, resolution, starts
+from relevo.reporting.domain.rollup import BadPeriod, deltas, floor, pieces, resolution, starts
 
 _ZONES = st.sampled_from(
     ["UTC", "Europe/Madrid", "America/Havana", "America/Santiago", "Asia/Kathmandu", "Australia/Lord_Howe", "Asia/Gaza"]
@@ -60,9 +60,37 @@ def test_too_many_buckets_are_refused() -> None:
 
 def test_the_coarsest_rollup_that_fits() -> None:
     day = datetime(2026, 1, 1, tzinfo=UTC)
+    assert resolution([day, datetime(2026, 2, 1, tzinfo=UTC)]) == "month"
     assert resolution([day, day + timedelta(days=1)]) == "day"
     assert resolution([day, day + timedelta(hours=1)]) == "hour"
     assert resolution([day, day + timedelta(minutes=45)]) == "minute"
+
+
+@given(_MOMENTS, st.integers(0, 10**6), st.integers(0, 900 * 86_400 * 10**6))
+def test_a_period_is_cut_into_few_pieces_without_gap_or_overlap(since: datetime, micro: int, length: int) -> None:
+    since += timedelta(microseconds=micro)
+    until = since + timedelta(microseconds=length)
+    found = pieces(since, until)
+    assert len(found) <= 9
+    assert [piece.since for piece in found] == [since, *(piece.until for piece in found[:-1])][: len(found)]
+    assert not found or found[-1].until == until
+    for piece in found:
+        assert piece.since < piece.until
+        if piece.resolution is None:
+            # The end of one minute and the beginning of the next one, at most.
+            assert piece.until - piece.since < timedelta(minutes=2)
+        else:
+            assert floor(piece.since, piece.resolution) == piece.since
+            assert floor(piece.until, piece.resolution) == piece.until
+
+
+def test_whole_months_are_taken_as_months() -> None:
+    found = pieces(datetime(2025, 1, 2, 5, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC))
+    assert [piece.resolution for piece in found] == ["hour", "day", "month"]
+    assert (found[-1].since, found[-1].until) == (
+        datetime(2025, 2, 1, tzinfo=UTC),
+        datetime(2026, 3, 1, tzinfo=UTC),
+    )
 
 
 _FACTS = st.lists(

@@ -21,7 +21,7 @@ from relevo.contracts.base import Time
 from relevo.contracts.metrics import BY_LABEL, METRICS, UNLABELLED, Fact, Metric, Unit
 from relevo.contracts.permissions import Permission
 from relevo.kernel.text import clean
-from relevo.reporting import store
+from relevo.reporting import store, totals
 from relevo.reporting.domain.rollup import BadPeriod, Bucket, resolution, starts
 
 router = APIRouter(prefix="/reports", tags=["reports"])
@@ -31,7 +31,7 @@ _ZONES: Final = frozenset(available_timezones())
 
 
 class MetricSummary(BaseModel):
-    """One metric over the period. Means and quantiles, of seconds or of ratings, are exact; null when nothing happened, and for counts."""
+    """One metric over the period. Means, of seconds or of ratings, are exact, and so are quantiles unless they are estimated; null when nothing happened, and for counts."""
 
     metric: Metric
     definition: str = Field(description="When there is one, in the reader's language.")
@@ -43,6 +43,9 @@ class MetricSummary(BaseModel):
     p90: float | None = None
     p95: float | None = None
     unmeasured: int = Field(default=0, description="Left out: with `business_hours`, those that no calendar measured.")
+    estimated: bool = Field(
+        default=False, description="The median and the percentiles are told from some of very many facts."
+    )
     states: dict[str, float] | None = Field(
         default=None, description="presence_seconds: seconds in each state. satisfaction: how many gave each rating."
     )
@@ -184,15 +187,15 @@ def zone_of(
 
 @router.get("/summary")
 async def read_summary(chosen: Chosen, db: Db, request: Request) -> Summary:
-    """Each metric's definition, count, sum, mean, median, 90th and 95th percentile, exact over the facts of the period.
+    """Each metric's definition, count, sum, mean, median, 90th and 95th percentile over the facts of the period.
 
     What a number is made of: `/reports/facts` lists every fact with its conversation and the event that caused it.
     """
     language = language_of(request)
     async with db.begin() as tx:
         chosen, key, name = await with_label(tx, chosen)
-        rows = await store.summary(tx, chosen)
-    totals = {row.metric: row for row in rows if row.state is None}
+        rows = await totals.read(tx, chosen)
+    whole = {row.metric: row for row in rows if row.state is None}
     states: dict[str, dict[str, float]] = {}
     for row in rows:
         if row.state is not None:
@@ -202,7 +205,7 @@ async def read_summary(chosen: Chosen, db: Db, request: Request) -> Summary:
         until=chosen.until,
         label=LabelShown(key=key, name=name, definition=BY_LABEL[language]) if key else None,
         metrics=[
-            metric_summary(metric, totals.get(metric), states.get(metric), language)
+            metric_summary(metric, whole.get(metric), states.get(metric), language)
             for metric in METRICS
             if not (key and metric in UNLABELLED)
         ],
@@ -210,7 +213,7 @@ async def read_summary(chosen: Chosen, db: Db, request: Request) -> Summary:
 
 
 def metric_summary(
-    metric: Metric, row: store.MetricRow | None, states: dict[str, float] | None, language: Language
+    metric: Metric, row: totals.MetricRow | None, states: dict[str, float] | None, language: Language
 ) -> MetricSummary:
     unit, es, en = METRICS[metric]
     definition = es if language == "es" else en
@@ -232,6 +235,7 @@ def metric_summary(
         p90=p90,
         p95=p95,
         unmeasured=row.unmeasured,
+        estimated=row.estimated,
         states=states,
     )
 

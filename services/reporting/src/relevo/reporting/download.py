@@ -41,7 +41,8 @@ from relevo.reporting.domain.files import (
     unit_of,
 )
 from relevo.reporting.domain.rollup import Bucket
-from relevo.reporting.groups import By, grouped
+from relevo.reporting.groups import grouped
+from relevo.reporting.totals import By
 
 router = APIRouter(prefix="/reports", tags=["reports"])
 

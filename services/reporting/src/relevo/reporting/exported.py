@@ -10,6 +10,7 @@ EXPORTED: Final = Exported(
         "rollup_day": (),
         "rollup_hour": (),
         "rollup_minute": (),
+        "rollup_month": (),
     },
     left_out={
         "label_names": "a copy of what conversation tells",

@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from sqlalchemy import ARRAY, Double, RowMapping, String, Text, cast, func, literal, select, text, true, type_coerce
+from sqlalchemy import text
 from starlette.requests import Request
 
 from relevo.chassis.database import Tx
@@ -15,13 +15,12 @@ from relevo.chassis.labels import labels
 from relevo.chassis.problems import Language, language_of
 from relevo.contracts.base import Time
 from relevo.contracts.metrics import METRICS, UNLABELLED
-from relevo.reporting import store, tables
+from relevo.reporting import store, totals
 from relevo.reporting.api import Chosen, MetricSummary, metric_summary, with_label
-from relevo.reporting.labelled import labels_of_facts
+from relevo.reporting.totals import By
 
 router = APIRouter(prefix="/reports", tags=["reports"])
 
-By = Literal["agent", "team", "inbox", "channel", "label"]
 MAX_GROUPS: Final = 2000
 
 _NAMES = text(
@@ -67,45 +66,15 @@ async def read_groups(
 async def grouped(tx: Tx, chosen: store.Selection, by: By, language: Language) -> tuple[list[Group], bool]:
     """The groups by name, the nameless one last; whether there are more than MAX_GROUPS."""
     chosen, *_ = await with_label(tx, chosen)
-    rows = await _rows(tx, chosen, by)
-    names = await _names(tx, chosen.account_id, by, {row["key"] for row in rows if row["key"]}, language)
-    metrics: dict[str | None, list[RowMapping]] = defaultdict(list)
+    merged = (await labels(tx, chosen.account_id)).merged if by == "label" else {}
+    rows = await totals.read(tx, chosen, by, merged)
+    names = await _names(tx, chosen.account_id, by, {row.key for row in rows if row.key}, language)
+    metrics: dict[str | None, list[totals.MetricRow]] = defaultdict(list)
     for row in rows:
-        metrics[row["key"]].append(row)
+        metrics[row.key].append(row)
     groups = [Group(key=key, name=names[key], metrics=_shown(some, by, language)) for key, some in metrics.items()]
     groups.sort(key=lambda group: (group.key is None, group.name.casefold(), group.key or ""))
     return groups[:MAX_GROUPS], len(groups) > MAX_GROUPS
-
-
-async def _rows(tx: Tx, chosen: store.Selection, by: By) -> Sequence[RowMapping]:
-    f = tables.facts.c
-    source: Any = tables.facts
-    conditions = [*store.where(f, f.at, chosen), f.replaced.is_(False)]
-    key: Any
-    if by == "label":
-        known = await labels(tx, chosen.account_id)
-        counted = labels_of_facts(known.merged)
-        source, key = tables.facts.join(counted, true()), counted.c.label
-        conditions.append(f.metric.not_in(sorted(UNLABELLED)))
-    else:
-        key = cast(f["channel" if by == "channel" else f"{by}_id"], String)
-    value = store.value_of(chosen)
-    quantiles = func.percentile_cont(literal([0.5, 0.9, 0.95], ARRAY(Double))).within_group(value)
-    statement = (
-        select(
-            cast(key, Text).label("key"),
-            f.metric.label("metric"),
-            func.count().label("happened"),
-            func.count(value).label("n"),
-            func.sum(value).label("total"),
-            func.avg(value).label("mean"),
-            type_coerce(quantiles, ARRAY(Double)).label("quantiles"),
-        )
-        .select_from(source)
-        .where(*conditions)
-        .group_by(key, f.metric)
-    )
-    return (await tx.execute(statement)).mappings().all()
 
 
 async def _names(tx: Tx, account_id: str, by: By, keys: set[str], language: Language) -> dict[str | None, str]:
@@ -127,7 +96,7 @@ async def _names(tx: Tx, account_id: str, by: By, keys: set[str], language: Lang
     return names
 
 
-def _shown(rows: Sequence[RowMapping], by: By, language: Language) -> list[MetricSummary]:
-    by_metric = {row["metric"]: store.measured(row, None) for row in rows}
+def _shown(rows: Sequence[totals.MetricRow], by: By, language: Language) -> list[MetricSummary]:
+    by_metric = {row.metric: row for row in rows}
     wanted = [metric for metric in METRICS if by != "label" or metric not in UNLABELLED]
     return [metric_summary(metric, by_metric.get(metric), None, language) for metric in wanted]

@@ -12,5 +12,6 @@ PERSONAL: Final = Personal(
         "rollup_minute": _TOTALS,
         "rollup_hour": _TOTALS,
         "rollup_day": _TOTALS,
+        "rollup_month": _TOTALS,
     }
 )

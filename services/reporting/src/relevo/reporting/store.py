@@ -4,15 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
     DateTime,
-    Double,
     Row,
-    RowMapping,
     case,
     false,
     func,
@@ -21,7 +19,6 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
-    type_coerce,
 )
 
 from relevo.chassis.database import Tx
@@ -73,7 +70,7 @@ _RECORD = text(
         on conflict (fact_id, at) do nothing
         returning *
     ),
-    {", ".join(_ROLLUP.format(name=name) for name in ("minute", "hour", "day"))}
+    {", ".join(_ROLLUP.format(name=name) for name in tables.rollups)}
     select cast(fact_id as text) from fresh
     """
 )
@@ -98,7 +95,7 @@ _REPLACE = text(
         where account_id = cast(:account as uuid) and fact_id = cast(:replaces as uuid) and at = :at and not replaced
         returning *, -1 as n
     ),
-    {", ".join(_REPLACED_ROLLUP.format(name=name) for name in ("minute", "hour", "day"))}
+    {", ".join(_REPLACED_ROLLUP.format(name=name) for name in tables.rollups)}
     select 1 from moved
     """
 )
@@ -191,59 +188,6 @@ class Selection:
     """Times count business hours only: of the facts that are measured so, the others are left out."""
     labels: tuple[str, ...] | None = None
     """The keys of one label: its own, and those of the labels that were merged into it."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetricRow:
-    metric: Metric
-    state: str | None
-    count: int
-    unmeasured: int
-    sum: float
-    mean: float | None
-    quantiles: tuple[float, float, float] | tuple[None, None, None]
-
-
-_QUANTILES: Final = (0.5, 0.9, 0.95)
-
-
-async def summary(tx: Tx, selection: Selection) -> list[MetricRow]:
-    """Count, sum, mean and quantiles (median, 90 %, 95 %), exact over the facts; presence also by state."""
-    f = tables.facts.c
-    grouping = func.grouping(f.state)
-    value = value_of(selection)
-    statement = (
-        select(
-            f.metric,
-            f.state,
-            func.count().label("happened"),
-            func.count(value).label("n"),
-            func.sum(value).label("total"),
-            func.avg(value).label("mean"),
-            type_coerce(
-                func.percentile_cont(literal(list(_QUANTILES), ARRAY(Double))).within_group(value), ARRAY(Double)
-            ).label("quantiles"),
-        )
-        .where(*where(tables.facts.c, f.at, selection), f.replaced.is_(False))
-        .group_by(func.grouping_sets(tuple_(f.metric), tuple_(f.metric, f.state)))
-        .having(or_(grouping == 1, f.state.is_not(None)))
-    )
-    return [measured(row, row["state"]) for row in (await tx.execute(statement)).mappings()]
-
-
-def measured(row: RowMapping, state: str | None) -> MetricRow:
-    """What a row of numbers says, of a metric or of one of its states."""
-    return MetricRow(
-        metric=row["metric"],
-        state=state,
-        count=row["n"],
-        unmeasured=row["happened"] - row["n"],
-        sum=float(row["total"] or 0),
-        mean=round(float(row["mean"]), 6) if row["n"] else None,
-        quantiles=(round(row["quantiles"][0], 6), round(row["quantiles"][1], 6), round(row["quantiles"][2], 6))
-        if row["n"]
-        else (None, None, None),
-    )
 
 
 def value_of(selection: Selection) -> ColumnElement[Any]:

@@ -57,7 +57,7 @@ def _rollup(name: str) -> Table:
     )
 
 
-rollups: Final = {name: _rollup(f"rollup_{name}") for name in ("minute", "hour", "day")}
+rollups: Final = {name: _rollup(f"rollup_{name}") for name in ("minute", "hour", "day", "month")}
 
 TABLES: Final = (facts.name, *(table.name for table in rollups.values()))
 """What the log is turned into."""

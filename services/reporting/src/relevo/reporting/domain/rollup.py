@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 from relevo.contracts.metrics import METRICS, Fact, Metric, RollupDelta
 
 Bucket = Literal["hour", "day", "week", "month"]
-Resolution = Literal["minute", "hour", "day"]
+Resolution = Literal["minute", "hour", "day", "month"]
 
 MAX_BUCKETS: Final = 1000
 _MICROSECONDS: Final = 1_000_000
@@ -67,7 +68,59 @@ def resolution(edges: Sequence[datetime]) -> Resolution:
     """The coarsest roll-up whose rows never straddle one of these edges (whole minutes, UTC)."""
     if any(edge.minute for edge in edges):
         return "minute"
-    return "hour" if any(edge.hour for edge in edges) else "day"
+    if any(edge.hour for edge in edges):
+        return "hour"
+    return "day" if any(edge.day > 1 for edge in edges) else "month"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a period, [since, until), that the roll-ups of one resolution cover; None: only facts do."""
+
+    resolution: Resolution | None
+    since: datetime
+    until: datetime
+
+
+_COARSEST_FIRST: Final[tuple[Resolution, ...]] = ("month", "day", "hour", "minute")
+
+
+def pieces(since: datetime, until: datetime) -> list[Piece]:
+    """[since, until) (UTC) in pieces without gap or overlap, in order: whole months, what is left in whole days, and so on.
+
+    At most nine: whatever the period, few rows are added up.
+    """
+    return _pieces(since.astimezone(UTC), until.astimezone(UTC), _COARSEST_FIRST)
+
+
+def _pieces(since: datetime, until: datetime, resolutions: Sequence[Resolution]) -> list[Piece]:
+    if since >= until:
+        return []
+    if not resolutions:
+        return [Piece(None, since, until)]
+    coarsest, *finer = resolutions
+    first, last = floor(since, coarsest), floor(until, coarsest)
+    if first < since:
+        first = _following(first, coarsest)
+    if first >= last:
+        return _pieces(since, until, finer)
+    return [*_pieces(since, first, finer), Piece(coarsest, first, last), *_pieces(last, until, finer)]
+
+
+def floor(moment: datetime, resolution: Resolution) -> datetime:
+    """The start of the minute, hour, day or month, of UTC."""
+    start = moment.replace(second=0, microsecond=0)
+    if resolution != "minute":
+        start = start.replace(minute=0)
+    if resolution in ("day", "month"):
+        start = start.replace(hour=0)
+    return start.replace(day=1) if resolution == "month" else start
+
+
+def _following(start: datetime, resolution: Resolution) -> datetime:
+    if resolution == "month":
+        return (start + timedelta(days=32)).replace(day=1)
+    return start + {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}[resolution]
 
 
 def _first_edge(since: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
