@@ -101,8 +101,17 @@ async def test_a_message_that_matches_orders_the_actions_in_their_order(servers)
         page = (await service.http.get("/rule-executions", headers=headers)).json()
         (item,) = page["items"]
         assert (item["rule_id"], item["conversation_id"], item["outcome"]) == (rule["id"], of, "ordered")
-        other = await service.http.get("/rule-executions", params={"conversation_id": new_id()}, headers=headers)
-        assert other.json()["items"] == []
+        at = item["created_at"]
+        for asked, count in (
+            ({"conversation_id": of, "rule_id": rule["id"], "outcome": "ordered", "since": at}, 1),
+            ({"conversation_id": new_id()}, 0),
+            ({"rule_id": new_id()}, 0),
+            ({"outcome": "depth_limit"}, 0),
+            ({"until": at}, 0),
+            ({"since": "2100-01-01T00:00:00Z"}, 0),
+        ):
+            found = await service.http.get("/rule-executions", params=asked, headers=headers)
+            assert len(found.json()["items"]) == count, asked
 
 
 async def test_a_replayed_event_orders_nothing_twice(servers) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from relevo.automation import store
 from relevo.automation.domain.actions import ACTIONS, ANYWHERE, Action, Actions, Wait
@@ -248,10 +248,13 @@ async def list_executions(
     *,
     conversation_id: UUID | None = None,
     rule_id: UUID | None = None,
+    outcome: Outcome | None = None,
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[ExecutionOut]:
-    """What rules did, the latest first."""
+    """What rules did, the latest first: of a conversation, of a rule, with an outcome, from a moment on and before one."""
     after: tuple[datetime, str] | None = paging.decode(cursor, datetime, UUID) if cursor else None
     async with db.begin() as tx:
         rows = await store.list_executions(
@@ -259,6 +262,9 @@ async def list_executions(
             who.account_id,
             conversation_id=str(conversation_id) if conversation_id else None,
             rule_id=str(rule_id) if rule_id else None,
+            outcome=outcome,
+            since=since,
+            until=until,
             after=after,
             limit=limit + 1,
         )

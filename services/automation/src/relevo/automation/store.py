@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from relevo.automation.domain.rules import Execution
+from relevo.automation.domain.rules import Execution, Outcome
 from relevo.automation.domain.triggers import Trigger
 from relevo.chassis.database import Tx
 
@@ -96,6 +96,9 @@ _EXECUTIONS = text("""
     where account_id = cast(:account as uuid)
       and (cast(:conversation_id as uuid) is null or conversation_id = cast(:conversation_id as uuid))
       and (cast(:rule_id as uuid) is null or rule_id = cast(:rule_id as uuid))
+      and (cast(:outcome as text) is null or outcome = cast(:outcome as text))
+      and (cast(:since as timestamptz) is null or created_at >= cast(:since as timestamptz))
+      and (cast(:until as timestamptz) is null or created_at < cast(:until as timestamptz))
       and (cast(:at as timestamptz) is null or (created_at, id) < (cast(:at as timestamptz), cast(:id as uuid)))
     order by created_at desc, id desc limit :limit
 """)
@@ -172,10 +175,13 @@ async def list_executions(
     *,
     conversation_id: str | None,
     rule_id: str | None,
+    outcome: Outcome | None,
+    since: datetime | None,
+    until: datetime | None,
     after: tuple[datetime, str] | None,
     limit: int,
 ) -> list[Row[Any]]:
-    """What rules did, the latest first, from after a (time, id) on."""
+    """What rules did from ``since`` to before ``until``, the latest first, from after a (time, id) on."""
     at, execution_id = after or (None, None)
     rows = await tx.execute(
         _EXECUTIONS,
@@ -183,6 +189,9 @@ async def list_executions(
             "account": account_id,
             "conversation_id": conversation_id,
             "rule_id": rule_id,
+            "outcome": outcome,
+            "since": since,
+            "until": until,
             "at": at,
             "id": execution_id,
             "limit": limit,
