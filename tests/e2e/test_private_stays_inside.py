@@ -235,6 +235,10 @@ class Story:
         self.ids |= {"contact_id": contact, "note_id": note["id"], "merge_id": merged["merge"]["id"]}
         shared = {"shared": True, "filter": {"field": "name", "operator": "equals", "value": m("segment value")}}
         self.ids["segment_id"] = (await self.admin.post("/segments", {"name": m("segment")} | shared))["id"]
+        acts = [{"do": "message", "text": m("macro"), "private": True}]
+        self.ids["macro_id"] = (
+            await self.admin.post("/macros", {"name": m("macro name"), "shared": True, "acts": acts})
+        )["id"]
         made = await self.admin.post("/contacts/imports", {"file_name": f"{m('import')}.csv"})
         self.ids["import_id"] = made["id"]
         await self.put(f"/contacts/imports/{made['id']}/file", f"name\n{m('imported')}\n".encode(), "text/csv")
