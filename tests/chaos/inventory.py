@@ -84,6 +84,9 @@ ELSEWHERE: Mapping[str, str] = {
         ),
         "libs/chassis/tests/test_dropping.py",
     ),
+    **dict.fromkeys(
+        ("identity.account_closed", "identity.account_advanced"), "services/identity/tests/test_account_deletion.py"
+    ),
     "webhooks.after_attempt": "libs/chassis/tests/test_webhooks.py",
     **dict.fromkeys(("reconcile.before_commit", "reconcile.after_commit"), "libs/chassis/tests/test_healing.py"),
 }
