@@ -2,7 +2,7 @@
 
 Numbers and sums are exact. They come from the coarsest roll-ups that fit into the period, from the facts only where a label
 is asked for, which no roll-up knows. Percentiles are exact up to EXACT_UP_TO facts; of more they are told from some of them,
-the same ones each time, and said to be estimated (docs/adr/0048).
+the same ones each time, and said to be estimated (docs/adr/0046).
 """
 
 from collections.abc import Iterable, Sequence
