@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from relevo.kernel.text import (
     SEPARATORS,
     clean,
+    clean_json,
     contains_words,
     fold,
     fold_accents,
@@ -160,3 +161,8 @@ def test_cleaned_text_is_safe_and_stays_as_it_is(text):
 )
 def test_cleaning(raw, cleaned):
     assert clean(raw) == cleaned
+
+
+def test_all_texts_of_a_json_value_are_cleaned_and_nothing_else():
+    value = {"a\0": ["b\0", 1, None, True, {"c": "d\ufeff"}], "e": 1.5}
+    assert clean_json(value) == {"a": ["b", 1, None, True, {"c": "d"}], "e": 1.5}

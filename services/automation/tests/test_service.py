@@ -226,6 +226,18 @@ async def test_another_account_sees_no_rule_and_fires_none(servers) -> None:
         assert await _commands(service) == []
 
 
+async def test_what_no_database_takes_is_taken_out_of_what_rules_say(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _manager(service)
+        actions = [
+            {"type": "set_attributes", "attributes": {"pla\0n": "oro\0"}},
+            {"type": "send_message", "text": "Lo mira\0mos."},
+        ]
+        rule = await _make(service, headers, name="Una\0", conditions=contains("message.text", "x\0y"), actions=actions)
+        assert (rule["name"], rule["conditions"]["value"]) == ("Una", "xy")
+        assert (rule["actions"][0]["attributes"], rule["actions"][1]["text"]) == ({"plan": "oro"}, "Lo miramos.")
+
+
 async def test_bad_rules_are_told_where_and_how_to_mend_them(servers) -> None:
     async with running(build, servers) as service:
         headers = await _manager(service)

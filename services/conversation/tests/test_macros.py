@@ -127,6 +127,23 @@ def test_macros_are_one_s_own_or_shared(at_desk):
     at_desk(body)
 
 
+def test_what_no_database_takes_is_taken_out_of_texts_and_names(at_desk):
+    async def body(desk):
+        _, eva = await desk.agent()
+        acts = [
+            {"do": "labels", "add": ["ur\0gente"]},
+            {"do": "attributes", "attributes": {"pla\0n": "oro\0"}},
+            {"do": "message", "text": "Ho\0la"},
+        ]
+        macro = await _make(desk, eva, name="Una\0", acts=acts)
+        said = [macro["name"], *(one.get("text") or one.get("attributes") or one["add"] for one in macro["acts"])]
+        assert said == ["Una", ["urgente"], {"plan": "oro"}, "Hola"]
+        edited = await desk.send("PATCH", f"/macros/{macro['id']}", eva | {"if-match": '"1"'}, {"name": "Otra\0"})
+        assert edited.json()["name"] == "Otra"
+
+    at_desk(body)
+
+
 def test_who_runs_a_macro_needs_what_its_acts_need(at_desk):
     async def body(desk):
         _, admin = await desk.agent("administrator")

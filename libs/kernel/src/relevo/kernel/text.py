@@ -200,3 +200,16 @@ def clean(text: str) -> str:
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     text = _UNWANTED.sub("", _LINE_BREAKS.sub("\n", text))
     return unicodedata.normalize("NFC", text)
+
+
+def clean_json(value: Any) -> Any:
+    """The same of every text in a JSON value, names of members too."""
+    match value:
+        case str():
+            return clean(value)
+        case list():
+            return [clean_json(one) for one in value]
+        case dict():
+            return {clean_json(name): clean_json(one) for name, one in value.items()}
+        case _:
+            return value

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from relevo.automation import store
 from relevo.automation.domain.actions import ACTIONS, ANYWHERE, Action, Actions, Wait
@@ -26,6 +26,7 @@ from relevo.chassis.problems import FieldError, Problem, from_conditions, invali
 from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
 from relevo.kernel.conditions import Condition, ConditionError, explain, parse
+from relevo.kernel.text import clean_json
 
 router = APIRouter(tags=["rules"])
 
@@ -36,7 +37,14 @@ Position = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class _Body(BaseModel):
+    """What conditions and actions say is stored as JSON values, whose texts no other model cleans."""
+
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, value: Any) -> Any:
+        return clean_json(value)
 
 
 class NewRule(_Body):

@@ -1,11 +1,11 @@
 """Macros: named acts, personal or shared; running one is a bulk job with the act `macro`."""
 
 import json
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from relevo.chassis import directory
 from relevo.chassis.auth import Principal, require
@@ -20,6 +20,7 @@ from relevo.conversation.api.common import Body, Reader
 from relevo.conversation.domain.macros import ACTS, Give, MacroAct, MacroActs, Say
 from relevo.conversation.store import macros as store
 from relevo.conversation.store.rows import Row
+from relevo.kernel.text import clean_json
 
 router = APIRouter(tags=["macros"])
 
@@ -27,7 +28,16 @@ MAX_MACROS: Final = 500
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
 
-class NewMacro(Body):
+class _Said(Body):
+    """What its acts write is stored as one JSON value, whose texts no other model cleans."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, value: Any) -> Any:
+        return clean_json(value)
+
+
+class NewMacro(_Said):
     """Acts under a name, done in their order."""
 
     name: Name
@@ -35,7 +45,7 @@ class NewMacro(Body):
     acts: MacroActs
 
 
-class MacroEdit(Body):
+class MacroEdit(_Said):
     """What to change; what is left out stays."""
 
     name: Name | None = None
