@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 TOOLS := .tools
 VENV := .venv
 BIN := $(VENV)/bin
-SUITE = $(BIN)/pytest -q -m "not deep" --hypothesis-profile=ci --session-timeout=1080
+SUITE = $(BIN)/pytest -q -m "not deep" --hypothesis-profile=ci --session-timeout=1140
 UV := $(TOOLS)/bin/uv
 PROJECTS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml)))
 SOURCES := $(addsuffix /src,$(PROJECTS))
