@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,21 +31,7 @@ def events(stack: WholeStack, account: Account) -> list[Event]:
             service, "select headers, body from outbox where subject like %s order by id", [f"evt.%{account.id}%"]
         )
     ]
-    return [_event(json.loads(headers) if isinstance(headers, str) else headers, body) for headers, body in rows]
-
-
-def _event(headers: Mapping[str, str], body: bytes) -> Event:
-    return Event.of(
-        {
-            "id": headers["ce-id"],
-            "type": headers["ce-type"].split(".")[-2],
-            "time": headers["ce-time"],
-            "recorded": headers["relevo-recorded"],
-            "actor": headers.get("relevo-actor", "system"),
-            "sequence": int(headers.get("relevo-sequence", 0)),
-            "data": json.loads(body),
-        }
-    )
+    return [Event.stored(json.loads(headers) if isinstance(headers, str) else headers, body) for headers, body in rows]
 
 
 async def work(account: Account) -> None:

@@ -46,6 +46,19 @@ class Event:
     def of(cls, line: Mapping[str, Any]) -> "Event":
         return cls(**{**line, "time": moment(line["time"]), "recorded": moment(line["recorded"])})
 
+    @classmethod
+    def stored(cls, headers: Mapping[str, str], body: bytes) -> "Event":
+        """As it is stored, in a stream or a log."""
+        return cls(
+            id=headers["ce-id"],
+            type=headers["ce-type"].split(".")[-2],
+            time=moment(headers["ce-time"]),
+            recorded=moment(headers["relevo-recorded"]),
+            actor=headers.get("relevo-actor", "system"),
+            sequence=int(headers.get("relevo-sequence", 0)),
+            data=json.loads(body),
+        )
+
 
 @dataclass(frozen=True)
 class Counted:

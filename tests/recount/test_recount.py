@@ -87,20 +87,6 @@ async def _stored(service):
     return [message for stream in STREAMS for message in await service.admin.stored(stream)]
 
 
-def _raw(headers, body):
-    return Event.of(
-        {
-            "id": headers["ce-id"],
-            "type": headers["ce-type"].split(".")[-2],
-            "time": headers["ce-time"],
-            "recorded": headers["relevo-recorded"],
-            "actor": headers.get("relevo-actor", "system"),
-            "sequence": int(headers.get("relevo-sequence", 0)),
-            "data": json.loads(body),
-        }
-    )
-
-
 def _shuffled(messages, chance):
     """In any order, but those of one entity in theirs: what the bus gives however its partitions are read."""
     waiting = defaultdict(deque)
@@ -163,7 +149,7 @@ async def _agree(servers, midnight):
     async with running(build, servers, RELEVO_LOOP_STALL_SECONDS="3600") as service:
         headers = await _key(service, account)
         await _tell(service, account, midnight)
-        raw = [_raw(told, body) for subject, told, body in await _stored(service) if account.id in subject]
+        raw = [Event.stored(told, body) for subject, told, body in await _stored(service) if account.id in subject]
         counted = Recount().hear(raw)
         asking = _Asking(service, headers)
         compared = await reports_agree(asking, counted, asked, ZONES)

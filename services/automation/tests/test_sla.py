@@ -4,7 +4,7 @@ import json
 from datetime import datetime, timedelta
 
 from relevo.automation.app import build
-from relevo.automation.caught_up import behind
+from relevo.automation.caught_up import believed
 from relevo.automation.sla import CLOCK
 from relevo.chassis import timers
 from relevo.chassis.bus import until
@@ -187,7 +187,7 @@ async def test_a_warning_comes_before_and_a_timer_waits_for_what_is_on_its_way(s
         service.runtime.reader.stop()
         await service.admin.publish(reply, account=ACCOUNT, entity=talk.id, time=talk.start + 9 * MINUTE)
         async with service.runtime.database.begin(ACCOUNT) as tx:
-            assert await behind(tx, service.runtime, EVT_CONVERSATION, [timer]) == [timer]
+            assert await believed(tx, service.runtime, CLOCK, EVT_CONVERSATION, [timer]) == []
             await sla.on_clock([timer], tx)
         assert [subject.rpartition(".")[2] for subject, _, _ in await service.admin.stored("EVT_AUTOMATION")] == [
             "sla_warned"

@@ -1,12 +1,12 @@
 """Supervisors are told when an agent, or a team, has been in a state for too long: once, to them and to webhooks."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from relevo.automation import alerts_store as store
 from relevo.automation.alerts_store import Told
-from relevo.automation.caught_up import unread
+from relevo.automation.caught_up import put_off, unread
 from relevo.automation.domain.alerts import Alert, Status, after, due, holds_since
 from relevo.automation.webhooks import Webhooks
 from relevo.chassis import Received, Runtime, Tx, directory
@@ -20,7 +20,6 @@ from relevo.contracts.notification import Notify
 from relevo.contracts.presence import StatusChanged
 
 ALERT: Final = "alert"
-_AGAIN: Final = timedelta(seconds=1)
 
 
 class Alerts:
@@ -50,9 +49,7 @@ class Alerts:
     async def on_alert(self, given: Sequence[DueTimer], tx: Tx) -> None:
         """Timers of alerts: tell what is still so."""
         if await self._behind(tx, max(timer.due_at for timer in given)):
-            # It may have ended meanwhile: what is on its way is read first.
-            again = [Timer(one.key, now() + _AGAIN, one.payload, one.account_id) for one in given]
-            await schedule_all(tx, ALERT, again)
+            await put_off(tx, ALERT, given)
             return
         accounts = {timer.account_id for timer in given}
         alerts = {alert.id: alert for alert in await store.enabled(tx, accounts)}

@@ -7,11 +7,11 @@ is believed only when this service has read all that had been said before it ran
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from relevo.automation import waits_store as store
-from relevo.automation.caught_up import behind
+from relevo.automation.caught_up import believed
 from relevo.automation.domain.actions import Order, Pause, PostStep, Step, dumped, loaded
 from relevo.automation.domain.rules import Execution, command_id
 from relevo.automation.domain.waits import over_at
@@ -29,7 +29,6 @@ from relevo.kernel.business_time import Calendar
 
 WAIT: Final = "rule_wait"
 """The timers of waits, by the execution's id."""
-_AGAIN: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +119,7 @@ class CarryingOut:
     async def on_wait(self, due: Sequence[DueTimer], tx: Tx) -> None:
         """Timers of waits: go on where nothing has made it moot, and the rule is still there and on."""
         assert self._runtime is not None
-        later = await behind(tx, self._runtime, streams.EVT_CONVERSATION, due)
-        if later:
-            again = [Timer(one.key, one.due_at + _AGAIN, one.payload, one.account_id) for one in later]
-            await schedule_all(tx, WAIT, again)
-        ready = {timer.key for timer in due if timer not in later}
+        ready = {timer.key for timer in await believed(tx, self._runtime, WAIT, streams.EVT_CONVERSATION, due)}
         accounts = {timer.account_id for timer in due}
         found = await store.take(tx, accounts, ready) if ready else []
         goes_on = [wait for wait in found if wait.enabled]

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
-from pydantic import ValidationError
 
 from relevo.automation import store, waits_store
 from relevo.automation.carrying_out import CarryingOut, Due, Run, make_moot
 from relevo.automation.domain.actions import Pause
-from relevo.automation.domain.rules import Execution, Outcome, Rule, RuleSet, compile_rule, evaluate
+from relevo.automation.domain.rules import Execution, Outcome, Rule, RuleSet, evaluate
 from relevo.automation.domain.triggers import TRIGGERS_OF, Trigger, occurrence
 from relevo.automation.domain.waits import TYPES as MOOTING
 from relevo.automation.domain.waits import moot_by
@@ -21,7 +20,6 @@ from relevo.chassis import Received, Tx
 from relevo.contracts.base import Model, now
 from relevo.contracts.conversation import ConversationEvent
 from relevo.contracts.envelope import Envelope
-from relevo.kernel.conditions import ConditionError
 
 _BREATHE: Final = 20
 _NONE: Final[frozenset[Trigger]] = frozenset()
@@ -121,17 +119,8 @@ class Automaton:
 def compiled(stored: store.StoredRule) -> Rule | None:
     """The rule ready to be judged; None, and a line in the log, for one that cannot be used any more."""
     try:
-        return compile_rule(
-            id=stored.id,
-            version=stored.version,
-            name=stored.name,
-            trigger=stored.trigger,
-            conditions=stored.conditions,
-            actions=stored.actions,
-            inbox_ids=stored.inbox_ids,
-            on_automated=stored.on_automated,
-        )
-    except (ConditionError, ValidationError, KeyError):
+        return stored.compiled()
+    except store.UNUSABLE:
         # Checked when it was written; an older release's rule must not stop the line of the others.
         log.exception("rule_unusable", account=stored.account_id, rule=stored.id)
         return None

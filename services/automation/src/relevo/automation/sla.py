@@ -7,14 +7,14 @@ reply that came in time may still be on its way, and then the timer waits for it
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
 import structlog
 
 from relevo.automation import sla_store as store
-from relevo.automation.caught_up import behind
+from relevo.automation.caught_up import believed
 from relevo.automation.domain.fields import SNAPSHOT_FIELDS, snapshot_facts
 from relevo.automation.domain.sla import MEASURES, Clock, Measure, Targets, clocks, fold
 from relevo.automation.domain.sla_telling import Kept, Kind, Told, rung, settled
@@ -39,7 +39,6 @@ from relevo.kernel.conditions import ConditionError, Facts, compile_condition, p
 CLOCK: Final = "sla_clock"
 RECKON: Final = "sla_reckon"
 _MODELS: Final[Mapping[Kind, type[SlaEvent]]] = {"warned": SlaWarned, "breached": SlaBreached, "met": SlaMet}
-_AGAIN: Final = timedelta(seconds=1)
 _BATCH: Final = 500
 log = structlog.get_logger("relevo.automation")
 
@@ -132,12 +131,7 @@ class Sla:
     async def on_clock(self, due: Sequence[DueTimer], tx: Tx) -> None:
         """Timers of clocks: tell what is due, if it still is."""
         assert self._runtime is not None
-        later = await behind(tx, self._runtime, streams.EVT_CONVERSATION, due)
-        if later:
-            # What is on its way may make it moot; it is looked at again in a moment.
-            again = [Timer(one.key, now() + _AGAIN, {**one.payload}, one.account_id) for one in later]
-            await schedule_all(tx, CLOCK, again)
-        ready = [timer for timer in due if timer not in later]
+        ready = await believed(tx, self._runtime, CLOCK, streams.EVT_CONVERSATION, due)
         accounts = {timer.account_id for timer in ready}
         known = await store.followed(tx, accounts, [timer.payload["conversation"] for timer in ready]) if ready else {}
         changed: dict[str, Followed] = {}

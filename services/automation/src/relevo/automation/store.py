@@ -4,13 +4,18 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from pydantic import ValidationError
 from sqlalchemy import Row, text
 
-from relevo.automation.domain.rules import Execution, Outcome
+from relevo.automation.domain.rules import Execution, Outcome, Rule, compile_rule
 from relevo.automation.domain.triggers import Trigger
 from relevo.chassis.database import Tx
+from relevo.kernel.conditions import ConditionError
+
+UNUSABLE: Final = (ConditionError, ValidationError, KeyError)
+"""What a rule raises that cannot be judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,19 @@ class StoredRule:
     created_at: datetime
     updated_at: datetime
     updated_by: str
+
+    def compiled(self) -> Rule:
+        """The rule ready to be judged. Raises one of UNUSABLE: an older release's may be."""
+        return compile_rule(
+            id=self.id,
+            version=self.version,
+            name=self.name,
+            trigger=self.trigger,
+            conditions=self.conditions,
+            actions=self.actions,
+            inbox_ids=self.inbox_ids,
+            on_automated=self.on_automated,
+        )
 
 
 _COLUMNS = """

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -53,7 +53,7 @@ class Tried:
     """A page of a trial. ``next`` None: it is through."""
 
     read: int = 0
-    matches: list[Match] | None = None
+    matches: list[Match] = field(default_factory=list)
     next: Place | None = None
 
 
@@ -70,8 +70,7 @@ async def try_out(
     runtime: Runtime, rule: Rule, viewer: Viewer, *, since: datetime, place: Place, limit: int, depth_limit: int
 ) -> Tried:
     """Judge the account's events from a moment on, one page of them. One page at a time in a process."""
-    rules, found = RuleSet(1, [rule]), Tried(matches=[])
-    assert found.matches is not None
+    rules, found = RuleSet(1, [rule]), Tried()
     async with runtime.extra.setdefault("trying", asyncio.Semaphore(1)):
         ends = time.monotonic() + MOST_SECONDS
         for p in range(max(place.p, 0), STREAM.partitions):

@@ -6,12 +6,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic import ValidationError as Invalid
 
 from relevo.automation import store, trying
 from relevo.automation.api import Manager, NewRule, condition_of, not_found
 from relevo.automation.domain.actions import Order, Pause, PostStep, Step
-from relevo.automation.domain.rules import Outcome, Rule, compile_rule
+from relevo.automation.domain.rules import Outcome, Rule
 from relevo.automation.domain.why import Judged, Why
 from relevo.automation.labels import keyed
 from relevo.automation.settings import Settings
@@ -119,13 +118,12 @@ async def try_rule(body: Trial, who: Manager, db: Db, rt: Rt) -> TrialOut:
         )
     except HistoryUnavailable:
         raise _away() from None
-    matches = tried.matches or []
     return TrialOut(
         since=since,
         known_since=known,
         read=tried.read,
-        matched=len(matches),
-        items=[_would(one) for one in matches if one.seen],
+        matched=len(tried.matches),
+        items=[_would(one) for one in tried.matches if one.seen],
         next=paging.encode(tried.next.p, tried.next.seq) if tried.next else None,
     )
 
@@ -204,17 +202,8 @@ async def _rule(body: Trial, who: Principal, db: Db) -> Rule:
 
 def _compiled(stored: store.StoredRule) -> Rule:
     try:
-        return compile_rule(
-            id=stored.id,
-            version=stored.version,
-            name=stored.name,
-            trigger=stored.trigger,
-            conditions=stored.conditions,
-            actions=stored.actions,
-            inbox_ids=stored.inbox_ids,
-            on_automated=stored.on_automated,
-        )
-    except (ValueError, KeyError, Invalid):
+        return stored.compiled()
+    except store.UNUSABLE:
         raise Problem(
             409,
             "rule_unusable",

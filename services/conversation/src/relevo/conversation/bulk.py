@@ -32,9 +32,10 @@ async def on_bulk(due: Sequence[DueTimer], tx: Tx) -> None:
         if job is None:
             continue
         act, viewer, account = macros.KEPT.validate_python(job["act"]), _viewer(job["viewer"]), timer.account_id
+        known = commanded.Known(tx)
         given = act.acts if isinstance(act, macros.RunningMacro) else [act]
         parts = [await _keyed(tx, account, job["actor"], part) for part in given]
-        doing = _Doing(account, job["actor"], await _name(tx, account, viewer.agent_id), viewer.agent_id, now())
+        doing = _Doing(account, job["actor"], await _name(tx, account, viewer.agent_id), viewer.agent_id, now(), known)
         needed = {macros.permission_of(part) for part in parts}
         changes = Changes(await store.conversations.lock(tx, ((account, id_) for id_ in job["next"])))
         refusals, changed = [], 0
@@ -56,13 +57,14 @@ async def on_bulk(due: Sequence[DueTimer], tx: Tx) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Doing:
-    """Who does it, and when."""
+    """Who does it, and when, and what is known of their account."""
 
     account_id: str
     actor: str
     name: str
     agent_id: str | None
     moment: datetime
+    known: commanded.Known
 
 
 async def _do(tx: Tx, changes: Changes, id_: str, parts: Sequence[Any], doing: _Doing) -> tuple[bool, str | None]:
@@ -78,7 +80,7 @@ async def _do(tx: Tx, changes: Changes, id_: str, parts: Sequence[Any], doing: _
                 tx.emit(command, account=doing.account_id, entity=id_, actor=doing.actor)
                 changed = True
                 continue
-            change = await _change(tx, conversation, part, doing)
+            change = await _change(conversation, part, doing)
         except Refused as error:
             refused = refused or error.code
             continue
@@ -87,15 +89,15 @@ async def _do(tx: Tx, changes: Changes, id_: str, parts: Sequence[Any], doing: _
     return changed, refused
 
 
-async def _change(tx: Tx, conversation: Conversation, part: Any, doing: _Doing) -> Change:
+async def _change(conversation: Conversation, part: Any, doing: _Doing) -> Change:
     match part:
         case macros.Say():
             person = doing.actor.startswith("agent:")
             said = Writing(new_id(), part.text, doing.actor, doing.name, human=person)
             mentions = part.mentions if part.private else None
-            return await commanded.write(tx, conversation, said, doing.moment, mentions=mentions)
+            return await commanded.write(doing.known, conversation, said, doing.moment, mentions=mentions)
         case macros.SetValues():
-            return await commanded.attribute(tx, conversation, part.attributes, doing.moment)
+            return await commanded.attribute(doing.known, conversation, part.attributes, doing.moment)
         case macros.Delay():
             return snooze.snooze(conversation, part.until(doing.moment), doing.moment)
         case _:

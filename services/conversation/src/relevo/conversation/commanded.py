@@ -10,52 +10,75 @@ from relevo.contracts.conversation import AskSurvey, SendMessage, SetStatus
 from relevo.contracts.snapshots import AttributeValue
 from relevo.conversation import mentions as mentionable
 from relevo.conversation.domain import life, properties, snooze, surveys, writing
-from relevo.conversation.domain.attributes import Unfit, fitting
+from relevo.conversation.domain.attributes import Definition, Unfit, fitting
 from relevo.conversation.domain.state import Change, Conversation, Refused, Writing
 from relevo.conversation.reminders import due_at
 from relevo.conversation.resolutions import SURVEY
 from relevo.conversation.store import attributes, desk
 
 
-async def say(tx: Tx, conversation: Conversation, command: SendMessage, actor: str, moment: datetime) -> Change:
+class Known:
+    """What acts name and accounts have, each looked up when it is first asked for, once in a transaction."""
+
+    def __init__(self, tx: Tx) -> None:
+        self.tx = tx
+        self._attributes: dict[str, Mapping[str, Definition]] = {}
+        self._agents: dict[str, frozenset[str]] = {}
+        self._teams: dict[str, Mapping[str, Sequence[str]]] = {}
+
+    async def attributes(self, account_id: str) -> Mapping[str, Definition]:
+        """How the account's conversations may be described, by key."""
+        if account_id not in self._attributes:
+            self._attributes[account_id] = await attributes.definitions(self.tx, account_id, "conversation")
+        return self._attributes[account_id]
+
+    async def people(self, account_id: str) -> tuple[frozenset[str], Mapping[str, Sequence[str]]]:
+        """The agents who can be mentioned, and who is in which team."""
+        if account_id not in self._agents:
+            self._agents[account_id] = frozenset(one.id for one in await mentionable.agents(self.tx, account_id))
+            self._teams[account_id] = {team.id: team.member_ids for team in await directory.teams(self.tx, account_id)}
+        return self._agents[account_id], self._teams[account_id]
+
+
+async def say(known: Known, conversation: Conversation, command: SendMessage, actor: str, moment: datetime) -> Change:
     """A message of a rule's to the customer, or a private note with whom it mentions. Raises Refused."""
     said = Writing(new_id(), command.text, actor, human=False)
-    return await write(tx, conversation, said, moment, mentions=command.mentions if command.private else None)
+    return await write(known, conversation, said, moment, mentions=command.mentions if command.private else None)
 
 
 async def write(
-    tx: Tx, conversation: Conversation, said: Writing, moment: datetime, *, mentions: Sequence[str] | None
+    known: Known, conversation: Conversation, said: Writing, moment: datetime, *, mentions: Sequence[str] | None
 ) -> Change:
     """A message to the customer; with ``mentions``, also none, a private note. Raises Refused."""
     if mentions is None:
         return writing.reply(conversation, said, moment)
     account_id = conversation.state.account_id
-    known, people = await _mentioned(tx, account_id, mentions) if mentions else ([], [])
-    change = writing.note(conversation, said, moment, mentions=known, mentioned_agents=people)
+    named, people = await _mentioned(known, account_id, mentions) if mentions else ([], [])
+    change = writing.note(conversation, said, moment, mentions=named, mentioned_agents=people)
     if people and change.message:
-        await desk.mention(tx, account_id, change.message, people)
+        await desk.mention(known.tx, account_id, change.message, people)
     return change
 
 
-async def _mentioned(tx: Tx, account_id: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
+async def _mentioned(known: Known, account_id: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
     """Those of the mentions that stand for somebody, and the agents they stand for: who left since is left out."""
-    agents = {agent.id for agent in await mentionable.agents(tx, account_id)}
-    teams = {team.id: team.member_ids for team in await directory.teams(tx, account_id)}
-    known, people = [], []
+    agents, teams = await known.people(account_id)
+    named: list[str] = []
+    people: list[str] = []
     for mention in given:
         kind, _, id_ = mention.partition(":")
         found = [id_] if kind == "agent" and id_ in agents else [m for m in teams.get(id_, ()) if m in agents]
         if found:
-            known.append(mention)
+            named.append(mention)
             people += found
-    return known, people
+    return named, people
 
 
 async def attribute(
-    tx: Tx, conversation: Conversation, given: Mapping[str, AttributeValue | None], moment: datetime
+    known: Known, conversation: Conversation, given: Mapping[str, AttributeValue | None], moment: datetime
 ) -> Change:
     """Values of custom attributes, those that fit. Raises Refused when none does."""
-    definitions = await attributes.definitions(tx, conversation.state.account_id, "conversation")
+    definitions = await known.attributes(conversation.state.account_id)
     values: dict[str, AttributeValue | None] = {}
     for key, value in given.items():
         try:

@@ -179,7 +179,7 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
     changes = Changes(
         await store.conversations.lock(tx, ((r.envelope.account, r.data.conversation_id) for r in wanted))
     )
-    moment = now()
+    moment, known = now(), commanded.Known(tx)
     for received in wanted:
         data = received.data
         key = (received.envelope.account, data.conversation_id)
@@ -196,7 +196,7 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
                     add, remove = ([keys[key[0], name] for name in names] for names in (data.add, data.remove))
                     change = properties.change_labels(conversation, add, remove, moment)
                 case SendMessage():
-                    change = await commanded.say(tx, conversation, data, actor, moment)
+                    change = await commanded.say(known, conversation, data, actor, moment)
                 case Remind():
                     await on_remind(tx, changes, received)
                     continue
@@ -205,7 +205,7 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
                 case SetPriority():
                     change = properties.set_priority(conversation, data.priority, moment)
                 case SetAttributes():
-                    change = await commanded.attribute(tx, conversation, data.attributes, moment)
+                    change = await commanded.attribute(known, conversation, data.attributes, moment)
                 case SetStatus():
                     change = await commanded.bring(tx, conversation, data, received.envelope.time, moment)
                 case AskSurvey():

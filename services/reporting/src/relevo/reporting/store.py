@@ -190,12 +190,14 @@ class Selection:
     """The keys of one label: its own, and those of the labels that were merged into it."""
 
 
-def value_of(selection: Selection) -> ColumnElement[Any]:
-    """What is measured: with the switch, business time of times that have it, null where it was not measured."""
-    f = tables.facts.c
+def value_of(selection: Selection, f: Any = tables.facts.c) -> ColumnElement[Any]:
+    """What is measured, of facts or what is like them: with the switch, business time of times that have it, null where
+    it was not measured.
+    """
+    value: ColumnElement[Any] = f.value
     if not selection.business_hours:
-        return f.value
-    return case((f.metric.in_(sorted(BUSINESS_TIMES)), f.business_value), else_=f.value)
+        return value
+    return case((f.metric.in_(sorted(BUSINESS_TIMES)), f.business_value), else_=value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,8 +211,7 @@ def _of_facts(selection: Selection, by: By | None, merged: dict[str, str]) -> Se
         c, key, conditions = source.c, source.c.label, [true()]
     else:
         source, c, key = tables.facts, f, _key(f, by)
-    business = selection.business_hours
-    value = case((c.metric.in_(sorted(BUSINESS_TIMES)), c.business_value), else_=c.value) if business else c.value
+    value = value_of(selection, c)
     statement = (
         select(
             key.label("key"),
