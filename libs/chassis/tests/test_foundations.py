@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from relevo.chassis import directory, logging, telemetry
-from relevo.chassis.database import Database, Pool
+from relevo.chassis.database import Database, Pool, described
 from relevo.chassis.health import LoopWatchdog
 from relevo.chassis.migrations import _LOCK, migrate
 from relevo.chassis.problems import from_validation
@@ -85,12 +85,13 @@ def test_what_is_tried_again_is_said_once_and_then_once_a_minute(log_lines):
     for _ in range(3):
         log.warning("feed_again", partition=1, error="away")
     log.warning("feed_again", partition=2, error="away")
+    log.warning("feed_again", partition=2, error="refused")
     log.warning("unsafe", reason="no error")
     log.warning("unsafe", reason="no error")
     log.error("refused", error="away")
     log.error("refused", error="away")
     assert [(one["event"], one.get("partition")) for one in log_lines()] == [
-        *(("feed_again", 1), ("feed_again", 2)),
+        *(("feed_again", 1), ("feed_again", 2)),  # of another error
         *[("unsafe", None)] * 2,
         *[("refused", None)] * 2,
     ]
@@ -182,6 +183,30 @@ def test_a_second_replica_waits_for_the_one_that_migrates(servers, package):
 
 
 @pytest.mark.anyio
+async def test_a_time_out_tells_whose_answer_did_not_come(servers):
+    db = Database(Pool(servers.create_database(), service="test", size=1, lease_seconds=4), "test")
+
+    async def slow():
+        async with db.begin() as tx:
+            await tx.conn.execute("select pg_sleep(5)")
+
+    async def no_connection_is_free():
+        async with db.begin():
+            await asyncio.wait_for(slow(), 0.2)
+
+    async def told(waiting):
+        with pytest.raises(TimeoutError) as late:
+            await asyncio.wait_for(waiting, 0.5)
+        return described(late.value)
+
+    try:
+        assert await told(slow()) == "TimeoutError: no answer in time from the database"
+        assert await told(no_connection_is_free()) == "TimeoutError: no answer in time from the database"
+    finally:
+        await db.close()
+    assert await told(asyncio.sleep(5)) == "TimeoutError: no answer in time"
+
+
 async def test_an_older_state_never_replaces_a_newer(servers):
     dsn = servers.create_database()
     with psycopg.connect(dsn) as connection:

@@ -1,6 +1,7 @@
 """The service's own database: a few connections, and transactions that carry events with them."""
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -268,7 +269,25 @@ def described(error: BaseException) -> str:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
         return f"ValidationError: {told}"[:500]
-    return f"{type(error).__name__}: {error}"[:500]
+    told = str(error).strip()
+    if not told and isinstance(error, TimeoutError):
+        told = f"no answer in time{_waited_for(error)}"
+    return f"{type(error).__name__}: {told}"[:500]
+
+
+def _waited_for(error: BaseException) -> str:
+    """Whose answer somebody waited for: where what was cut off, the time-out's cause, was innermost."""
+    found = ""
+    one: BaseException | None = error
+    while one is not None:
+        for frame, _ in traceback.walk_tb(one.__traceback__):
+            module = str(frame.f_globals.get("__name__", ""))
+            if module == __name__ or module.startswith("psycopg"):
+                found = " from the database"
+            elif module == "relevo.chassis.bus" or module.startswith("nats."):
+                found = " from the broker"
+        one = one.__cause__ or one.__context__
+    return found
 
 
 _TRANSIENT_SQLSTATES = ("08", "40", "53", "55P03", "57")

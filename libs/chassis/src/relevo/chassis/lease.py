@@ -16,6 +16,7 @@ import structlog
 from psycopg.rows import tuple_row
 
 from relevo.chassis import telemetry
+from relevo.chassis.database import described
 from relevo.contracts.streams import PARTITIONS
 
 log = structlog.get_logger("relevo.lease")
@@ -68,7 +69,7 @@ class Leases:
             try:
                 await self._hold()
             except (psycopg.Error, OSError, TimeoutError) as error:
-                log.warning("leases_lost", error=str(error).strip(), held=len(self.held))
+                log.warning("leases_lost", error=described(error), held=len(self.held))
                 await self._put_down_all()
                 await asyncio.sleep(self._beat)
 

@@ -83,7 +83,8 @@ def configure(service: str, *, level: str = "info", form: str = "json", stream: 
 class Repeats:
     """A processor: of warnings of an error that are alike one is said, then one a minute, which tells how many were held back.
 
-    What tries again and again while the database or the broker is away would else fill the log with it.
+    What tries again and again while the database or the broker is away would else fill the log with it. Partitions of a stream
+    are alike: they are away together.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -95,7 +96,7 @@ class Repeats:
         if method != "warning" or "error" not in line:
             return line
         now = self._clock()
-        alike = repr(sorted(line.items()))
+        alike = repr(sorted(item for item in line.items() if item[0] != "partition"))
         said, held_back = self._said.get(alike, (now - _SAID_EVERY, 0))
         if now - said < _SAID_EVERY:
             self._said[alike] = said, held_back + 1

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from relevo.chassis import telemetry
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Database, Tx, is_transient
+from relevo.chassis.database import Database, Tx, described, is_transient
 from relevo.contracts.identity import PLATFORM
 
 DDL_V1: Final[tuple[str, ...]] = (
@@ -168,7 +168,7 @@ async def run(runtime: _Runtime, handlers: Mapping[str, Handler]) -> None:
             # Only the database can fail here, and it comes back: the handlers' own errors are caught one by one.
             failures += 1
             wait = min(0.1 * 2**failures, 5.0)
-            log.warning("timers_waiting", error=type(error).__name__, retry_seconds=wait)
+            log.warning("timers_waiting", error=described(error), retry_seconds=wait)
         if wait:
             await _sleep(runtime.stopping, wait)
 

@@ -15,7 +15,7 @@ from relevo.chassis import Runtime, directory
 from relevo.chassis.auth import new_key
 from relevo.chassis.bus import until
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Database, Tx
+from relevo.chassis.database import Database, Tx, described
 from relevo.contracts import streams
 from relevo.contracts.base import new_id, now
 from relevo.contracts.grants import adapter_grants, bot_grants, metrics_grants
@@ -186,7 +186,7 @@ async def settler(runtime: Runtime) -> None:
                     again.set()
                 raise
         except (BusUnavailable, psycopg.Error, OSError) as error:
-            runtime.log.warning("credentials_unsettled", error=str(error)[:300])
+            runtime.log.warning("credentials_unsettled", error=described(error))
         try:
             async with asyncio.timeout(_EVERY_SECONDS):
                 await runtime.stopping.wait()

@@ -18,7 +18,7 @@ import psycopg
 
 from relevo.chassis import Received, Runtime, dropping
 from relevo.chassis.crash import crash_point
-from relevo.chassis.database import Database, Tx
+from relevo.chassis.database import Database, Tx, described
 from relevo.contracts.accounts import AccountDropped, DropAccount
 from relevo.contracts.base import Model, new_id, now
 from relevo.contracts.catalogue import SERVICES
@@ -115,7 +115,7 @@ async def worker(runtime: Runtime) -> None:
         try:
             await work(runtime.database, settings)
         except (psycopg.Error, OSError) as error:
-            runtime.log.warning("account_deletions_again", error=str(error)[:300])
+            runtime.log.warning("account_deletions_again", error=described(error))
         try:
             async with asyncio.timeout(_EVERY_SECONDS):
                 await runtime.stopping.wait()

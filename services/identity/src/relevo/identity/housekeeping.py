@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import psycopg
 
 from relevo.chassis import Runtime
-from relevo.chassis.database import Tx
+from relevo.chassis.database import Tx, described
 from relevo.contracts.base import now
 from relevo.contracts.identity import PLATFORM
 from relevo.identity import signing
@@ -34,7 +34,7 @@ async def housekeeper(runtime: Runtime) -> None:
             async with runtime.database.begin(PLATFORM) as tx:
                 await signing.turn(tx, settings, at)
         except (psycopg.Error, OSError) as error:
-            runtime.log.warning("housekeeping_again", error=str(error)[:300])
+            runtime.log.warning("housekeeping_again", error=described(error))
         try:
             async with asyncio.timeout(_EVERY_SECONDS):
                 await runtime.stopping.wait()
