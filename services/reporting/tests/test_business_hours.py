@@ -114,6 +114,8 @@ async def test_a_report_counts_business_hours_only_when_told_to(servers) -> None
         asked = {**PERIOD, "metric": "reply_time", "business_hours": "true"}
         behind = (await service.http.get("/reports/facts", params=asked, headers=headers)).json()["items"]
         assert sorted(fact["business_value"] for fact in behind) == [2 * HOUR, 4 * HOUR]
+        behind = (await service.http.get("/reports/conversations", params=asked, headers=headers)).json()["items"]
+        assert sorted((one["count"], one["sum"]) for one in behind) == [(1, 2 * HOUR), (1, 4 * HOUR)]
 
 
 async def test_what_no_calendar_measured_is_no_data(servers) -> None:

@@ -293,6 +293,62 @@ async def test_the_facts_behind_a_number_page_by_page(servers) -> None:
         assert bad.status_code == 422
 
 
+async def test_the_conversations_behind_a_bar_each_once_and_the_last_first(servers) -> None:
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        often, twice, team = conversation(), conversation(), new_id()
+        elsewhere = conversation(team_id=team, channel="email", assignee_id=None)
+        written = [(often, 0), (twice, 1), (often, 2), (elsewhere, 3), (twice, 5), (often, 4), (often, 61)]
+        await _tell(service, [(incoming(of), NOON + timedelta(minutes=minute)) for of, minute in written])
+        same_time = [conversation() for _ in range(3)]
+        await _tell(service, [(incoming(of), NOON - timedelta(minutes=1)) for of in same_time])
+        await _tell(service, _story()[-1:])
+
+        async def behind(headers=headers, **more) -> list:
+            asked, seen = {**PERIOD, "metric": "messages_in", "limit": 2, **more}, []
+            while True:
+                answer = await service.http.get("/reports/conversations", params=asked, headers=headers)
+                assert answer.status_code == 200, answer.text
+                seen += answer.json()["items"]
+                if answer.json()["next"] is None:
+                    return [(one["conversation_id"], one["last_at"][11:16], one["count"]) for one in seen]
+                asked["cursor"] = answer.json()["next"]
+
+        listed = await behind()
+        assert listed == [
+            (often.id, "13:01", 4),
+            (twice.id, "12:05", 2),
+            (elsewhere.id, "12:03", 1),
+            *((of, "11:59", 1) for of in sorted((of.id for of in same_time), reverse=True)),
+        ]
+        assert sum(count for *_, count in listed) == (await _summary(service, headers))["messages_in"]["count"]
+        # The bar of an hour: what happened outside does not count, nor say when the last was.
+        hour = {"since": NOON.isoformat(), "until": (NOON + timedelta(hours=1)).isoformat()}
+        assert await behind(**hour) == [(twice.id, "12:05", 2), (often.id, "12:04", 3), (elsewhere.id, "12:03", 1)]
+        assert await behind(team_id=team) == await behind(channel="email") == [(elsewhere.id, "12:03", 1)]
+        assert await behind(metric="notes") == []
+        assert len(await behind(label="vip")) == 6
+        assert await behind(await _key(service, Permission.REPORTS_OWN)) == []
+        assert await behind(await _key(service, Permission.REPORTS_ALL, account=new_id())) == []
+        for more, pointer in [
+            ({"metric": "presence_seconds"}, "/query/metric"),
+            ({"metric": "wait_in_queue", "label": "vip"}, "/query/metric"),
+            ({"metric": "notes", "cursor": "WyJ4IiwieSJd"}, "/query/cursor"),
+        ]:
+            answer = await service.http.get("/reports/conversations", params={**PERIOD, **more}, headers=headers)
+            assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+        chosen = {"account_id": ACCOUNT, "since": NOON, "until": NOON + timedelta(days=1)}
+        async with service.runtime.database.begin(ACCOUNT) as tx:
+            for reach, seen in [
+                (store.Reach(team_ids=frozenset({team}), agent_id=new_id()), {elsewhere.id}),
+                (store.Reach(agent_id=AGENT), {often.id, twice.id}),
+                (store.Reach(), set()),
+            ]:
+                chosen_by = store.Selection(**chosen, reach=reach)
+                rows = await store.conversations(tx, chosen_by, "messages_in", before=None, limit=10)
+                assert {row.conversation_id for row in rows} == seen
+
+
 async def test_questions_that_cannot_be_answered_say_why(servers) -> None:
     async with running(build, servers) as service:
         headers = await _key(service, Permission.REPORTS_ALL)

@@ -181,6 +181,9 @@ UNLABELLED: Final[frozenset[Metric]] = frozenset(
 )
 """What is not told by label: those who tell of it know nothing of labels."""
 
+WITHOUT_CONVERSATION: Final[frozenset[Metric]] = frozenset({"presence_seconds"})
+"""What is of no conversation at all."""
+
 BY_LABEL: Final = {
     "es": (
         "Con una etiqueta cuenta lo que ocurrió mientras la conversación la tenía, y también lo que ocurrió antes en el "

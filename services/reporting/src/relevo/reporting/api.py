@@ -1,4 +1,4 @@
-"""HTTP: summaries, series and the facts behind them."""
+"""HTTP: summaries and series; what every report is asked with."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,15 +10,13 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.requests import Request
 
-from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
 from relevo.chassis.labels import labels
-from relevo.chassis.paging import Cursor, Limit, Page
 from relevo.chassis.problems import FieldError, Language, Problem, language_of
 from relevo.contracts.base import Time
-from relevo.contracts.metrics import BY_LABEL, METRICS, UNLABELLED, Fact, Metric, Unit
+from relevo.contracts.metrics import BY_LABEL, METRICS, UNLABELLED, Metric, Unit
 from relevo.contracts.permissions import Permission
 from relevo.kernel.text import clean
 from relevo.reporting import store, totals
@@ -287,22 +285,3 @@ async def read_series(
         tz=zone.key,
         points=points,
     )
-
-
-@router.get("/facts")
-async def list_facts(chosen: Chosen, db: Db, metric: Metric, limit: Limit = 50, cursor: Cursor = None) -> Page[Fact]:
-    """The facts behind a number, in the order in which they happened."""
-    after = _position(cursor) if cursor else None
-    told_by(chosen, metric)
-    async with db.begin() as tx:
-        chosen, *_ = await with_label(tx, chosen)
-        facts = await store.page(tx, chosen, metric, after=after, limit=limit + 1)
-    return paging.page(facts, limit, lambda fact: (fact.at.isoformat(), fact.fact_id), lambda fact: fact)
-
-
-def _position(cursor: str) -> tuple[datetime, str]:
-    at, fact_id = paging.decode(cursor, str, str)
-    try:
-        return datetime.fromisoformat(at).astimezone(UTC), str(UUID(fact_id))
-    except ValueError:
-        raise bad_query("cursor", es="No es un cursor de esta lista.", en="Not a cursor of this list.") from None

@@ -240,20 +240,65 @@ async def _series_of_facts(tx: Tx, selection: Selection, metric: Metric, edges: 
     return [BucketRow(row.number - 1, int(row.n), float(row.total)) for row in await tx.execute(statement)]
 
 
+def _behind(selection: Selection, metric: Metric) -> list[ColumnElement[bool]]:
+    """The facts that a number of this metric is made of."""
+    f = tables.facts.c
+    conditions = [*where(f, f.at, selection), f.metric == metric, f.replaced.is_(False)]
+    if selection.business_hours and metric in BUSINESS_TIMES:
+        conditions.append(f.business_value.is_not(None))
+    return conditions
+
+
 async def page(
     tx: Tx, selection: Selection, metric: Metric, *, after: tuple[datetime, str] | None, limit: int
 ) -> list[Fact]:
     """Facts of one metric in the order of time and id, from after a position on."""
     f = tables.facts.c
-    conditions = [*where(f, f.at, selection), f.metric == metric, f.replaced.is_(False)]
-    if selection.business_hours and metric in BUSINESS_TIMES:
-        conditions.append(f.business_value.is_not(None))
+    conditions = _behind(selection, metric)
     if after is not None:
         conditions.append(
             tuple_(f.at, f.fact_id) > tuple_(literal(after[0], f.at.type), literal(after[1], f.fact_id.type))
         )
     statement = select(tables.facts).where(*conditions).order_by(f.at, f.fact_id).limit(limit)
     return [_fact(row) for row in await tx.execute(statement)]
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRow:
+    conversation_id: str
+    last_at: datetime
+    count: int
+    sum: float
+
+
+async def conversations(
+    tx: Tx, selection: Selection, metric: Metric, *, before: tuple[datetime, str] | None, limit: int
+) -> list[ConversationRow]:
+    """The conversations whose facts a number is made of, by the last of those and id, latest first, from before a position on.
+
+    Reads all facts of the number for every page: only they tell which one is a conversation's last.
+    """
+    f = tables.facts.c
+    last = func.max(f.at)
+    statement = (
+        select(
+            f.conversation_id,
+            last.label("last_at"),
+            func.count().label("n"),
+            func.sum(value_of(selection)).label("total"),
+        )
+        .where(*_behind(selection, metric), f.conversation_id.is_not(None))
+        .group_by(f.conversation_id)
+        .order_by(last.desc(), f.conversation_id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        place = tuple_(literal(before[0], f.at.type), literal(before[1], f.conversation_id.type))
+        statement = statement.having(tuple_(last, f.conversation_id) < place)
+    return [
+        ConversationRow(row.conversation_id, row.last_at, int(row.n), float(row.total))
+        for row in await tx.execute(statement)
+    ]
 
 
 def where(columns: Any, moment: ColumnElement[datetime], selection: Selection) -> list[ColumnElement[bool]]:
