@@ -113,6 +113,63 @@ async def test_a_day_in_numbers(servers) -> None:
         assert (await _summary(service, headers, **exclusive))["messages_in"]["count"] == 4
 
 
+async def test_a_month_beside_the_month_before(servers) -> None:
+    """March of Madrid beside its February: from the last hour of January (UTC) on, 28 days, not 31."""
+    asked = {"since": "2026-02-28T23:00:00Z", "until": "2026-03-31T22:00:00Z", "tz": "Europe/Madrid"}
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.REPORTS_ALL)
+        february, january = NOON.replace(month=2, day=28, hour=22), NOON.replace(month=1, day=31, hour=22)
+        other = conversation(team_id=new_id(), channel="email", labels=())
+        await _tell(
+            service,
+            [
+                *_story(),
+                *((incoming(), at) for at in (january, january + timedelta(hours=1), february, february)),
+                (incoming(other), february),
+                (incoming(), february + timedelta(hours=1)),  # March, in Madrid
+                (reply(answered_since=NOON - timedelta(seconds=11)), february),
+            ],
+        )
+
+        async def compared(**more) -> tuple:
+            answer = await service.http.get(
+                "/reports/summary", params={**asked, "compare": "true", **more}, headers=headers
+            )
+            assert answer.status_code == 200, answer.text
+            now, then = answer.json(), answer.json()["previous"]
+            assert [one["metric"] for one in now["metrics"]] == [one["metric"] for one in then["metrics"]]
+            return then, {one["metric"]: one for one in then["metrics"]}
+
+        then, earlier = await compared()
+        assert (then["since"], then["until"]) == ("2026-01-31T23:00:00Z", "2026-02-28T23:00:00Z")
+        # What the summary of that period says, of every metric.
+        alone = await _summary(service, headers, since=then["since"], until=then["until"])
+        assert {name: {k: v for k, v in one.items() if k != "change"} for name, one in earlier.items()} == alone
+        assert (earlier["messages_in"]["count"], earlier["messages_in"]["change"]["count"]) == (4, 0.5)
+        replies = earlier["reply_time"]
+        assert (replies["count"], replies["mean"]) == (1, 11)
+        assert replies["change"] == {
+            "count": 9,
+            "sum": 4,
+            "mean": -0.5,
+            "median": -0.5,
+            "p90": round(-1.9 / 11, 6),
+            "p95": round(-1.45 / 11, 6),
+        }
+        # Nothing before: no change that could be told, and no number that is none.
+        assert (earlier["transfers"]["count"], earlier["transfers"]["change"]["count"]) == (0, None)
+        assert set(earlier["notes"]["change"].values()) == {None}
+        assert (await compared(channel="email"))[1]["messages_in"]["change"]["count"] == -1
+        of_label = (await compared(label="vip"))[1]
+        assert of_label["messages_in"]["count"] == 3
+        assert "wait_in_queue" not in of_label
+        own = await _key(service, Permission.REPORTS_OWN)
+        answer = await service.http.get("/reports/summary", params={**asked, "compare": "true"}, headers=own)
+        assert not any(one["count"] for one in answer.json()["previous"]["metrics"])
+        answer = await service.http.get("/reports/summary", params=asked, headers=headers)
+        assert answer.json()["previous"] is None
+
+
 async def test_percentiles_of_very_many_are_told_from_some_and_said_to_be(servers, monkeypatch) -> None:
     async with running(build, servers) as service:
         headers = await _key(service, Permission.REPORTS_ALL)
@@ -356,6 +413,9 @@ async def test_questions_that_cannot_be_answered_say_why(servers) -> None:
             ({"since": PERIOD["since"]}, "/query/until"),
             ({**PERIOD, "until": PERIOD["since"]}, "/query/until"),
             ({**PERIOD, "since": "2026-03-02T00:00:00"}, "/query/since"),
+            ({**PERIOD, "since": "0001-01-01T00:00:00+14:00"}, "/query/since"),
+            ({**PERIOD, "until": "9999-12-31T23:59:59-14:00"}, "/query/until"),
+            ({**PERIOD, "compare": "true", "tz": "Mars/Base"}, "/query/tz"),
             ({**PERIOD, "agent_id": "me"}, "/query/agent_id"),
         ]:
             answer = await service.http.get("/reports/summary", params=asked, headers=headers)

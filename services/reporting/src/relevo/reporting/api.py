@@ -20,12 +20,16 @@ from relevo.contracts.metrics import BY_LABEL, METRICS, UNLABELLED, Metric, Unit
 from relevo.contracts.permissions import Permission
 from relevo.kernel.text import clean
 from relevo.reporting import store, totals
+from relevo.reporting.domain import period
 from relevo.reporting.domain.rollup import BadPeriod, Bucket, resolution, starts
 
 router = APIRouter(prefix="/reports", tags=["reports"])
 
 _BY_STATE: Final[frozenset[Metric]] = frozenset({"presence_seconds", "satisfaction"})
 _ZONES: Final = frozenset(available_timezones())
+_EARLIEST: Final = datetime(1900, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(3000, 1, 1, tzinfo=UTC)
+"""Far from where the calendar ends: in every zone, and one period earlier, moments can still be told."""
 
 
 class MetricSummary(BaseModel):
@@ -57,6 +61,31 @@ class LabelShown(BaseModel):
     definition: str
 
 
+class Change(BaseModel):
+    """By which part of itself each figure grew since: 0.25 is a quarter more. Null: it was nothing before, or is nothing now."""
+
+    count: float | None
+    sum: float | None
+    mean: float | None
+    median: float | None
+    p90: float | None
+    p95: float | None
+
+
+class EarlierMetric(MetricSummary):
+    """One metric over the period before, and the change from there to the period asked for."""
+
+    change: Change
+
+
+class Earlier(BaseModel):
+    """Every metric over the period before, [since, until), in the order of the summary."""
+
+    since: Time
+    until: Time
+    metrics: list[EarlierMetric]
+
+
 class Summary(BaseModel):
     """Every metric over [since, until), by when things happened."""
 
@@ -64,6 +93,7 @@ class Summary(BaseModel):
     until: Time
     label: LabelShown | None = None
     metrics: list[MetricSummary]
+    previous: Earlier | None = Field(default=None, description="With `compare`.")
 
 
 class SeriesPoint(BaseModel):
@@ -119,6 +149,11 @@ def selection(
         str | None, Query(min_length=1, max_length=60, description="A label's name or key; what counts for it: docs.")
     ] = None,
 ) -> store.Selection:
+    for name, moment in (("since", since), ("until", until)):
+        if not _EARLIEST <= moment <= _LATEST:
+            raise bad_query(
+                name, es="Debe estar entre los años 1900 y 3000.", en="Must be between the years 1900 and 3000."
+            )
     if since >= until:
         raise bad_query(
             "until",
@@ -184,28 +219,70 @@ def zone_of(
 
 
 @router.get("/summary")
-async def read_summary(chosen: Chosen, db: Db, request: Request) -> Summary:
+async def read_summary(
+    *,
+    chosen: Chosen,
+    db: Db,
+    request: Request,
+    compare: Annotated[
+        bool,
+        Query(
+            description="Also the period of the same length before it, and the change: of whole months of `tz` as many "
+            "months, of whole days as many days, of anything else as many seconds."
+        ),
+    ] = False,
+    zone: Annotated[ZoneInfo, Depends(zone_of)],
+) -> Summary:
     """Each metric's definition, count, sum, mean, median, 90th and 95th percentile over the facts of the period.
 
-    What a number is made of: `/reports/facts` lists every fact with its conversation and the event that caused it.
+    What a number is made of: `/reports/facts` lists every fact with its conversation and the event that caused it,
+    `/reports/conversations` the conversations.
     """
     language = language_of(request)
     async with db.begin() as tx:
         chosen, key, name = await with_label(tx, chosen)
-        rows = await totals.read(tx, chosen)
+        metrics = await summarised(tx, chosen, language)
+        previous = await _earlier(tx, chosen, zone, metrics, language) if compare else None
+    return Summary(
+        since=chosen.since,
+        until=chosen.until,
+        label=LabelShown(key=key, name=name, definition=BY_LABEL[language]) if key else None,
+        metrics=metrics,
+        previous=previous,
+    )
+
+
+async def summarised(tx: Tx, chosen: store.Selection, language: Language) -> list[MetricSummary]:
+    """Every metric that is told of the selection, whose label has all its keys."""
+    rows = await totals.read(tx, chosen)
     whole = {row.metric: row for row in rows if row.state is None}
     states: dict[str, dict[str, float]] = {}
     for row in rows:
         if row.state is not None:
             states.setdefault(row.metric, {})[row.state] = row.count if row.metric == "satisfaction" else row.sum
-    return Summary(
-        since=chosen.since,
-        until=chosen.until,
-        label=LabelShown(key=key, name=name, definition=BY_LABEL[language]) if key else None,
+    return [
+        metric_summary(metric, whole.get(metric), states.get(metric), language)
+        for metric in METRICS
+        if not (chosen.labels is not None and metric in UNLABELLED)
+    ]
+
+
+async def _earlier(
+    tx: Tx, chosen: store.Selection, zone: ZoneInfo, metrics: list[MetricSummary], language: Language
+) -> Earlier:
+    since, until = period.before(chosen.since, chosen.until, zone)
+    earlier = await summarised(tx, replace(chosen, since=since, until=until), language)
+    return Earlier(
+        since=since,
+        until=until,
         metrics=[
-            metric_summary(metric, whole.get(metric), states.get(metric), language)
-            for metric in METRICS
-            if not (key and metric in UNLABELLED)
+            EarlierMetric(
+                **dict(then),
+                change=Change(
+                    **{name: period.change(getattr(now, name), getattr(then, name)) for name in Change.model_fields}
+                ),
+            )
+            for now, then in zip(metrics, earlier, strict=True)
         ],
     )
 

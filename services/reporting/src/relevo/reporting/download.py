@@ -23,8 +23,8 @@ from relevo.reporting.api import (
     Chosen,
     MetricSummary,
     edges_of,
-    read_summary,
     series_points,
+    summarised,
     told_by,
     with_label,
     zone_of,
@@ -107,14 +107,16 @@ Zone = Annotated[ZoneInfo, Depends(zone_of)]
 
 
 @router.get("/summary/file", response_class=StreamingResponse, responses=_CSV)
-async def download_summary(chosen: Chosen, db: Db, request: Request, writing: Writing) -> StreamingResponse:
+async def download_summary(chosen: Chosen, db: Db, writing: Writing) -> StreamingResponse:
     """The summary as CSV: a line a metric; seconds as numbers, the mean also as hours, minutes and seconds."""
-    found = await read_summary(chosen, db, request)
+    async with db.begin() as tx:
+        chosen, *_ = await with_label(tx, chosen)
+        metrics = await summarised(tx, chosen, writing.language)
     names = ("metric", "code", "unit", "count", "sum", "mean", "mean_read", "median", "p90", "p95")
 
     async def lines() -> AsyncIterator[Iterable[Cell]]:
         yield headings(names, writing.language)
-        for one in found.metrics:
+        for one in metrics:
             what = (name_of(one.metric, writing.language), one.metric, unit_of(one.metric, writing.language))
             yield (*what, one.count, _number(one, one.sum), *_mean(one), one.median, one.p90, one.p95)
 

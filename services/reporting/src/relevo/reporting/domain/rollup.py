@@ -54,7 +54,7 @@ def starts(since: datetime, until: datetime, bucket: Bucket, zone: ZoneInfo) -> 
     A day of a clock change has 23 or 25 hours. Raises BadPeriod when there would be more than MAX_BUCKETS.
     """
     found = [since.astimezone(UTC)]
-    edge = _first_edge(since, bucket, zone)
+    edge = first_edge(since, bucket, zone)
     while edge < until:
         if edge > found[-1]:
             found.append(edge)
@@ -123,7 +123,7 @@ def _following(start: datetime, resolution: Resolution) -> datetime:
     return start + {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}[resolution]
 
 
-def _first_edge(since: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
+def first_edge(since: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
     local = since.astimezone(zone)
     if bucket == "hour":
         # Hours are cut on the time line, not on the wall clock, which shows one of them twice in autumn.
