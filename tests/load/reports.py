@@ -25,7 +25,9 @@ from relevo.chassis.database import Database, Pool, Tx
 from relevo.reporting import store, totals
 from relevo.reporting.api import series_points
 from relevo.reporting.domain.rollup import starts
+from relevo.reporting.domain.week import spans
 from relevo.reporting.groups import grouped
+from relevo.reporting.heat import heat_cells
 from relevo.reporting.totals import By
 
 TARGET_SECONDS = 1.0
@@ -47,6 +49,20 @@ def _series(metric: Any) -> Report:
     return ask
 
 
+def _heatmap(metric: Any) -> Report:
+    async def ask(tx: Tx, chosen: store.Selection) -> Any:
+        return await heat_cells(tx, chosen, metric, spans(chosen.since, chosen.until, ZONE))
+
+    return ask
+
+
+def _conversations(metric: Any) -> Report:
+    async def ask(tx: Tx, chosen: store.Selection) -> Any:
+        return await store.conversations(tx, chosen, metric, before=None, limit=50)
+
+    return ask
+
+
 def _groups(by: By) -> Report:
     async def ask(tx: Tx, chosen: store.Selection) -> Any:
         return await grouped(tx, chosen, by, "es")
@@ -63,6 +79,10 @@ REPORTS: dict[str, tuple[Report, dict[str, Any]]] = {
     "series of messages_in by day": (_series("messages_in"), {}),
     "series of reply_time by day": (_series("reply_time"), {"business_hours": True}),
     "series of reply_time of a label": (_series("reply_time"), {"labels": ("label 3",)}),
+    "heat map of messages_in": (_heatmap("messages_in"), {}),
+    "heat map of reply_time of a label": (_heatmap("reply_time"), {"labels": ("label 3",)}),
+    "conversations behind messages_in": (_conversations("messages_in"), {}),
+    "conversations behind resolution of an agent": (_conversations("resolution"), {"agent_id": AGENT}),
     **{f"groups by {by}": (_groups(by), {}) for by in get_args(By)},
     "agents of a label": (_groups("agent"), {"labels": ("label 3",)}),
     "labels of an agent": (_groups("label"), {"agent_id": AGENT}),

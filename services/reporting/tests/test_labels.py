@@ -176,6 +176,16 @@ async def test_every_report_is_a_file(servers, monkeypatch) -> None:
         ]
         assert len(series) == 25
 
+        heat, _ = await file("heatmap", metric="messages_in", tz="Europe/Madrid")
+        assert heat[0][:5] == [
+            *("Día de la semana", "Hora (Europe/Madrid)", "Horas del periodo", "Mensajes recibidos", "Suma")
+        ]
+        assert [row for row in heat[1:] if row[3] != "0"] == [
+            ["1", "10", "1.0", "2", "2", "", ""],
+            ["1", "13", "1.0", "3", "3", "", ""],
+        ]
+        assert len(heat) == 169
+
         groups, _ = await file("groups", by="agent")
         assert groups[1][0] == '\'=1+"1",\n', "no formula"
         facts, _ = await file("facts", metric="reply_time", tz="America/Mexico_City")
@@ -184,7 +194,13 @@ async def test_every_report_is_a_file(servers, monkeypatch) -> None:
         assert {row[4] for row in facts[1:]} == {'\'=1+"1",\n'}
         assert facts[1][0] == "2026-03-02T06:00:01-06:00"
         own = await _key(service, Permission.CONTACTS_READ)
-        for name, more in (("summary", {}), ("series", asked), ("groups", {"by": "label"}), ("facts", asked)):
+        for name, more in (
+            ("summary", {}),
+            ("series", asked),
+            ("heatmap", asked),
+            ("groups", {"by": "label"}),
+            ("facts", asked),
+        ):
             answer = await service.http.get(f"/reports/{name}/file", params={**PERIOD, **more}, headers=own)
             assert answer.status_code == 403, name
 

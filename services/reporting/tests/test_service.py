@@ -113,63 +113,6 @@ async def test_a_day_in_numbers(servers) -> None:
         assert (await _summary(service, headers, **exclusive))["messages_in"]["count"] == 4
 
 
-async def test_a_month_beside_the_month_before(servers) -> None:
-    """March of Madrid beside its February: from the last hour of January (UTC) on, 28 days, not 31."""
-    asked = {"since": "2026-02-28T23:00:00Z", "until": "2026-03-31T22:00:00Z", "tz": "Europe/Madrid"}
-    async with running(build, servers) as service:
-        headers = await _key(service, Permission.REPORTS_ALL)
-        february, january = NOON.replace(month=2, day=28, hour=22), NOON.replace(month=1, day=31, hour=22)
-        other = conversation(team_id=new_id(), channel="email", labels=())
-        await _tell(
-            service,
-            [
-                *_story(),
-                *((incoming(), at) for at in (january, january + timedelta(hours=1), february, february)),
-                (incoming(other), february),
-                (incoming(), february + timedelta(hours=1)),  # March, in Madrid
-                (reply(answered_since=NOON - timedelta(seconds=11)), february),
-            ],
-        )
-
-        async def compared(**more) -> tuple:
-            answer = await service.http.get(
-                "/reports/summary", params={**asked, "compare": "true", **more}, headers=headers
-            )
-            assert answer.status_code == 200, answer.text
-            now, then = answer.json(), answer.json()["previous"]
-            assert [one["metric"] for one in now["metrics"]] == [one["metric"] for one in then["metrics"]]
-            return then, {one["metric"]: one for one in then["metrics"]}
-
-        then, earlier = await compared()
-        assert (then["since"], then["until"]) == ("2026-01-31T23:00:00Z", "2026-02-28T23:00:00Z")
-        # What the summary of that period says, of every metric.
-        alone = await _summary(service, headers, since=then["since"], until=then["until"])
-        assert {name: {k: v for k, v in one.items() if k != "change"} for name, one in earlier.items()} == alone
-        assert (earlier["messages_in"]["count"], earlier["messages_in"]["change"]["count"]) == (4, 0.5)
-        replies = earlier["reply_time"]
-        assert (replies["count"], replies["mean"]) == (1, 11)
-        assert replies["change"] == {
-            "count": 9,
-            "sum": 4,
-            "mean": -0.5,
-            "median": -0.5,
-            "p90": round(-1.9 / 11, 6),
-            "p95": round(-1.45 / 11, 6),
-        }
-        # Nothing before: no change that could be told, and no number that is none.
-        assert (earlier["transfers"]["count"], earlier["transfers"]["change"]["count"]) == (0, None)
-        assert set(earlier["notes"]["change"].values()) == {None}
-        assert (await compared(channel="email"))[1]["messages_in"]["change"]["count"] == -1
-        of_label = (await compared(label="vip"))[1]
-        assert of_label["messages_in"]["count"] == 3
-        assert "wait_in_queue" not in of_label
-        own = await _key(service, Permission.REPORTS_OWN)
-        answer = await service.http.get("/reports/summary", params={**asked, "compare": "true"}, headers=own)
-        assert not any(one["count"] for one in answer.json()["previous"]["metrics"])
-        answer = await service.http.get("/reports/summary", params=asked, headers=headers)
-        assert answer.json()["previous"] is None
-
-
 async def test_percentiles_of_very_many_are_told_from_some_and_said_to_be(servers, monkeypatch) -> None:
     async with running(build, servers) as service:
         headers = await _key(service, Permission.REPORTS_ALL)
@@ -348,62 +291,6 @@ async def test_the_facts_behind_a_number_page_by_page(servers) -> None:
             "/reports/facts", params={**PERIOD, "metric": "notes", "cursor": "WyJ4IiwieSJd"}, headers=headers
         )
         assert bad.status_code == 422
-
-
-async def test_the_conversations_behind_a_bar_each_once_and_the_last_first(servers) -> None:
-    async with running(build, servers) as service:
-        headers = await _key(service, Permission.REPORTS_ALL)
-        often, twice, team = conversation(), conversation(), new_id()
-        elsewhere = conversation(team_id=team, channel="email", assignee_id=None)
-        written = [(often, 0), (twice, 1), (often, 2), (elsewhere, 3), (twice, 5), (often, 4), (often, 61)]
-        await _tell(service, [(incoming(of), NOON + timedelta(minutes=minute)) for of, minute in written])
-        same_time = [conversation() for _ in range(3)]
-        await _tell(service, [(incoming(of), NOON - timedelta(minutes=1)) for of in same_time])
-        await _tell(service, _story()[-1:])
-
-        async def behind(headers=headers, **more) -> list:
-            asked, seen = {**PERIOD, "metric": "messages_in", "limit": 2, **more}, []
-            while True:
-                answer = await service.http.get("/reports/conversations", params=asked, headers=headers)
-                assert answer.status_code == 200, answer.text
-                seen += answer.json()["items"]
-                if answer.json()["next"] is None:
-                    return [(one["conversation_id"], one["last_at"][11:16], one["count"]) for one in seen]
-                asked["cursor"] = answer.json()["next"]
-
-        listed = await behind()
-        assert listed == [
-            (often.id, "13:01", 4),
-            (twice.id, "12:05", 2),
-            (elsewhere.id, "12:03", 1),
-            *((of, "11:59", 1) for of in sorted((of.id for of in same_time), reverse=True)),
-        ]
-        assert sum(count for *_, count in listed) == (await _summary(service, headers))["messages_in"]["count"]
-        # The bar of an hour: what happened outside does not count, nor say when the last was.
-        hour = {"since": NOON.isoformat(), "until": (NOON + timedelta(hours=1)).isoformat()}
-        assert await behind(**hour) == [(twice.id, "12:05", 2), (often.id, "12:04", 3), (elsewhere.id, "12:03", 1)]
-        assert await behind(team_id=team) == await behind(channel="email") == [(elsewhere.id, "12:03", 1)]
-        assert await behind(metric="notes") == []
-        assert len(await behind(label="vip")) == 6
-        assert await behind(await _key(service, Permission.REPORTS_OWN)) == []
-        assert await behind(await _key(service, Permission.REPORTS_ALL, account=new_id())) == []
-        for more, pointer in [
-            ({"metric": "presence_seconds"}, "/query/metric"),
-            ({"metric": "wait_in_queue", "label": "vip"}, "/query/metric"),
-            ({"metric": "notes", "cursor": "WyJ4IiwieSJd"}, "/query/cursor"),
-        ]:
-            answer = await service.http.get("/reports/conversations", params={**PERIOD, **more}, headers=headers)
-            assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
-        chosen = {"account_id": ACCOUNT, "since": NOON, "until": NOON + timedelta(days=1)}
-        async with service.runtime.database.begin(ACCOUNT) as tx:
-            for reach, seen in [
-                (store.Reach(team_ids=frozenset({team}), agent_id=new_id()), {elsewhere.id}),
-                (store.Reach(agent_id=AGENT), {often.id, twice.id}),
-                (store.Reach(), set()),
-            ]:
-                chosen_by = store.Selection(**chosen, reach=reach)
-                rows = await store.conversations(tx, chosen_by, "messages_in", before=None, limit=10)
-                assert {row.conversation_id for row in rows} == seen
 
 
 async def test_questions_that_cannot_be_answered_say_why(servers) -> None:

@@ -315,12 +315,17 @@ def metric_summary(
     )
 
 
-def edges_of(chosen: store.Selection, bucket: Bucket, zone: ZoneInfo) -> list[datetime]:
-    """Where a series is cut. Raises Problem 422."""
+def whole_minutes(chosen: store.Selection) -> None:
+    """Raises Problem 422 for a period that roll-ups by the minute cannot tell."""
     for name in ("since", "until"):
         moment: datetime = getattr(chosen, name)
         if moment.second or moment.microsecond:
             raise bad_query(name, es="Debe ser un minuto exacto.", en="Must be a whole minute.")
+
+
+def edges_of(chosen: store.Selection, bucket: Bucket, zone: ZoneInfo) -> list[datetime]:
+    """Where a series is cut. Raises Problem 422."""
+    whole_minutes(chosen)
     try:
         return starts(chosen.since, chosen.until, bucket, zone)
     except BadPeriod:

@@ -22,6 +22,7 @@ from relevo.reporting import store
 from relevo.reporting.api import (
     Chosen,
     MetricSummary,
+    SeriesPoint,
     edges_of,
     series_points,
     summarised,
@@ -42,6 +43,7 @@ from relevo.reporting.domain.files import (
 )
 from relevo.reporting.domain.rollup import Bucket
 from relevo.reporting.groups import grouped
+from relevo.reporting.heat import HeatCell, heat_cells, spans_of
 from relevo.reporting.totals import By
 
 router = APIRouter(prefix="/reports", tags=["reports"])
@@ -138,12 +140,31 @@ async def download_series(
         first, *rest = headings(("start", "count", "sum", "mean", "mean_read"), writing.language, zone)
         yield first, name_of(metric, writing.language), *rest[1:]
         for point in points:
-            unit = METRICS[metric].unit
-            mean = None if unit == "count" else point.mean
-            total = int(point.sum) if unit == "count" else point.sum
-            yield local(point.start, zone), point.count, total, mean, read_out(mean) if unit == "seconds" else None
+            yield local(point.start, zone), *_figures(metric, point)
 
     return writing.answer(lines(), _named(f"series-{metric}", chosen))
+
+
+@router.get("/heatmap/file", response_class=StreamingResponse, responses=_CSV)
+async def download_heatmap(
+    *, chosen: Chosen, db: Db, metric: Metric, zone: Zone, writing: Writing
+) -> StreamingResponse:
+    """The heat map as CSV: a line an hour of the week, empty ones too; weekdays from 1, Monday, to 7."""
+    found = spans_of(chosen, zone)
+    told_by(chosen, metric)
+    async with db.begin() as tx:
+        chosen, *_ = await with_label(tx, chosen)
+        cells = await heat_cells(tx, chosen, metric, found)
+
+    async def lines() -> AsyncIterator[Iterable[Cell]]:
+        weekday, hour, hours, *rest = headings(
+            ("weekday", "hour", "hours", "sum", "mean", "mean_read"), writing.language, zone
+        )
+        yield weekday, hour, hours, name_of(metric, writing.language), *rest
+        for cell in cells:
+            yield cell.weekday, cell.hour, cell.hours, *_figures(metric, cell)
+
+    return writing.answer(lines(), _named(f"heatmap-{metric}", chosen))
 
 
 @router.get("/groups/file", response_class=StreamingResponse, responses=_CSV)
@@ -212,6 +233,14 @@ async def _names_in(tx: Tx, account_id: str, facts: list[Any]) -> dict[str, str]
         known = await labels(tx, account_id)
         names |= {f"label:{key}": known.name(key) for key in keys}
     return names
+
+
+def _figures(metric: Metric, one: SeriesPoint | HeatCell) -> tuple[Cell, Cell, Cell, Cell]:
+    """Count, sum, mean, and the mean read out."""
+    unit = METRICS[metric].unit
+    if unit == "count":
+        return one.count, int(one.sum), None, None
+    return one.count, one.sum, one.mean, read_out(one.mean) if unit == "seconds" else None
 
 
 def _mean(one: MetricSummary) -> tuple[Cell, Cell]:

@@ -1,7 +1,7 @@
 """All SQL of reporting."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,8 +10,10 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     DateTime,
+    Interval,
     Row,
     case,
+    extract,
     false,
     func,
     literal,
@@ -25,6 +27,7 @@ from relevo.chassis.database import Tx
 from relevo.contracts.metrics import BUSINESS_TIMES, METRICS, Dimensions, Fact, Metric
 from relevo.reporting import tables
 from relevo.reporting.domain.rollup import Resolution
+from relevo.reporting.domain.week import Span
 from relevo.reporting.labelled import labelled
 
 _ROLLUP = """
@@ -211,33 +214,60 @@ async def series(
     tx: Tx, selection: Selection, metric: Metric, edges: Sequence[datetime], resolution: Resolution
 ) -> list[BucketRow]:
     """Count and sum in each bucket of `edges` (0-based) that has any, from the roll-ups of this resolution."""
+    cut = literal(list(edges), ARRAY(DateTime(timezone=True)))
+    return await _numbered(tx, selection, metric, lambda moment: func.width_bucket(moment, cut) - 1, resolution)
+
+
+async def week(
+    tx: Tx, selection: Selection, metric: Metric, spans: Sequence[Span], resolution: Resolution
+) -> list[BucketRow]:
+    """Count and sum in each hour of the week (0-based) that has any, from the roll-ups of this resolution.
+
+    The spans cover the selection: their offsets, not the database's idea of the zone, say what the clocks showed.
+    """
+
+    def cell(moment: ColumnElement[datetime]) -> ColumnElement[Any]:
+        *changed, last = (literal(span.offset, Interval()) for span in spans)
+        offset = (
+            case(*((moment < span.until, ahead) for span, ahead in zip(spans, changed, strict=False)), else_=last)
+            if changed
+            else last
+        )
+        local = func.timezone("UTC", moment) + offset
+        return (extract("isodow", local) - 1) * 24 + extract("hour", local)
+
+    return await _numbered(tx, selection, metric, cell, resolution)
+
+
+async def _numbered(
+    tx: Tx,
+    selection: Selection,
+    metric: Metric,
+    number_of: Callable[[ColumnElement[datetime]], ColumnElement[Any]],
+    resolution: Resolution,
+) -> list[BucketRow]:
+    """Count and sum of each number that moments have: of the rows of a roll-up, or of facts where a label is asked for."""
+    count: ColumnElement[Any]
+    total: ColumnElement[Any]
     if selection.labels is not None:
-        return await _series_of_facts(tx, selection, metric, edges)
-    r = tables.rollups[resolution].c
-    number = func.width_bucket(r.bucket, literal(list(edges), ARRAY(DateTime(timezone=True))))
-    business = selection.business_hours and metric in BUSINESS_TIMES
-    count, total = (r.business_count, r.business_sum) if business else (r["count"], r["sum"])
+        # Roll-ups know no labels: what counts for one is known only from the conversation's cycle.
+        f = tables.facts.c
+        value = value_of(selection)
+        number, count, total = number_of(f.at), func.count(value), func.sum(value)
+        conditions = [*where(f, f.at, selection), f.metric == metric, f.replaced.is_(False), value.is_not(None)]
+    else:
+        r = tables.rollups[resolution].c
+        business = selection.business_hours and metric in BUSINESS_TIMES
+        counted, summed = (r.business_count, r.business_sum) if business else (r["count"], r["sum"])
+        number, count, total = number_of(r.bucket), func.sum(counted), func.sum(summed)
+        conditions = [*where(r, r.bucket, selection), r.metric == metric, counted > 0]
     statement = (
-        select(number.label("number"), func.sum(count).label("n"), func.sum(total).label("total"))
-        .where(*where(r, r.bucket, selection), r.metric == metric, count > 0)
+        select(number.label("number"), count.label("n"), total.label("total"))
+        .where(*conditions)
         .group_by(number)
         .order_by(number)
     )
-    return [BucketRow(row.number - 1, int(row.n), float(row.total)) for row in await tx.execute(statement)]
-
-
-async def _series_of_facts(tx: Tx, selection: Selection, metric: Metric, edges: Sequence[datetime]) -> list[BucketRow]:
-    # Roll-ups know no labels: what counts for one is known only from the conversation's cycle.
-    f = tables.facts.c
-    value = value_of(selection)
-    number = func.width_bucket(f.at, literal(list(edges), ARRAY(DateTime(timezone=True))))
-    statement = (
-        select(number.label("number"), func.count(value).label("n"), func.sum(value).label("total"))
-        .where(*where(f, f.at, selection), f.metric == metric, f.replaced.is_(False), value.is_not(None))
-        .group_by(number)
-        .order_by(number)
-    )
-    return [BucketRow(row.number - 1, int(row.n), float(row.total)) for row in await tx.execute(statement)]
+    return [BucketRow(int(row.number), int(row.n), float(row.total)) for row in await tx.execute(statement)]
 
 
 def _behind(selection: Selection, metric: Metric) -> list[ColumnElement[bool]]:

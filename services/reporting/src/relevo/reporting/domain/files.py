@@ -24,6 +24,9 @@ _HEADINGS: Final = {
     "name": ("Nombre", "Name"),
     "id": ("Id", "Id"),
     "start": ("Inicio", "Start"),
+    "weekday": ("Día de la semana", "Weekday"),
+    "hour": ("Hora", "Hour"),
+    "hours": ("Horas del periodo", "Hours of the period"),
     "at": ("Momento", "At"),
     "value": ("Valor", "Value"),
     "conversation": ("Conversación", "Conversation"),
@@ -50,7 +53,7 @@ def headings(names: Sequence[str], language: Language, zone: ZoneInfo | None = N
     """The first line. A time's heading names the zone in which the times below are written."""
     at = 0 if language == "es" else 1
     return [
-        f"{_HEADINGS[name][at]} ({zone.key})" if zone and name in {"start", "at"} else _HEADINGS[name][at]
+        f"{_HEADINGS[name][at]} ({zone.key})" if zone and name in {"start", "at", "hour"} else _HEADINGS[name][at]
         for name in names
     ]
 
