@@ -2,15 +2,20 @@
 
 from datetime import timedelta
 
+import nats
+import psycopg
 from hypothesis import given
 
 from relevo.automation import trying
 from relevo.automation.app import build
 from relevo.automation.domain.rules import RuleSet, evaluate
 from relevo.automation.domain.why import judged, verdict
+from relevo.chassis.bus import until
 from relevo.chassis.testing import running
 from relevo.contracts.base import new_id, now
+from relevo.contracts.catalogue import published_by
 from relevo.contracts.conversation import LabelsChanged
+from relevo.contracts.grants import Grants, service_grants
 from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.kernel.conditions import Facts, compile_condition, parse
 
@@ -18,6 +23,7 @@ from .samples import ACCOUNT, INBOX, contains, conversation, event, rule, said
 from .test_index import _FACTS, _TREES, SCHEMA
 from .test_service import _key, _make, _manager
 
+WRITTEN = ("outbox", "executions", "rule_waits", "timers")
 DRAFT = {
     "name": "Errores",
     "trigger": "message_received",
@@ -75,6 +81,39 @@ async def test_a_draft_is_tried_on_what_happened_and_orders_nothing(servers) -> 
         for stream in ("CMD_CONVERSATION", "CMD_ASSIGNMENT", "EVT_AUTOMATION"):
             assert await service.admin.stored(stream) == []
         assert (await service.http.get("/rule-executions", headers=headers)).json()["items"] == []
+
+
+async def test_a_dry_run_needs_no_leave_to_order_anything_and_writes_nothing(servers, monkeypatch) -> None:
+    async with running(build, servers) as service:
+        headers = await _key(service, Permission.AUTOMATIONS_MANAGE, Permission.CONVERSATIONS_READ)
+        await _happened(service, "Un error", "Hola", "Otro error")
+        told = await _try(service, headers, draft=DRAFT, days=1)
+    grants, ordering = service_grants("automation"), published_by("automation").values()
+    mute = Grants(tuple(one for one in grants.publish if one not in ordering), grants.subscribe)
+    assert len(mute.publish) == len(grants.publish) - len(ordering)
+    monkeypatch.setattr("relevo.chassis.testing.service_grants", lambda _: mute)
+    with psycopg.connect(service.dsn) as before:
+        kept = [before.execute(f"select count(*) from {table}").fetchone() for table in WRITTEN]
+    refused: list[str] = []
+
+    async def hear(error: Exception) -> None:
+        refused.append(str(error))
+
+    async with running(build, servers, bus=service.bus, dsn=service.dsn) as silent:
+        assert (await _try(silent, headers, draft=DRAFT, days=1))["items"] == told["items"] != []
+        user = str(service.bus.user("automation", publish=mute.publish, subscribe=mute.subscribe))
+        client = await nats.connect(service.bus.nats_url, user_credentials=user, error_cb=hear)
+        for pattern in ordering:
+            await client.publish(pattern.replace("*", "x"))
+
+        async def all_refused() -> bool:
+            return len(refused) == len(ordering)
+
+        assert await until(all_refused, 30), refused
+        await client.close()
+    assert all("permissions violation" in one for one in refused)
+    with psycopg.connect(service.dsn) as after:
+        assert [after.execute(f"select count(*) from {table}").fetchone() for table in WRITTEN] == kept
 
 
 async def test_a_rule_that_ran_is_tried_as_it_ran(servers) -> None:
