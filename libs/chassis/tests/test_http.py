@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 from structlog.contextvars import merge_contextvars
@@ -50,6 +50,11 @@ class NewThing(BaseModel):
     kind: str = "plain"
 
 
+class Asked(BaseModel):
+    tag: list[str] = []
+    until: int | None = Field(None, alias="to")
+
+
 class Thing(BaseModel):
     id: str
     name: str
@@ -73,6 +78,10 @@ def routes() -> APIRouter:
     @router.get("/contacts")
     async def list_contacts(who: Reader) -> list[str]:
         return [who.account_id]
+
+    @router.get("/contacts/found")
+    async def find_contacts(_: Reader, asked: Annotated[Asked, Query()], limit: Limit = 50) -> list[str]:
+        return [*asked.tag, str(limit)]
 
     @router.get("/adapter")
     async def adapter_inbox(who: Annotated[Principal, Depends(require_adapter)]) -> str | None:
@@ -354,6 +363,24 @@ async def test_errors_are_problems_in_the_language_asked_for(dsn):
             headers={"authorization": f"Bearer {user}", "content-type": "application/json"},
         )
         assert (broken.status_code, broken.json()["code"]) == (400, "malformed_json")
+
+
+async def test_a_parameter_that_does_not_exist_is_refused_where_people_and_keys_ask(dsn):
+    async with world(dsn) as w:
+        user = await _user(w)
+        found = await w.get("/contacts/found?tag=a&tag=b&limit=7&to=3", user)
+        assert (found.status_code, found.json()) == (200, ["a", "b", "7"])
+        refused = await w.get("/contacts/found?tags=a&until=3&limit=7&tags=b", user, accept_language="en")
+        assert refused.status_code == 422
+        assert refused.json()["errors"] == [
+            {"pointer": f"/query/{name}", "detail": "There is no such parameter: use limit, tag, to."}
+            for name in ("tags", "until")
+        ]
+        nothing = await w.post("/things?dry_run=1", user, {"name": "xy", "size": 1}, accept_language="es")
+        assert nothing.json()["errors"] == [
+            {"pointer": "/query/dry_run", "detail": "No existe este parámetro: quítalo."}
+        ]
+        assert (await w.get("/things/1?utm_source=mail")).status_code == 200, "what the world calls is not narrowed"
 
 
 @pytest.mark.parametrize("chunked", [False, True])

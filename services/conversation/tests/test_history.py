@@ -147,9 +147,7 @@ def test_a_past_conversation_is_found_everywhere_and_nothing_happens(at_office):
 
         hits = (await office.get("/search/messages", who, q="alcachofa")).json()["items"]
         assert {hit["conversation_id"] for hit in hits} == {found["id"], resolved["id"]}
-        of_contact = (
-            await office.get("/conversations", who, contact=found["contact"]["id"], with_archived=True)
-        ).json()
+        of_contact = (await office.get("/conversations", who, contact=found["contact"]["id"], status="resolved")).json()
         assert resolved["id"] in {one["id"] for one in of_contact["items"]}
         told = (await office.get(f"/contacts/{found['contact']['id']}/personal-data", who)).text
         assert "alcachofa" in told

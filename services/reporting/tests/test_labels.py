@@ -79,16 +79,18 @@ async def test_a_label_put_on_late_counts_for_its_cycle_in_whatever_order_events
                 assert _counts(await _summary(service, headers, label=name)) == expected, name
             assert _counts(await _summary(service, headers, label="nunca")) == {}
             assert _counts(await _summary(service, headers))["messages_in"] == 5
-            asked = {**PERIOD, "label": "vip", "metric": "messages_in", "bucket": "hour", "tz": "Europe/Madrid"}
-            series = (await service.http.get("/reports/series", params=asked, headers=headers)).json()
+            asked = {**PERIOD, "label": "vip", "metric": "messages_in"}
+            hours = {**asked, "bucket": "hour", "tz": "Europe/Madrid"}
+            series = (await service.http.get("/reports/series", params=hours, headers=headers)).json()
             assert {p["start"]: p["count"] for p in series["points"] if p["count"]} == {"2026-03-02T12:00:00Z": 2}
             facts = (await service.http.get("/reports/facts", params=asked, headers=headers)).json()["items"]
             assert [fact["at"] for fact in facts] == ["2026-03-02T12:01:00Z", "2026-03-02T12:03:00Z"]
-            summary = (await service.http.get("/reports/summary", params=asked, headers=headers)).json()
+            named = {**PERIOD, "label": "vip"}
+            summary = (await service.http.get("/reports/summary", params=named, headers=headers)).json()
             assert summary["label"] == {"key": "vip", "name": "Cuentas clave", "definition": BY_LABEL["es"]}
             assert "wait_in_queue" not in {one["metric"] for one in summary["metrics"]}
             refused = await service.http.get(
-                "/reports/series", params={**asked, "metric": "wait_in_queue"}, headers=headers
+                "/reports/series", params={**hours, "metric": "wait_in_queue"}, headers=headers
             )
             assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/query/metric")
             own = await _key(service, Permission.REPORTS_OWN)
@@ -194,12 +196,13 @@ async def test_every_report_is_a_file(servers, monkeypatch) -> None:
         assert {row[4] for row in facts[1:]} == {'\'=1+"1",\n'}
         assert facts[1][0] == "2026-03-02T06:00:01-06:00"
         own = await _key(service, Permission.CONTACTS_READ)
+        zoned = {"metric": "messages_in", "tz": "Europe/Madrid"}
         for name, more in (
             ("summary", {}),
             ("series", asked),
-            ("heatmap", asked),
+            ("heatmap", zoned),
             ("groups", {"by": "label"}),
-            ("facts", asked),
+            ("facts", zoned),
         ):
             answer = await service.http.get(f"/reports/{name}/file", params={**PERIOD, **more}, headers=own)
             assert answer.status_code == 403, name

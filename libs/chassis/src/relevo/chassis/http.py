@@ -3,7 +3,7 @@
 import importlib.metadata
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -11,6 +11,7 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.requests import HTTPConnection, Request
@@ -91,7 +92,10 @@ def create_app(
     app.state.runtime = None
     if router is not None:
         app.include_router(
-            router, prefix=API, responses={"default": _PROBLEM_RESPONSE}, dependencies=[Depends(_without_nul)]
+            router,
+            prefix=API,
+            responses={"default": _PROBLEM_RESPONSE},
+            dependencies=[Depends(_without_nul), Depends(_known_parameters)],
         )
     app.include_router(health.router(service))
     problems.install(app)
@@ -101,6 +105,11 @@ def create_app(
     }
     app.add_middleware(_Outer, service=service, templates=templates, max_body_bytes=settings.http_max_body_bytes)
     _check_names(app)
+    app.state.parameters = {
+        operation.endpoint: frozenset(_query_names(operation.dependant))
+        for operation in _operations(app)
+        if _required(operation.dependant) is not None
+    }
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -126,6 +135,33 @@ async def _without_nul(request: HTTPConnection) -> None:
             en=en,
             errors=[problems.FieldError(pointer, es=es, en=en) for pointer in at],
         )
+
+
+async def _known_parameters(request: HTTPConnection) -> None:
+    """Refuse parameters that an operation does not have, where people and keys ask: a filter that is misspelt would be left
+    out without a word, and a number of everything taken for a part's. What the world outside calls may carry what it likes.
+    """
+    known = request.app.state.parameters.get(request.scope.get("endpoint"))
+    if known is None or not request.scope["query_string"]:
+        return
+    strange = [name for name in dict.fromkeys(request.query_params) if name not in known]
+    if strange:
+        names = ", ".join(sorted(known))
+        es = f"No existe este parámetro: usa {names}." if names else "No existe este parámetro: quítalo."
+        en = f"There is no such parameter: use {names}." if names else "There is no such parameter: take it out."
+        raise problems.invalid_fields([problems.FieldError(f"/query/{name}", es=es, en=en) for name in strange])
+
+
+def _query_names(dependant: Any) -> Iterator[str]:
+    """The names of all query parameters of an operation, its dependencies' too."""
+    for field in dependant.query_params:
+        model = field.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            yield from (info.alias or name for name, info in model.model_fields.items())
+        else:
+            yield field.alias
+    for dependency in dependant.dependencies:
+        yield from _query_names(dependency)
 
 
 def _version(service: str) -> str:

@@ -63,7 +63,7 @@ def unavailable(code: str = "not_ready", *, es: str, en: str, retry_after: int =
 
 
 def invalid_fields(errors: Sequence[FieldError]) -> Problem:
-    """422: what a body says does not fit what there is."""
+    """422: what a request says does not fit what there is."""
     return Problem(
         422, "validation_failed", es="Hay campos que corregir.", en="Some fields must be mended.", errors=errors
     )
