@@ -1,13 +1,17 @@
 """One act on many conversations: a job that goes on where it was, and refuses one by one."""
 
 import contextlib
+from datetime import timedelta
 
+from relevo.chassis import directory, timers
 from relevo.chassis.bus import until
 from relevo.chassis.timers import run_due
-from relevo.contracts.base import new_id
+from relevo.contracts.base import new_id, now
+from relevo.contracts.identity import KeyState
 from relevo.contracts.permissions import Permission
 from relevo.conversation import bulk
 from relevo.conversation.due import TIMERS
+from relevo.conversation.store import bulk as store
 
 
 async def finished(desk, who, job):
@@ -121,5 +125,67 @@ def test_a_job_goes_on_where_a_crash_left_it_and_stops_when_it_is_cancelled(at_d
         assert sorted(resolved) == sorted(ids)
         cancelled = await desk.post(f"/conversations/bulk/{job['id']}/cancel", eva)
         assert cancelled.json()["state"] == "done"
+
+    at_desk(body)
+
+
+def test_a_job_uses_the_rights_that_there_are_by_then_and_ends_with_who_asked(at_desk):
+    async def body(desk):
+        account, database = desk.world.account_id, desk.service.runtime.database
+        id_, eva = await desk.agent()
+        ids = [(await desk.begun(eva, who=f"c{n}")).rpartition("/")[2] for n in range(3)]
+        async with database.begin(account) as tx:
+            (agent,), (role,) = await directory.agents(tx, account), await directory.roles(tx, account)
+        key = KeyState(
+            id=new_id(),
+            account_id=account,
+            kind="api",
+            name="Ventas",
+            sha256="0" * 64,
+            permissions=role.permissions,
+            scope=role.scope,
+            agent_id=id_,
+        )
+
+        async def did(actor):
+            """What becomes of a job of this author, who had started it when they still had their rights."""
+            async with database.begin(account) as tx:
+                job = await store.add(tx, account, new_id(), actor, {"do": "labels", "add": [new_id()[-12:]]}, ids)
+                await timers.schedule(tx, bulk.BULK, job["id"], now(), account_id=account)
+
+            async def over():
+                async with database.begin(account) as tx:
+                    return await store.read(tx, account, actor, job["id"])
+
+            async def ended():
+                return (await over())["state"] != "running"
+
+            assert await until(ended, 30)
+            job = await over()
+            return job["state"], job["changed"], job["refused"]
+
+        async def with_entry(kind, state, *, deleted=False):
+            async with database.begin(account) as tx:
+                await directory.apply(tx, kind, account, state.id, state, 2, deleted=deleted)
+
+        everything, nothing = ("done", 3, 0), ("cancelled", 0, 0)
+        await with_entry("key", key)
+        assert [await did(f"agent:{id_}"), await did(f"key:{key.id}")] == [everything, everything]
+        # Other inboxes from now on: the agent's own, and what they lend their key.
+        await with_entry("agent", agent.model_copy(update={"inbox_ids": (new_id(),)}))
+        assert [await did(f"agent:{id_}"), await did(f"key:{key.id}")] == [("done", 0, 3)] * 2
+        await with_entry("agent", agent)
+        await with_entry("role", role.model_copy(update={"permissions": frozenset({Permission.CONVERSATIONS_READ})}))
+        assert [await did(f"agent:{id_}"), await did(f"key:{key.id}")] == [("done", 0, 3), everything]
+        await with_entry("role", role)
+        await with_entry("key", key.model_copy(update={"expires_at": now() - timedelta(minutes=1)}))
+        assert await did(f"key:{key.id}") == nothing
+        await with_entry("key", key, deleted=True)
+        assert [await did(f"agent:{id_}"), await did(f"key:{key.id}")] == [everything, nothing]
+        await with_entry("key", key)
+        await with_entry("agent", agent.model_copy(update={"active": False}))
+        assert [await did(f"agent:{id_}"), await did(f"key:{key.id}")] == [nothing, nothing]
+        await with_entry("agent", agent, deleted=True)
+        assert [await did(f"agent:{id_}"), await did(f"key:{key.id}")] == [nothing, nothing]
 
     at_desk(body)

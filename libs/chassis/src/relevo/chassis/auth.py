@@ -26,7 +26,7 @@ from sqlalchemy import text
 from starlette.requests import Request
 
 from relevo.chassis import dropping
-from relevo.chassis.database import Database
+from relevo.chassis.database import Database, Tx
 from relevo.chassis.problems import Language, Problem, unavailable
 from relevo.contracts.base import new_id
 from relevo.contracts.identity import PLATFORM, AgentState, KeyState, RoleState, SigningKeyState
@@ -193,11 +193,7 @@ class Authenticator:
             agent = AgentState.model_validate(owner.agent) if owner is not None else None
             if agent is None or not agent.active:
                 raise _bad_key()
-        # A key acts with its own permissions and scope; an agent lends it only teams and inboxes.
-        teams = frozenset(agent.team_ids) if agent else frozenset()
-        viewer = Viewer(
-            key.account_id, key.agent_id, key.permissions, key.scope, teams, _inboxes(agent) if agent else None
-        )
+        viewer = _viewer_of_key(key, agent)
         language: Language = agent.language if agent else "es"
         if key.kind != "api":
             return Principal(key.account_id, key.kind, key.id, key.name, language, viewer, inbox_id=key.inbox_id)
@@ -267,6 +263,37 @@ class Authenticator:
         finally:
             self._waiting -= 1
         return answer
+
+
+async def viewer_by_now(tx: Tx, account_id: str, actor: str) -> Viewer | None:
+    """What an author of events, an agent or an API key, may see and do as the directory says now; None: they are gone.
+
+    For work that goes on after the request that asked for it: rights that were taken away since are not used.
+    """
+    kind, _, id_ = actor.partition(":")
+    if kind == "agent":
+        row = (await tx.execute(_AGENT, {"agent": id_, "account": account_id, "session": ""})).first()
+        if row is None or row.deleted or row.role is None:
+            return None
+        agent = AgentState.model_validate(row.agent)
+        return viewer_of(agent, RoleState.model_validate(row.role)) if agent.active else None
+    found = (await tx.execute(_KEY_ROW, {"id": id_})).first()
+    if found is None or found.deleted:
+        return None
+    key = KeyState.model_validate(found.key)
+    if key.account_id != account_id or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
+        return None
+    if key.agent_id is None:
+        return _viewer_of_key(key, None)
+    owner = (await tx.execute(_OWNER, {"agent": key.agent_id, "account": account_id})).scalar()
+    lender = AgentState.model_validate(owner) if owner is not None else None
+    return _viewer_of_key(key, lender) if lender is not None and lender.active else None
+
+
+def _viewer_of_key(key: KeyState, agent: AgentState | None) -> Viewer:
+    """A key acts with its own permissions and scope; the agent that it is of lends it only teams and inboxes."""
+    teams = frozenset(agent.team_ids) if agent else frozenset()
+    return Viewer(key.account_id, key.agent_id, key.permissions, key.scope, teams, _inboxes(agent) if agent else None)
 
 
 def viewer_of(agent: AgentState, role: RoleState) -> Viewer:

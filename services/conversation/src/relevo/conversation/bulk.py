@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from relevo.chassis import directory, timers
+from relevo.chassis.auth import viewer_by_now
 from relevo.chassis.database import Tx
 from relevo.chassis.timers import DueTimer
 from relevo.contracts.base import new_id, now
-from relevo.contracts.permissions import ConversationScope, Permission
 from relevo.conversation import commanded, labels, store
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import bulk, joining, macros, snooze
 from relevo.conversation.domain.state import Change, Conversation, Refused, Writing
 from relevo.conversation.store import bulk as jobs
-from relevo.kernel.access import ConversationFacts, Viewer, may
+from relevo.kernel.access import ConversationFacts, may
 
 BULK: Final = "bulk"
 """The timers of jobs that run, by job id: each does one batch and sets the next."""
@@ -25,13 +25,19 @@ BATCH: Final = 100
 async def on_bulk(due: Sequence[DueTimer], tx: Tx) -> None:
     """The next batch of each job. A conversation that is not there for who asked any more, or refuses, is told of.
 
+    Who asked acts with the rights that they have by now; the job of somebody who is gone is cancelled.
     Of a macro each act is done that the conversation allows; the first that it refuses is told.
     """
     for timer in due:
         job = await jobs.take(tx, timer.account_id, timer.key, BATCH)
         if job is None:
             continue
-        act, viewer, account = macros.KEPT.validate_python(job["act"]), _viewer(job["viewer"]), timer.account_id
+        account = timer.account_id
+        viewer = await viewer_by_now(tx, account, job["actor"])
+        if viewer is None:
+            await jobs.cancel(tx, account, job["actor"], timer.key)
+            continue
+        act = macros.KEPT.validate_python(job["act"])
         known = commanded.Known(tx)
         given = act.acts if isinstance(act, macros.RunningMacro) else [act]
         parts = [await _keyed(tx, account, job["actor"], part) for part in given]
@@ -115,27 +121,3 @@ async def _name(tx: Tx, account_id: str, agent_id: str | None) -> str:
     if agent_id is None:
         return ""
     return next((agent.name for agent in await directory.agents(tx, account_id) if agent.id == agent_id), "")
-
-
-def kept(viewer: Viewer) -> dict[str, Any]:
-    """A viewer as a job keeps it."""
-    return {
-        "account_id": viewer.account_id,
-        "agent_id": viewer.agent_id,
-        "permissions": sorted(viewer.permissions),
-        "scope": viewer.scope,
-        "team_ids": sorted(viewer.team_ids),
-        "inbox_ids": None if viewer.inbox_ids is None else sorted(viewer.inbox_ids),
-    }
-
-
-def _viewer(found: dict[str, Any]) -> Viewer:
-    inboxes = found["inbox_ids"]
-    return Viewer(
-        account_id=found["account_id"],
-        agent_id=found["agent_id"],
-        permissions=frozenset(Permission(one) for one in found["permissions"]),
-        scope=ConversationScope(found["scope"]),
-        team_ids=frozenset(found["team_ids"]),
-        inbox_ids=None if inboxes is None else frozenset(inboxes),
-    )

@@ -7,7 +7,7 @@ from relevo.chassis.exporting import Exported
 EXPORTED: Final = Exported(
     tables={
         "attribute_definitions": (),
-        "bulk_jobs": ("viewer",),
+        "bulk_jobs": (),
         "canned_replies": (),
         "contact_activity": (),
         "contact_channels": (),

@@ -50,7 +50,7 @@ PERSONAL: Final = Personal(
         "contact_erasure_parts": ("service",),
         # The team's own words and settings.
         "attribute_definitions": ("currency", "description", "entity", "key", "kind", "name", "options"),
-        "bulk_jobs": ("act", "actor", "refusals", "state", "viewer"),
+        "bulk_jobs": ("act", "actor", "refusals", "state"),
         "canned_replies": ("code", "folded", "text", "updated_by"),
         "contact_segments": ("filter", "name"),
         "conversation_merges": ("actor", "actor_name", "labels"),

@@ -15,7 +15,7 @@ from relevo.contracts.base import Time, new_id, now
 from relevo.contracts.permissions import Permission
 from relevo.conversation.api.asked import Asked, resolved_filters
 from relevo.conversation.api.common import Body
-from relevo.conversation.bulk import BULK, kept
+from relevo.conversation.bulk import BULK
 from relevo.conversation.domain.macros import JobAct, KeptAct, RunMacro, RunningMacro, permission_of
 from relevo.conversation.store import bulk as store
 from relevo.conversation.store import macros
@@ -98,9 +98,7 @@ async def start_bulk(who: Actor, db: Db, once: Idempotency, body: NewBulk) -> Bu
                 raise Problem(422, "too_many", es=es, en=en, errors=(FieldError("/filter", es=es, en=en),))
         else:
             ids = list(dict.fromkeys(str(id_) for id_ in body.ids or ()))
-        job = await store.add(
-            tx, who.account_id, new_id(), who.actor, kept(who.viewer), act.model_dump(mode="json"), ids
-        )
+        job = await store.add(tx, who.account_id, new_id(), who.actor, act.model_dump(mode="json"), ids)
         if ids:
             await timers.schedule(tx, BULK, job["id"], now(), account_id=who.account_id)
         else:

@@ -14,14 +14,14 @@ from relevo.conversation.tables import conversations
 from relevo.kernel.access import Viewer, visible
 
 _COLUMNS = """
-    cast(id as text) as id, cast(account_id as text) as account_id, actor, viewer, act, state, done, changed, refused,
-    refusals, cardinality(ids) as total, created_at, finished_at
+    cast(id as text) as id, cast(account_id as text) as account_id, actor, act, state, done, changed, refused, refusals,
+    cardinality(ids) as total, created_at, finished_at
 """
 
 _ADD = text(
     f"""
-    insert into bulk_jobs (id, account_id, actor, viewer, act, ids, state, created_at)
-    values (:id, :account, :actor, cast(:viewer as jsonb), cast(:act as jsonb), cast(:ids as uuid[]), 'running', now())
+    insert into bulk_jobs (id, account_id, actor, act, ids, state, created_at)
+    values (:id, :account, :actor, cast(:act as jsonb), cast(:ids as uuid[]), 'running', now())
     returning {_COLUMNS}
     """
 )
@@ -67,10 +67,10 @@ async def matching(tx: Tx, viewer: Viewer, filters: Filters, limit: int) -> list
 
 
 async def add(  # noqa: PLR0917
-    tx: Tx, account_id: str, id_: str, actor: str, viewer: dict[str, Any], act: dict[str, Any], ids: Iterable[str]
+    tx: Tx, account_id: str, id_: str, actor: str, act: dict[str, Any], ids: Iterable[str]
 ) -> Row:
     """Keep what is asked."""
-    given = {"account": account_id, "id": id_, "actor": actor, "viewer": json.dumps(viewer), "act": json.dumps(act)}
+    given = {"account": account_id, "id": id_, "actor": actor, "act": json.dumps(act)}
     return next(plain(await tx.execute(_ADD, {**given, "ids": list(ids)})))
 
 
