@@ -26,6 +26,26 @@ def test_databases_are_apart_and_owned_by_an_ordinary_role(servers: TestServers)
         psycopg.connect(copy)
 
 
+@pytest.fixture(scope="module")
+def of_the_module(servers: TestServers) -> str:
+    return servers.create_database()
+
+
+_made: list[str] = []
+
+
+def test_what_a_test_makes(servers: TestServers, of_the_module: str) -> None:
+    _made.extend((servers.create_database(), servers.create_database(lasting=True)))
+
+
+def test_goes_with_it(servers: TestServers, of_the_module: str) -> None:
+    passing, lasting = _made
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(passing)
+    for dsn in (lasting, of_the_module):
+        psycopg.connect(dsn).close()
+
+
 def test_each_bus_has_its_own_streams(servers: TestServers) -> None:
     first, second = servers.create_bus(), servers.create_bus()
 

@@ -89,7 +89,7 @@ class TestBus(Protocol):
 class TestServers(Protocol):
     """The session's PostgreSQL and NATS (relevo.stack.testing)."""
 
-    def create_database(self, template: str | None = None) -> str: ...
+    def create_database(self, template: str | None = None, *, lasting: bool = False) -> str: ...
     def create_bus(self) -> Any: ...
     def serving(self, dsn: str) -> str: ...
     def inspecting(self, dsn: str) -> str: ...
@@ -261,7 +261,7 @@ async def admin_of(bus: TestBus) -> AsyncIterator[Admin]:
 def template_database(servers: TestServers, package: str) -> str:
     """A database with this package's migrations, made once a session; copies of it are what tests use."""
     if package not in _templates:
-        dsn = servers.create_database()
+        dsn = servers.create_database(lasting=True)
         migrate(dsn, package)
         _templates[package] = dsn
     return _templates[package]

@@ -52,6 +52,8 @@ THROWAWAY = {
     "full_page_writes": "off",
     "shared_buffers": "64MB",
     "shared_preload_libraries": "",
+    "min_wal_size": "64MB",
+    "max_wal_size": "256MB",  # it may be kept in memory
 }
 
 
