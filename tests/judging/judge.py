@@ -42,8 +42,8 @@ RANK = {"urgent": 3, "high": 2, "medium": 1, None: 1, "low": 0}
 IDLE_SECONDS = 1.0
 SHOWN = 5
 STREAMS = ("EVT_IDENTITY", "EVT_PRESENCE", "EVT_CONVERSATION", "EVT_ASSIGNMENT")
-GIVEN_BY_TURN = {"round_robin", "least_loaded", "longest_idle"}
-"""Reasons of what went to whoever was next: the owner's and the last agent's conversations go before the queue."""
+GIVEN_BY_TURN = {"round_robin", "least_loaded", "longest_idle", "last_agent"}
+"""Reasons of what went in its turn, to whoever was next: the owner's, and what is opened again, go before the queue."""
 
 GONE = {"holder_offline": "offline", "holder_away": "away"}
 """Reasons of what was taken back from somebody who was gone."""

@@ -29,7 +29,7 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 def journal(seed: int, length: int = 400) -> Iterator[Input]:
     """A random life of an account: more conversations than anybody can take, in three inboxes and two teams."""
     dice = random.Random(seed)
-    agents, teams, inboxes = ([new_id() for _ in range(n)] for n in (6, 2, 3))
+    agents, teams, inboxes, contacts = ([new_id() for _ in range(n)] for n in (6, 2, 3, 4))
     channels = dict(zip(inboxes, ("web", "email", "whatsapp"), strict=True))
     conversations: dict[str, str] = {}
     open_ones: set[str] = set()
@@ -67,6 +67,7 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                 dice.randrange(4),
                 owner,
                 facts=facts(dice),
+                contact_id=dice.choice(contacts),
             )
         elif kind == "close" and open_ones:
             one = dice.choice(sorted(open_ones))
@@ -84,6 +85,7 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                 None,
                 1,
                 facts=facts(dice),
+                contact_id=dice.choice(contacts),
             )
         elif kind == "facts" and open_ones:
             yield Described(dice.choice(sorted(open_ones)), facts(dice), n)
@@ -114,6 +116,7 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                     taken_back=taken_back(dice, teams),
                     overflow=overflow(dice, teams),
                     channel_weights=dice.choice(({}, {"email": 50}, {"email": 33, "whatsapp": 150})),
+                    last_agent_days=dice.choice([0, 1, 1]),
                     owner_wait_seconds=dice.choice([None, 0, 60]),
                     rules=rules(dice, teams),
                     lighter=dice.choice((None, Lighter(dice.choice([0, 30]), dice.choice([0, 40])))),

@@ -376,6 +376,27 @@ async def test_who_has_been_idle_longest_goes_first_where_the_policy_says_so(ser
     assert got == [(ana, "longest_idle"), (bea, "longest_idle"), (ana, "longest_idle")]
 
 
+async def test_a_contact_s_next_conversation_goes_to_whoever_had_their_last_one_where_the_policy_says_so(
+    service, world, settled
+):
+    boss = await world.hire("Boss", "administrator", None)
+    ana = await world.hire("Ana")
+    await settled()
+    contact = ContactSnapshot(id=new_id())
+    first = await world.open(contact=contact)
+    await settled()
+    await world.resolve(first)
+    await world.hire("Bea")
+    await settled()
+    change = {"strategy": "round_robin", "default_capacity": 5, "busy_as_fallback": False, "last_agent_days": 30}
+    answer = await service.http.put("/routing/policy", json=change, headers=world.as_(boss) | {"If-Match": "*"})
+    assert answer.status_code == 200, answer.text
+    one = await world.open(contact=contact)
+    await settled()
+    last = (await told(service, one))[-1]
+    assert (last["assignee_id"], last["reason"]["code"]) == (ana, "last_agent"), "it was bea's turn"
+
+
 async def test_a_conversation_goes_to_the_owner_of_its_contact_and_waits_for_them_where_the_account_says_so(
     service, world, settled
 ):

@@ -31,13 +31,13 @@ from relevo.assignment.domain.inputs import (
     decode,
     encode,
 )
-from relevo.assignment.domain.policy import Lighter, Overflow, Policy, TakeBack
+from relevo.assignment.domain.policy import Lighter, Overflow, Policy, RoutingRule, TakeBack
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
 from relevo.assignment.domain.rules import Rules
 from relevo.assignment.domain.units import UNIT
 
-from .journals import facts, rules
+from .journals import condition, facts, rules
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -239,6 +239,45 @@ def test_what_waits_for_its_owner_is_theirs_the_moment_they_come_unless_somebody
     assert (again.assignee_id, again.reason.code) == ("bea", "owner"), "handing over changed nothing of the owner"
 
 
+def test_who_had_the_contact_s_last_one_goes_first_where_they_can_have_it():
+    story = Story(agent("ana"), agent("bea", capacity=2), agent("cid"), last_agent_days=2)
+    story.opened("c0", contact_id="x")
+    story(Assign("c0", "agent:ana", "manual", set_assignee=True, assignee_id="bea"))
+    (still,) = story.opened("c1", contact_id="x")
+    assert (still.assignee_id, still.reason.code, still.runners_up) == ("bea", "last_agent", ("cid", "ana"))
+    assert still.reason.en == "Knows them: Bea has another one of this contact."
+    (full,) = story.opened("c2", contact_id="x")
+    assert (full.assignee_id, full.reason.code) == ("cid", "round_robin"), "otherwise by the strategy"
+    story.closed("c2")
+    (knows,) = story.opened("c3", contact_id="x")
+    assert (knows.assignee_id, knows.reason.en) == (
+        "cid",
+        "Knows them: Cid had the last one of this contact until 1 s ago.",
+    )
+    assert knows.reason.es == "Ya le conoce: Cid tuvo la última de este contacto hasta hace 1 s."
+    assert story.opened("other", contact_id="y")[0].reason.code == "round_robin"
+
+
+@pytest.mark.parametrize(
+    ("days", "rule_days", "goes_to"), [(3, None, "ana"), (1, None, "bea"), (3, 0, "bea"), (0, 3, "ana")]
+)
+def test_who_had_the_contact_s_last_one_goes_first_for_so_many_days(days, rule_days, goes_to):
+    fits = RoutingRule("web", condition("conversation.channel", "equals", "web"), last_agent_days=rule_days)
+    story = Story(agent("ana"), agent("bea"), last_agent_days=days, rules=(fits,))
+    story.opened("c0", contact_id="x")
+    story.closed("c0")
+    later = decide(story.pool, [Entry(9, T0 + timedelta(days=2), Opened("c1", "i", "web", T0, 1, contact_id="x"))])[-1]
+    assert later.assignee_id == goes_to
+
+
+def test_what_waits_goes_to_who_had_the_contact_s_last_one_where_they_are_free_then():
+    story = Story(agent("ana"), agent("bea"), last_agent_days=2, default_capacity=1)
+    for name, contact in (("c0", "x"), ("c1", "y"), ("c2", "y")):
+        story.opened(name, contact_id=contact)
+    (given,) = story(PolicyEdited(Policy(last_agent_days=2, default_capacity=2)))
+    assert (given.conversation_id, given.assignee_id, given.runners_up) == ("c2", "bea", ("ana",))
+
+
 def test_a_team_that_owns_the_contact_gets_its_conversations():
     story = Story(agent("ana"), agent("bea", team_ids=frozenset({"t"})), teams=[Team("t", "Soporte")])
     (decision,) = story.opened("c", owner_team_id="t")
@@ -417,6 +456,7 @@ CONVERSATIONS = [f"c{n:02}" for n in range(25)]
 INBOXES = ["i", "j"]
 CHANNEL = {"i": "web", "j": "email"}
 TEAMS = ["t", "u"]
+STRATEGIES = ("round_robin", "least_loaded", "longest_idle")
 
 
 BACKS = st.builds(
@@ -432,7 +472,7 @@ BACKS = st.builds(
 class Matching(RuleBasedStateMachine):
     """Any journal at all. Conversations of the queue are partly out of memory, as they are in the service."""
 
-    @initialize(strategy=st.sampled_from(["round_robin", "least_loaded", "longest_idle"]), busy=st.booleans())
+    @initialize(strategy=st.sampled_from(STRATEGIES), busy=st.booleans())
     def begin(self, strategy, busy):
         self.policy = self.first = Policy(strategy, 2, busy)
         self.pool = empty(self.policy)
@@ -447,7 +487,7 @@ class Matching(RuleBasedStateMachine):
         apply(self.pool, entry)
         assert not self.pool.drain(entry)
         for decision in self.pool.decisions[start:]:
-            if decision.reason.code in ("round_robin", "least_loaded", "longest_idle", "same_agent", "woken"):
+            if decision.reason.code in (*STRATEGIES, "last_agent", "same_agent", "woken"):
                 chosen = self.pool.roster.agents[decision.assignee_id]
                 assert chosen.used <= chosen.limit(self.policy) * UNIT, (
                     "automatic assignment never exceeds the capacity"
@@ -483,7 +523,19 @@ class Matching(RuleBasedStateMachine):
         dice = random.Random(seed)
         kind = Reopened if c in self.pool.held else Opened
         at = T0 - timedelta(seconds=dice.randrange(50))
-        self.take(kind(c, inbox, CHANNEL[inbox], at, self.sequence, team, rank, facts=facts(dice)))
+        self.take(
+            kind(
+                c,
+                inbox,
+                CHANNEL[inbox],
+                at,
+                self.sequence,
+                team,
+                rank,
+                facts=facts(dice),
+                contact_id=dice.choice([None, "x", "y"]),
+            )
+        )
 
     @rule(c=st.sampled_from(CONVERSATIONS), seed=st.integers(0, 9))
     def describe(self, c, seed):
@@ -526,13 +578,9 @@ class Matching(RuleBasedStateMachine):
     def capacity(self, name, capacity):
         self.take(CapacitySet(name, capacity))
 
-    @rule(
-        strategy=st.sampled_from(["round_robin", "least_loaded", "longest_idle"]),
-        busy=st.booleans(),
-        default=st.integers(0, 3),
-    )
-    def govern(self, strategy, busy, default):
-        more = {"strategy": strategy, "default_capacity": default, "busy_as_fallback": busy}
+    @rule(strategy=st.sampled_from(STRATEGIES), busy=st.booleans(), default=st.integers(0, 3), days=st.integers(0, 1))
+    def govern(self, strategy, busy, default, days):
+        more = {"strategy": strategy, "default_capacity": default, "busy_as_fallback": busy, "last_agent_days": days}
         self.policy = replace(self.policy, **more, version=self.policy.version + 1)
         self.take(PolicyEdited(self.policy))
 

@@ -9,6 +9,7 @@ ReasonCode = Literal[
     "round_robin",
     "least_loaded",
     "longest_idle",
+    "last_agent",
     "same_agent",
     "woken",
     "owner",

@@ -189,6 +189,7 @@ def _of_story(event: ConversationEvent, at: datetime, hours: Calendars | None = 
             one.contact.owner_team_id,
             one.waiting_since,
             facts=facts,
+            contact_id=one.contact.id,
         )
         return replace(given, kept=True) if woken and isinstance(given, Reopened) else given
     return None

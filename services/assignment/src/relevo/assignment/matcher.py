@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import psycopg
 
 from relevo.assignment import due, loads
 from relevo.assignment.domain.deciding import apply
-from relevo.assignment.domain.held import Decision, Held, Refusal, Team
+from relevo.assignment.domain.held import Decision, Had, Held, Refusal, Team
 from relevo.assignment.domain.inputs import (
     PRIORITIES,
     AgentDue,
@@ -190,12 +191,16 @@ async def decide(
     run = pool_row.runs + 1
     entries = [row for row in rows if isinstance(row, Entry)]
     outcome: dict[int, str | None] = {row.id: row.error if isinstance(row, Unreadable) else None for row in rows}
+    held = await _concerned(tx, account_id, entries, teams, roster)
+    policies = (roster.policy, *(one.given.policy for one in entries if isinstance(one.given, PolicyEdited)))
+    asks_last_agent = any(one.asks_last_agent for one in policies)
     pool = Pool(
         roster,
         teams,
         turn=pool_row.turn,
-        held=await _concerned(tx, account_id, entries, teams, roster),
+        held=held,
         waiting=await conversations.waiting_keys(tx, account_id),
+        had=await _had(tx, account_id, held, entries) if asks_last_agent else None,
     )
     refused: dict[int, Refusal] = {}
     waiting: dict[int, str] = {}
@@ -212,7 +217,7 @@ async def decide(
         chunk = FIRST_CHUNK
         while short := pool.drain(entry):
             matching += time.perf_counter() - began
-            await _extend(tx, account_id, pool, short, chunk)
+            await _extend(tx, account_id, pool, short, chunk, asks_last_agent=asks_last_agent)
             began = time.perf_counter()
             chunk = min(2 * chunk, LARGEST_CHUNK)
         pool.note_stays(entry.at)
@@ -271,6 +276,7 @@ async def _concerned(
     found = {one.id: one for one in await conversations.held(tx, account_id, named)}
     for more in (
         await conversations.queued(tx, account_id) if open_anew else [],
+        await conversations.lying(tx, account_id) if open_anew else [],
         await conversations.held_of_agents(tx, account_id, agents),
         await conversations.held_of_teams(tx, account_id, changed_teams),
         await conversations.kept_for(tx, account_id, came),
@@ -280,11 +286,21 @@ async def _concerned(
     return list(found.values())
 
 
-async def _extend(tx: Tx, account_id: str, pool: Pool, short: set[GroupKey], chunk: int) -> None:
+async def _had(tx: Tx, account_id: str, held: Iterable[Held], entries: Iterable[Entry] = ()) -> dict[str, Had]:
+    """Who had the last conversation of each contact whose conversations these are, or are opened by these inputs."""
+    came = {entry.given.contact_id for entry in entries if isinstance(entry.given, Opened | Reopened)}
+    contacts = came | {one.contact_id for one in held}
+    return await conversations.had(tx, account_id, {one for one in contacts if one is not None})
+
+
+async def _extend(
+    tx: Tx, account_id: str, pool: Pool, short: set[GroupKey], chunk: int, *, asks_last_agent: bool
+) -> None:
     wanted = {key: pool.seen(key) for key in sorted(short, key=lambda key: (key[0], key[1] or ""))}
     found = await conversations.heads(tx, account_id, wanted, chunk)
+    had = await _had(tx, account_id, chain.from_iterable(found.values())) if asks_last_agent else {}
     for key, more in found.items():
-        pool.extend(key, more, complete=len(more) < chunk)
+        pool.extend(key, more, complete=len(more) < chunk, had=had)
 
 
 async def _write(tx: Tx, account_id: str, pool: Pool, run: int, *, governed: Policy | None) -> None:

@@ -10,6 +10,7 @@ from relevo.assignment.api import RoutingManager, RoutingReader, decided, locked
 from relevo.assignment.domain.held import Team
 from relevo.assignment.domain.inputs import PolicyEdited
 from relevo.assignment.domain.policy import (
+    Days,
     Lighter,
     Overflow,
     OwnerAbsent,
@@ -48,6 +49,11 @@ class PolicyBody(BaseModel):
     )
     owner_wait_seconds: Seconds | None = Field(
         default=None, description="For how long it lies there at most, then it goes to anyone; null: until they come."
+    )
+    last_agent_days: Days = Field(
+        default=0,
+        description="Whoever has a conversation of the contact, or had the last one at most so many days ago, goes before all "
+        "others who can have it; 0: nobody does.",
     )
     taken_back: tuple[TakeBack, ...] = Field(
         default=(),

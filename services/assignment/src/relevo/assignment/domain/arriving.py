@@ -20,6 +20,7 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
         held.sequence = given.sequence
         pool.changed(held)
         return
+    pool.of_contact(held, given.contact_id)
     put_off = isinstance(given, Reopened) and given.kept
     held.sequence, held.rank, held.opened_at = given.sequence, given.rank, given.at
     held.by_hand = held.by_hand and put_off

@@ -48,7 +48,12 @@ class Record:
     @property
     def compared(self) -> bool:
         """Whether candidates were looked for; else it was settled before that, and `reason` says by what."""
-        return self.kind == "queued" or self.reason.code in ("round_robin", "least_loaded", "longest_idle")
+        return self.kind == "queued" or self.reason.code in (
+            "round_robin",
+            "least_loaded",
+            "longest_idle",
+            "last_agent",
+        )
 
 
 def why(record: Record) -> list[Sentence]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from relevo.assignment.domain.inputs import Entry, Mode
 from relevo.assignment.domain.roster import GroupKey
@@ -33,6 +33,15 @@ class Team:
     auto_assign: bool = True
     deleted: bool = False
     sequence: int = 0
+
+
+class Had(NamedTuple):
+    """Who had a conversation of a contact: the greatest of them had the last one. `still`: it is with them."""
+
+    at: datetime
+    conversation_id: str
+    agent_id: str
+    still: bool
 
 
 @dataclass(slots=True)
@@ -67,6 +76,12 @@ class Held:
     """What the policy's rules look at, beyond what is here, by the names of `rules.FIELDS`."""
     rule: str = ""
     """The rule of the policy that it goes by; empty: none."""
+    contact_id: str | None = None
+    """Whose it is: the contact it was opened with, or the first that was told; None: none was."""
+    had_by: str | None = None
+    """Who got it last, whether they have it still or not; None: nobody, or nobody said yet whose it is."""
+    had_at: datetime | None = None
+    """When they got it; or, once it has left them, when it did. It never becomes earlier."""
     weight: int = UNIT
     """What it takes of its holder's capacity, in hundredths of a unit, while it has one."""
     passed: tuple[str, ...] = ()

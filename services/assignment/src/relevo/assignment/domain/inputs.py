@@ -40,6 +40,8 @@ class Opened:
     """Since when its customer waits for an answer, where that is known already."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else the policy's rules look at, by the names of `rules.FIELDS`."""
+    contact_id: str | None = None
+    """Whose conversation it is; None: it was noted before that was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Reopened:
     kept: bool = False
     """It was put off: it goes back to whoever had it, there or not, if they have room."""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    contact_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ OwnerAbsent = Literal["anyone", "wait"]
 Cause = Literal["offline", "away", "off_shift", "unanswered"]
 
 LONGEST_SECONDS: Final = 30 * 86_400
+LONGEST_DAYS: Final = 3650
+Days = Annotated[int, Field(ge=0, le=LONGEST_DAYS)]
 Seconds = Annotated[int, Field(ge=0, le=LONGEST_SECONDS)]
 
 
@@ -56,6 +58,7 @@ class RoutingRule:
     owner_first: bool | None = None
     owner_absent: OwnerAbsent | None = None
     owner_wait_seconds: Seconds | None = None
+    last_agent_days: Days | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,9 @@ class Policy:
     """What becomes of a conversation whose owner is not there: it goes to anyone, or lies in the inbox until they are."""
     owner_wait_seconds: Seconds | None = None
     """For how long it lies there at most; then it goes to anyone. None: for as long as it takes."""
+    last_agent_days: Days = 0
+    """Whoever has a conversation of the contact, or had the last one at most so many days ago, goes before everybody else
+    who can have it; `strategy` chooses where they cannot. 0: nobody does."""
     taken_back: tuple[TakeBack, ...] = ()
     """At most one for each cause; for what is not named a conversation stays with its holder."""
     overflow: tuple[Overflow, ...] = ()
@@ -132,6 +138,11 @@ class Policy:
     def team_of(self, rule: str) -> str | None:
         """The team that a rule gives its conversations to."""
         return next((one.team_id for one in self.rules if one.name == rule), None) if rule else None
+
+    @property
+    def asks_last_agent(self) -> bool:
+        """Whether it matters, of any conversation, who had the last one of its contact."""
+        return any((self.last_agent_days, *(one.last_agent_days for one in self.rules)))
 
     @property
     def watches_answers(self) -> bool:
@@ -181,6 +192,7 @@ _RULED: Final = (
     "owner_first",
     "owner_absent",
     "owner_wait_seconds",
+    "last_agent_days",
 )
 """What a rule may have otherwise."""
 

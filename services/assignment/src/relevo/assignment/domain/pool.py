@@ -19,14 +19,14 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from relevo.assignment.domain import reasons
-from relevo.assignment.domain.held import Decision, Held, Place, Team
+from relevo.assignment.domain.held import Decision, Had, Held, Place, Team
 from relevo.assignment.domain.inputs import Assign, Entry
 from relevo.assignment.domain.policy import Policy, Terms
-from relevo.assignment.domain.roster import Agent, GroupKey, Roster
+from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
 from relevo.assignment.domain.stays import Stay
 from relevo.assignment.domain.units import UNIT
 from relevo.contracts.assignment import Reason
@@ -54,8 +54,12 @@ class Pool:
         turn: int = 0,
         held: Iterable[Held] = (),
         waiting: Iterable[GroupKey] = (),
+        had: Mapping[str, Had] | None = None,
     ) -> None:
-        """`held`: the conversations that the inputs name. `waiting`: the keys that have queued conversations stored."""
+        """`held`: the conversations that the inputs name. `waiting`: the keys that have queued conversations stored.
+
+        `had`: who had the last one of each contact of these, where the policy, or one among the inputs, asks for it.
+        """
         self.roster = roster
         self.teams = teams
         self.held = {one.id: one for one in held}
@@ -70,6 +74,7 @@ class Pool:
         self.changed_teams: set[str] = set()
         self.stays: list[Stay] = []
         """What ended: who was with whom, or waited, from when to when."""
+        self._had = dict(had or {})
         self._moved: set[str] = set()
         self._noted: set[tuple[str, int]] = set()
         self.due_anew: tuple[set[str], set[str]] = set(), set()
@@ -171,8 +176,16 @@ class Pool:
         """Up to where this queue has been loaded."""
         return self._queues[key].seen
 
-    def extend(self, key: GroupKey, more: Collection[Held], *, complete: bool) -> None:
-        """Add the conversations that wait next in a queue, in order, as stored; `complete`: there are no more."""
+    def extend(
+        self, key: GroupKey, more: Collection[Held], *, complete: bool, had: Mapping[str, Had] | None = None
+    ) -> None:
+        """Add the conversations that wait next in a queue, in order, as stored; `complete`: there are no more.
+
+        `had`: as in `__init__`, of their contacts.
+        """
+        for contact_id, last in (had or {}).items():
+            if contact_id not in self._had or self._had[contact_id][:2] < last[:2]:
+                self._had[contact_id] = last
         queue = self._queues[key]
         queue.complete = complete
         for one in more:
@@ -204,9 +217,14 @@ class Pool:
         """To the best agent, who must exist."""
         roster = self.roster
         first = roster.first(held.key, 1 + RUNNERS_UP)
-        agent = first[0]
         group = roster.group(held.key)
-        why = reasons.chosen(self.policy, agent, group, entry.at)
+        had = self._last(held, entry.at)
+        agent = roster.agents[had.agent_id] if had is not None else first[0]
+        if had is not None:
+            why = reasons.last_agent(agent, None if had.still else entry.at - had.at)
+        else:
+            why = reasons.chosen(self.policy, agent, group, entry.at)
+        runners_up = [one.id for one in first if one is not agent][:RUNNERS_UP]
         excluded, since = reasons.excluded(group), held.queued_at
         self.turn += 1
         agent.turn = self.turn
@@ -219,8 +237,32 @@ class Pool:
             since=since,
             candidates=len(group.members),
             excluded=excluded,
-            runners_up=tuple(one.id for one in first[1:]),
+            runners_up=tuple(runners_up),
         )
+
+    def _last(self, held: Held, at: datetime) -> Had | None:
+        """Who had the last conversation of its contact, where they go first and can have this one, too."""
+        had = self._had.get(held.contact_id) if held.contact_id is not None else None
+        days = self.policy_for(held).last_agent_days if had is not None else 0
+        if had is None or not days or not (had.still or at - had.at <= timedelta(days=days)):
+            return None
+        agent = self.roster.agents.get(had.agent_id)
+        able = agent is not None and agent.reaches(held.key) and agent.standing(self.terms(held)) in FREE
+        return had if able else None
+
+    def of_contact(self, held: Held, contact_id: str | None) -> None:
+        """It is told whose it is; what was told first stays, so that who had it is theirs for good."""
+        held.contact_id = held.contact_id or contact_id
+
+    def _had_by(self, held: Held, agent_id: str, at: datetime) -> None:
+        if held.contact_id is None:
+            return
+        # Rows of slower transactions turn up later: what is known of one conversation never goes back, so that the
+        # greatest of all is known without looking at the others.
+        held.had_by, held.had_at = agent_id, at if held.had_at is None else max(at, held.had_at)
+        known, had = self._had.get(held.contact_id), Had(held.had_at, held.id, agent_id, held.state == "assigned")
+        if known is None or known.conversation_id == held.id or known[:2] < had[:2]:
+            self._had[held.contact_id] = had
 
     def wait(self, entry: Entry, held: Held, *, since: datetime, why: Reason) -> None:
         """Into the queue of its key; or, where the team hands out by hand, aside."""
@@ -252,18 +294,20 @@ class Pool:
         agent.load += 1
         agent.extra += held.weight - UNIT
         agent.last_assigned_at = entry.at
+        self._had_by(held, agent.id, entry.at)
         self.touch(agent)
 
     def release(self, held: Held, entry: Entry) -> None:
         """Take it from whoever holds it; the caller sets the new state."""
-        if held.state == "assigned" and held.assignee_id is not None:
+        before, held.state = held.state, "unassigned"
+        if before == "assigned" and held.assignee_id is not None:
             agent = self.roster.agent(held.assignee_id)
             agent.load -= 1
             agent.extra -= held.weight - UNIT
             agent.released_at = entry.at
+            self._had_by(held, agent.id, entry.at)
             self.touch(agent)
         held.assignee_id = held.held_since = None
-        held.state = "unassigned"
 
     def weigh(self, held: Held, weight: int) -> None:
         """It takes so much of its holder from now on, in hundredths of a unit."""

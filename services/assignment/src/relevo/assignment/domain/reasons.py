@@ -79,6 +79,14 @@ def chosen(policy: Policy, agent: Agent, group: Group, at: datetime) -> Reason:
     )
 
 
+def last_agent(agent: Agent, ago: timedelta | None) -> Reason:
+    """Who had the last conversation of its contact, and let go of it so long `ago`; None: has it still."""
+    since = duration(max(ago.total_seconds(), 0.0)) if ago is not None else ""
+    es = f"tuvo la última de este contacto hasta hace {since}" if since else "tiene otra de este contacto"
+    en = f"had the last one of this contact until {since} ago" if since else "has another one of this contact"
+    return Reason(code="last_agent", es=f"Ya le conoce: {agent.name} {es}.", en=f"Knows them: {agent.name} {en}.")
+
+
 def _phrase(said: str, end: str) -> str:
     return f"{said}, {end}" if end else said
 

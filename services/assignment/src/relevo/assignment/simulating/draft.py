@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relevo.assignment.domain.policy import (
+    Days,
     Lighter,
     Overflow,
     OwnerAbsent,
@@ -37,6 +38,7 @@ class DraftFile(BaseModel):
     owner_first: bool | None = None
     owner_absent: OwnerAbsent | None = None
     owner_wait_seconds: Seconds | None = None
+    last_agent_days: Days | None = None
     taken_back: tuple[TakeBack, ...] | None = None
     overflow: tuple[Overflow, ...] | None = None
     channel_weights: dict[str, Weight] | None = None

@@ -8,7 +8,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 from sqlalchemy import text
 
-from relevo.assignment.domain.held import Held, Place
+from relevo.assignment.domain.held import Had, Held, Place
 from relevo.assignment.domain.roster import GroupKey
 from relevo.chassis.database import Tx
 from relevo.contracts.assignment import Reason
@@ -17,7 +17,8 @@ _HELD_COLUMNS = """
     cast(conversation_id as text) as conversation_id, cast(inbox_id as text) as inbox_id, channel, state, version,
     cast(team_id as text) as team_id, cast(assignee_id as text) as assignee_id, opened_at, queued_at, rank, sequence,
     by_hand, cast(kept_for as text) as kept_for, hand_version, reason, held_since, customer_since, since,
-    answered_at, weight, facts, rule, cast(passed as text[]) as passed
+    answered_at, weight, facts, rule, cast(contact_id as text) as contact_id, cast(had_by as text) as had_by, had_at,
+    cast(passed as text[]) as passed
 """
 _HELD = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -33,6 +34,10 @@ _KEPT_FOR = text(f"""
 """)
 _QUEUED = text(f"""
     select {_HELD_COLUMNS} from conversations_held where account_id = cast(:account as uuid) and state = 'queued'
+""")
+# Apart from those that wait, so that each goes by an index of its own.
+_LYING = text(f"""
+    select {_HELD_COLUMNS} from conversations_held where account_id = cast(:account as uuid) and state = 'unassigned'
 """)
 _HELD_OF_TEAMS = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -72,25 +77,39 @@ _HEADS = text(f"""
     order by q.place
 """)
 
+# One step in the index for each contact, however many conversations they have had.
+_HAD = text("""
+    select cast(c.id as text) as contact_id, h.* from unnest(cast(:contacts as uuid[])) as c (id)
+    cross join lateral (
+        select had_at, cast(conversation_id as text) as conversation_id, cast(had_by as text) as had_by,
+               state = 'assigned' as still
+        from conversations_held o
+        where account_id = cast(:account as uuid) and contact_id = c.id and had_at is not null
+        order by o.had_at desc, o.conversation_id desc limit 1
+    ) h
+""")
+
 _SAVE_HELD = text("""
     insert into conversations_held as h (conversation_id, account_id, inbox_id, channel, state, version, team_id,
         assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
-        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule)
+        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at)
     select conversation_id, cast(:account as uuid), inbox_id, channel, state, version, team_id, assignee_id, opened_at,
         queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
-        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule
+        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (conversation_id uuid, inbox_id uuid, channel text, state text,
         version bigint, team_id uuid, assignee_id uuid, opened_at timestamptz, queued_at timestamptz, rank smallint,
         sequence bigint, by_hand boolean, kept_for uuid, hand_version bigint, reason jsonb, decision_id uuid,
         held_since timestamptz, customer_since timestamptz, passed uuid[],
-        queue_key uuid, since timestamptz, answered_at timestamptz, weight integer, facts jsonb, rule text)
+        queue_key uuid, since timestamptz, answered_at timestamptz, weight integer, facts jsonb, rule text,
+        contact_id uuid, had_by uuid, had_at timestamptz)
     on conflict (conversation_id) do update set state = excluded.state, version = excluded.version,
         team_id = excluded.team_id, assignee_id = excluded.assignee_id, opened_at = excluded.opened_at,
         since = excluded.since, queued_at = excluded.queued_at, rank = excluded.rank, sequence = excluded.sequence, by_hand = excluded.by_hand,
         kept_for = excluded.kept_for, hand_version = excluded.hand_version, reason = excluded.reason,
         held_since = excluded.held_since, customer_since = excluded.customer_since, passed = excluded.passed,
         queue_key = excluded.queue_key, answered_at = excluded.answered_at, weight = excluded.weight,
-        facts = excluded.facts, rule = excluded.rule,
+        facts = excluded.facts, rule = excluded.rule, contact_id = excluded.contact_id, had_by = excluded.had_by,
+        had_at = excluded.had_at,
         decision_id = coalesce(excluded.decision_id, h.decision_id)
         where h.account_id = excluded.account_id
 """)
@@ -129,6 +148,11 @@ async def held_of_teams(tx: Tx, account_id: str, ids: Collection[str]) -> list[H
 async def queued(tx: Tx, account_id: str) -> list[Held]:
     """All that wait: for what concerns them all, which is seldom."""
     return [_held_of(row) for row in (await tx.execute(_QUEUED, {"account": account_id})).all()]
+
+
+async def lying(tx: Tx, account_id: str) -> list[Held]:
+    """All that are open and neither wait nor have an agent; likewise."""
+    return [_held_of(row) for row in (await tx.execute(_LYING, {"account": account_id})).all()]
 
 
 async def _held(tx: Tx, statement: Any, account_id: str, ids: Collection[str]) -> list[Held]:
@@ -170,6 +194,9 @@ def _held_of(row: Any) -> Held:
         weight=row.weight,
         facts=row.facts,
         rule=row.rule,
+        contact_id=row.contact_id,
+        had_by=row.had_by,
+        had_at=row.had_at,
         passed=tuple(row.passed),
     )
 
@@ -204,6 +231,14 @@ async def heads(
     return found
 
 
+async def had(tx: Tx, account_id: str, contacts: Collection[str]) -> dict[str, Had]:
+    """Who had the last conversation of each of these contacts, where anybody had one."""
+    if not contacts:
+        return {}
+    rows = await tx.execute(_HAD, {"account": account_id, "contacts": sorted(contacts)})
+    return {row.contact_id: Had(row.had_at, row.conversation_id, row.had_by, row.still) for row in rows.all()}
+
+
 async def save_held(tx: Tx, account_id: str, changed: Iterable[Held], decision_of: Mapping[str, str]) -> None:
     """Write who holds what in a locked pool; `decision_of` gives the last decision of each conversation."""
     rows = [
@@ -231,6 +266,9 @@ async def save_held(tx: Tx, account_id: str, changed: Iterable[Held], decision_o
             "weight": one.weight,
             "facts": dict(one.facts),
             "rule": one.rule,
+            "contact_id": one.contact_id,
+            "had_by": one.had_by,
+            "had_at": one.had_at,
             "passed": list(one.passed),
             "queue_key": _queue_key(one.key),
         }

@@ -115,6 +115,7 @@ REASONS: Final[Mapping[str, tuple[str, str]]] = {
     "round_robin": ("turno rotatorio", "round robin"),
     "longest_idle": ("llevaba más tiempo libre", "had been idle for longest"),
     "least_loaded": ("era quien menos tenía", "had the least"),
+    "last_agent": ("tuvo la última del contacto", "had the contact's last one"),
     "same_agent": ("ya la tenía", "had it already"),
     "owner": ("es responsable del contacto", "owns the contact"),
     "owner_absent": ("quien es responsable del contacto no está", "the contact's owner is not there"),
