@@ -1,20 +1,24 @@
 """Every answer of the reports beside what the recount says it must be."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, cycle
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from recount.recount import (
     DIMENSIONS,
     MEASURED,
     NOT_BY_LABEL,
     RATED,
+    TIMES,
     Asked,
     Counted,
     Number,
+    behind,
     bucket_of,
     groups,
     moment,
@@ -146,11 +150,63 @@ async def series_agree(get: Get, counted: Sequence[Counted], asked: Asked, zones
     return compared
 
 
+async def weeks_agree(get: Get, counted: Sequence[Counted], asked: Asked, zones: Sequence[str]) -> int:
+    """Heat maps of times, messages and presence, in one zone after another, and how long each hour was; how many numbers."""
+    minutes = [asked.since + timedelta(minutes=n) for n in range((asked.until - asked.since) // timedelta(minutes=1))]
+    bucket = "weekday and hour"
+    walked = {tz: Counter(bucket_of(minute, bucket, ZoneInfo(tz)) for minute in minutes) for tz in zones}
+    compared = 0
+    for metric, tz in zip(sorted({*TIMES, "messages_in", "presence_seconds"}), cycle(zones), strict=False):
+        for one in both(asked) if metric in TIMES else (asked,):
+            told = (await get("heatmap", query(one) | {"metric": metric, "tz": tz}))["cells"]
+            cells = {(cell["weekday"], cell["hour"]): cell for cell in told}
+            assert {key: cell["hours"] * 60 for key, cell in cells.items() if cell["hours"]} == pytest.approx(
+                walked[tz]
+            )
+            shown = {key: (cell["count"], whole(metric, cell["sum"])) for key, cell in cells.items() if cell["count"]}
+            assert shown == series(counted, one, metric, bucket, ZoneInfo(tz)), f"{metric} by {bucket}, {tz}"
+            compared += len(told)
+    return compared
+
+
+async def conversations_agree(get: Get, counted: Sequence[Counted], asked: Asked) -> int:
+    """The conversations behind every metric, and behind those of a label; how many there were."""
+    compared = 0
+    label = next(label for one in counted for label in one.labels)
+    for metric in sorted({each.metric for each in counted} - {"presence_seconds"}):
+        wanted = (
+            asked if metric in NOT_BY_LABEL or metric not in TIMES else Asked(asked.since, asked.until, label=label)
+        )
+        told = await get("conversations", query(wanted) | {"metric": metric, "limit": "200"})
+        assert told["next"] is None
+        shown = [
+            (one["conversation_id"], moment(one["last_at"]), one["count"], whole(metric, one["sum"]))
+            for one in told["items"]
+        ]
+        assert shown == behind(counted, wanted, metric), f"conversations behind {metric}"
+        compared += len(shown)
+    return compared
+
+
+async def earlier_agree(get: Get, counted: Sequence[Counted], asked: Asked) -> int:
+    """The second half of a period beside the first; how many numbers were compared."""
+    length = (asked.until - asked.since) // 2
+    half = Asked(asked.until - length, asked.until)
+    told = (await get("summary", query(half) | {"compare": "true"}))["previous"]
+    first = Asked(moment(told["since"]), moment(told["until"]))
+    assert (first.since, first.until) == (half.since - length, half.since)
+    metrics_same(told["metrics"], summary(counted, first), "the half before")
+    return len(told["metrics"])
+
+
 async def reports_agree(get: Get, counted: Sequence[Counted], asked: Asked, zones: Sequence[str]) -> int:
-    """Every summary, grouping and series is what the recount says; how many numbers were compared."""
+    """Every report is what the recount says; how many numbers were compared."""
     assert (asked.until - asked.since) % timedelta(minutes=1) == timedelta()
     return (
         await summaries_agree(get, counted, asked)
         + await groups_agree(get, counted, asked)
         + await series_agree(get, counted, asked, zones)
+        + await weeks_agree(get, counted, asked, zones)
+        + await conversations_agree(get, counted, asked)
+        + await earlier_agree(get, counted, asked)
     )

@@ -442,7 +442,7 @@ def groups(counted: Sequence[Counted], asked: Asked, by: str) -> dict[str | None
 
 
 def bucket_of(at: datetime, bucket: str, zone: ZoneInfo) -> tuple[Any, ...]:
-    """Which hour, day, week or month the clock on the wall shows; an hour that comes twice is two."""
+    """Which hour, day, week or month the clock on the wall shows; an hour that comes twice is two, but of the same weekday."""
     local = at.astimezone(zone)
     if bucket == "hour":
         return local.date(), local.hour, local.utcoffset()
@@ -450,6 +450,8 @@ def bucket_of(at: datetime, bucket: str, zone: ZoneInfo) -> tuple[Any, ...]:
         return (local.date(),)
     if bucket == "week":
         return tuple(local.isocalendar()[:2])
+    if bucket == "weekday and hour":
+        return local.isoweekday(), local.hour
     return local.year, local.month
 
 
@@ -465,6 +467,17 @@ def series(
             total[0] += 1
             total[1] += value
     return {key: (count, total) for key, (count, total) in found.items()}
+
+
+def behind(counted: Sequence[Counted], asked: Asked, metric: str) -> list[tuple[str, datetime, int, int]]:
+    """The conversations that a number is of, each with the last of what counts, count and sum; latest first."""
+    found: dict[str, list[tuple[datetime, int]]] = defaultdict(list)
+    for one in asked.of(counted):
+        value = asked.value(one)
+        if one.metric == metric and value is not None and one.conversation is not None:
+            found[one.conversation].append((one.at, value))
+    each = [(key, max(values)[0], len(values), sum(value for _, value in values)) for key, values in found.items()]
+    return sorted(each, key=lambda one: (one[1], one[0]), reverse=True)
 
 
 def read(lines: Iterable[str]) -> Iterator[Event]:
