@@ -1,4 +1,7 @@
 import json
+from collections import defaultdict
+from datetime import timedelta
+from operator import itemgetter
 
 import pytest
 from hypothesis import given
@@ -6,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from relevo.automation.domain.actions import PostStep, dumped, loaded
-from relevo.automation.domain.rules import RuleSet, command_id, compile_rule, evaluate
+from relevo.automation.domain.rules import RuleSet, command_id, compile_rule, evaluate, ordered, within_rate
 from relevo.automation.domain.triggers import FIELDS, TRIGGERS_OF, occurrence
 from relevo.contracts.assignment import Assign
 from relevo.contracts.automation import SlaBreached, SlaMet, SlaWarned
@@ -335,6 +338,35 @@ def test_rules_that_feed_each_other_end_at_the_limit(depth: int, limit: int) -> 
     (execution,) = _fired([rule()], said("x"), depth=depth, depth_limit=limit)
     assert execution.outcome == ("ordered" if depth < limit else "depth_limit")
     assert bool(execution.steps) is (depth < limit)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9_000)), max_size=40), st.integers(1, 4), st.integers(0, 40)
+)
+def test_no_rule_fires_more_often_in_an_hour_than_it_may_and_none_is_held_back_before(said_at, limit, stored) -> None:
+    asked, talks = rule(), (new_id(), new_id())
+    wanted = [
+        ordered(asked, event(said("x", id=talks[of]), time=NOON + timedelta(seconds=at)))
+        for of, at in sorted(said_at, key=itemgetter(1))
+    ]
+    # The first so many were judged in an earlier batch.
+    first = within_rate(wanted[:stored], {}, hourly_limit=limit)
+    kept = defaultdict(list)
+    for one in first:
+        if one.outcome == "ordered":
+            kept[one.rule.id, one.event.subject.conversation_id].append(one.event.at)
+    found = [*first, *within_rate(wanted[stored:], kept, hourly_limit=limit)]
+    assert [one.event for one in found] == [one.event for one in wanted]
+    for place, one in enumerate(found):
+        mine = [
+            before
+            for before in found[:place]
+            if before.outcome == "ordered"
+            and before.event.subject.conversation_id == one.event.subject.conversation_id
+            and before.event.at > one.event.at - timedelta(hours=1)
+        ]
+        assert one.outcome == ("rate_limit" if len(mine) >= limit else "ordered")
+        assert bool(one.steps) is (one.outcome == "ordered")
 
 
 @given(

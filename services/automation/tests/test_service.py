@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
+from datetime import timedelta
 
 from relevo.automation.app import build
 from relevo.chassis.auth import new_key
 from relevo.chassis.testing import running
-from relevo.contracts.base import new_id
+from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import LabelChanged, LabelsChanged, LabelState
 from relevo.contracts.identity import AgentChanged, AgentState, KeyChanged, KeyState, TeamChanged, TeamState
 from relevo.contracts.permissions import ConversationScope, Permission
@@ -174,6 +175,24 @@ async def test_loops_end_and_show(servers) -> None:
         items = (await service.http.get("/rule-executions", headers=headers)).json()["items"]
         assert Counter(item["outcome"] for item in items) == {"ordered": 7, "depth_limit": 1}
         assert len(await _commands(service)) == 7 * 3
+
+
+async def test_a_rule_fires_so_often_in_a_conversation_within_an_hour_and_says_so(servers) -> None:
+    async with running(build, servers, RELEVO_RULE_HOURLY_LIMIT="2") as service:
+        headers = await _manager(service)
+        await _make(service, headers, actions=[{"type": "add_labels", "labels": ["x"]}])
+        talk, other, began = said("devolucion"), said("devolucion"), now() - timedelta(hours=2)
+        # All are read now; what counts is when they were said. No rule can have fired too often before the third event.
+        for sequence, minutes in enumerate((0, 1, 2, 61, 62, 63), start=1):
+            await _tell(service, talk, time=began + timedelta(minutes=minutes), sequence=sequence)
+        await _tell(service, other, time=began + timedelta(minutes=2))
+        for of, outcomes in ((talk, ["ordered", "ordered", "rate_limit"] * 2), (other, ["ordered"])):
+            asked = {"conversation_id": of.conversation.id}
+            items = (await service.http.get("/rule-executions", params=asked, headers=headers)).json()["items"]
+            assert [item["outcome"] for item in reversed(items)] == outcomes
+        assert len(await _commands(service)) == 5
+        held = await service.http.get("/rule-executions", params={"outcome": "rate_limit"}, headers=headers)
+        assert len(held.json()["items"]) == 2
 
 
 async def test_rules_are_kept_changed_and_removed(servers) -> None:

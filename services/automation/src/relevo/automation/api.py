@@ -113,7 +113,8 @@ class RuleOut(BaseModel):
 class ExecutionOut(BaseModel):
     """A rule that matched an event. `waiting`: some of it is done later; `moot`: that will not be, since something came first.
 
-    Held back as a whole: `depth_limit`, because rules had set each other off; `already_waiting`, because it waits there.
+    Held back as a whole: `depth_limit`, because rules had set each other off; `already_waiting`, because it waits there;
+    `rate_limit`, because it fired there too often within the hour.
     """
 
     id: str

@@ -31,7 +31,7 @@ def build() -> Service:
     settings = Settings()
     webhooks = Webhooks(settings)
     carrying_out = CarryingOut(webhooks)
-    automaton = Automaton(settings.rule_depth_limit, carrying_out)
+    automaton = Automaton(settings.rule_depth_limit, settings.rule_hourly_limit, carrying_out)
     sla = Sla(webhooks, automaton)
     watching = Alerts(webhooks)
 

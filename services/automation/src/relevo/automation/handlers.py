@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -11,7 +12,7 @@ import structlog
 from relevo.automation import store, waits_store
 from relevo.automation.carrying_out import CarryingOut, Due, Run, make_moot
 from relevo.automation.domain.actions import Pause
-from relevo.automation.domain.rules import Execution, Outcome, Rule, RuleSet, evaluate
+from relevo.automation.domain.rules import FIRED, Execution, Rule, RuleSet, evaluate, within_rate
 from relevo.automation.domain.triggers import TRIGGERS_OF, Trigger, occurrence
 from relevo.automation.domain.waits import TYPES as MOOTING
 from relevo.automation.domain.waits import moot_by
@@ -23,15 +24,15 @@ from relevo.contracts.envelope import Envelope
 
 _BREATHE: Final = 20
 _NONE: Final[frozenset[Trigger]] = frozenset()
-_CARRIED_OUT: Final[frozenset[Outcome]] = frozenset({"ordered", "waiting", "moot"})
 log = structlog.get_logger("relevo.automation")
 
 
 class Automaton:
     """Judges every event by its account's rules. Keeps them compiled, and asks at each batch whether they changed."""
 
-    def __init__(self, depth_limit: int, carrying_out: CarryingOut) -> None:
+    def __init__(self, depth_limit: int, hourly_limit: int, carrying_out: CarryingOut) -> None:
         self._depth_limit = depth_limit
+        self._hourly_limit = hourly_limit
         self._carrying_out = carrying_out
         self._sets: dict[str, RuleSet] = {}
 
@@ -80,16 +81,30 @@ class Automaton:
         if not judged.executions:
             return
         executions = await _not_waiting(tx, judged.executions)
+        executions = within_rate(executions, await self._fired(tx, judged), hourly_limit=self._hourly_limit)
         fresh = await store.record(tx, executions, now())
         await self._carrying_out.carry_out(
             tx,
             [
                 Due(Run.of(execution, cause), execution.steps, cause.time, execution.event.data)
                 for execution in executions
-                if execution.id in fresh and execution.outcome in _CARRIED_OUT
+                if execution.id in fresh and execution.outcome in FIRED
                 for cause in (judged.causes[execution.event.event_id],)
             ],
         )
+
+    async def _fired(self, tx: Tx, judged: "_Judged") -> dict[tuple[str, str], list[datetime]]:
+        """When the rules of these executions fired before, where it may have been too often.
+
+        No rule fires more often than its conversation has events, so that most are not asked for.
+        """
+        asked = [
+            one
+            for one in judged.executions
+            if one.event.subject.conversation_id is not None
+            and not 0 < judged.causes[one.event.event_id].sequence <= self._hourly_limit
+        ]
+        return await store.fired(tx, asked) if asked else {}
 
     async def _refresh(self, tx: Tx, accounts: set[str]) -> set[str]:
         """Bring the rules of these accounts up to date, compiling only what changed; answers where some wait."""

@@ -12,6 +12,9 @@ class Settings(ServiceSettings):
     rule_depth_limit: int = Field(8, ge=1, le=100)
     """Automatic steps (a rule's command, and the event that comes of it, are two) after which no rule fires any more."""
 
+    rule_hourly_limit: int = Field(100, ge=1, le=10_000)
+    """How often a rule fires in one conversation within an hour; what more it matches is recorded and held back."""
+
     master_key: MasterKey
     """Seals the secrets of webhooks at rest."""
     webhooks_allow_private: bool = False

@@ -1,15 +1,16 @@
 """All SQL of automation."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
 from sqlalchemy import Row, text
 
-from relevo.automation.domain.rules import Execution, Outcome, Rule, compile_rule
+from relevo.automation.domain.rules import FIRED, Execution, Outcome, Rule, compile_rule
 from relevo.automation.domain.triggers import Trigger
 from relevo.chassis.database import Tx
 from relevo.kernel.conditions import ConditionError
@@ -95,16 +96,26 @@ _ALL = text(f"select {_COLUMNS} from rules where account_id = cast(:account as u
 _DELETE = text("delete from rules where account_id = cast(:account as uuid) and id = cast(:id as uuid)")
 _RECORD = text("""
     insert into executions (id, account_id, rule_id, rule_version, rule_name, event_id, event_type, conversation_id,
-                            outcome, actions, created_at)
+                            outcome, actions, happened_at, created_at)
     select id, account_id, rule_id, rule_version, rule_name, event_id, event_type, conversation_id, outcome,
-           cast(actions as jsonb), cast(:now as timestamptz)
+           cast(actions as jsonb), happened_at, cast(:now as timestamptz)
     from unnest(cast(:id as uuid[]), cast(:account_id as uuid[]), cast(:rule_id as uuid[]),
                 cast(:rule_version as integer[]), cast(:rule_name as text[]), cast(:event_id as uuid[]),
                 cast(:event_type as text[]), cast(:conversation_id as uuid[]), cast(:outcome as text[]),
-                cast(:actions as text[]))
-        as e(id, account_id, rule_id, rule_version, rule_name, event_id, event_type, conversation_id, outcome, actions)
+                cast(:actions as text[]), cast(:happened_at as timestamptz[]))
+        as e(id, account_id, rule_id, rule_version, rule_name, event_id, event_type, conversation_id, outcome, actions,
+             happened_at)
     on conflict do nothing
     returning cast(id as text)
+""")
+# Nothing is recorded before it happens, so that the index by time of recording leaves out what is long past.
+_FIRED = text("""
+    select cast(e.rule_id as text) as rule_id, cast(e.conversation_id as text) as conversation_id, e.happened_at
+    from unnest(cast(:rules as uuid[]), cast(:conversations as uuid[])) as k(rule_id, conversation_id)
+    join executions e on e.conversation_id = k.conversation_id and e.rule_id = k.rule_id
+    where e.account_id = any(cast(:accounts as uuid[])) and e.created_at >= cast(:since as timestamptz)
+      and e.happened_at >= cast(:since as timestamptz) and e.outcome = any(cast(:outcomes as text[]))
+      and e.event_id <> all(cast(:events as uuid[]))
 """)
 _EXECUTIONS = text("""
     select cast(id as text) as id, cast(rule_id as text) as rule_id, rule_version, rule_name,
@@ -183,8 +194,28 @@ async def record(tx: Tx, executions: Sequence[Execution], now: datetime) -> set[
         "conversation_id": [e.event.subject.conversation_id for e in executions],
         "outcome": [e.outcome for e in executions],
         "actions": [json.dumps([action.type for action in e.rule.actions]) for e in executions],
+        "happened_at": [e.event.at for e in executions],
     }
     return set((await tx.execute(_RECORD, columns)).scalars())
+
+
+async def fired(tx: Tx, executions: Sequence[Execution]) -> dict[tuple[str, str], list[datetime]]:
+    """When these rules fired in these conversations in the hour before, by (rule, conversation); these events themselves do not count."""
+    pairs = sorted(
+        {(e.rule.id, e.event.subject.conversation_id) for e in executions if e.event.subject.conversation_id}
+    )
+    given = {
+        "accounts": sorted({e.event.account_id for e in executions}),
+        "rules": [rule for rule, _ in pairs],
+        "conversations": [conversation for _, conversation in pairs],
+        "events": sorted({e.event.event_id for e in executions}),
+        "since": min(e.event.at for e in executions) - timedelta(hours=1),
+        "outcomes": sorted(FIRED),
+    }
+    found: dict[tuple[str, str], list[datetime]] = defaultdict(list)
+    for row in await tx.execute(_FIRED, given):
+        found[row.rule_id, row.conversation_id].append(row.happened_at)
+    return found
 
 
 async def list_executions(

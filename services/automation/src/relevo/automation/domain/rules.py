@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Final, Literal
 from uuid import UUID, uuid5
@@ -97,7 +98,7 @@ class RuleSet:
         return [rule for _, rule in found]
 
 
-Outcome = Literal["ordered", "waiting", "moot", "already_waiting", "depth_limit"]
+Outcome = Literal["ordered", "waiting", "moot", "already_waiting", "depth_limit", "rate_limit"]
 """`waiting`: some of it waits, `moot`: that will not be done any more; the others are held back as a whole."""
 
 
@@ -141,6 +142,33 @@ def evaluate(rules: RuleSet, event: Occurrence, *, depth_limit: int) -> list[Exe
         else:
             executions.append(ordered(rule, event))
     return executions
+
+
+FIRED: Final[frozenset[Outcome]] = frozenset({"ordered", "waiting", "moot"})
+"""The outcomes of which something was done, or would have been."""
+_HOUR: Final = timedelta(hours=1)
+
+
+def within_rate(
+    executions: Sequence[Execution], fired: Mapping[tuple[str, str], Sequence[datetime]], *, hourly_limit: int
+) -> list[Execution]:
+    """The same executions in their order, but a rule that fired `hourly_limit` times in a conversation is held back there.
+
+    Counted is what fired in the hour up to the event, by the events' own times: what is read late is not too much at once.
+    ``fired``: when rules fired before, by rule and conversation. What happens to no conversation is not limited.
+    """
+    times = {pair: list(moments) for pair, moments in fired.items()}
+    found = []
+    for one in executions:
+        of, at = one.event.subject.conversation_id, one.event.at
+        if of is not None and one.outcome in FIRED:
+            mine = times.setdefault((one.rule.id, of), [])
+            if sum(at - _HOUR < moment <= at for moment in mine) >= hourly_limit:
+                found.append(replace(one, outcome="rate_limit", steps=()))
+                continue
+            mine.append(at)
+        found.append(one)
+    return found
 
 
 OutOfScope = Literal["other_trigger", "other_inbox", "automated", "own_effect"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -165,6 +166,7 @@ class Occurrence:
     account_id: str
     event_id: str
     event_type: str
+    at: datetime
     actor: str
     depth: int
     automated: bool
@@ -193,6 +195,7 @@ def occurrence(envelope: Envelope, data: Model) -> Occurrence | None:
         account_id=envelope.account,
         event_id=envelope.id,
         event_type=envelope.type,
+        at=envelope.time,
         actor=envelope.actor,
         depth=envelope.depth,
         automated=isinstance(data, MessageCreated) and not data.human,
