@@ -6,7 +6,8 @@ It reads the events of presence, of conversations, of assignment and of people, 
      "time": "2026-11-22T10:00:00.120000Z", "subject": "evt.assignment.0.<account>.<id>.conversation_assigned", "data": {...}}
 
 `at` is when the broker stored it, `time` when its author says that it happened. A file of such lines is judged by
-`python judge.py events.jsonl [--capacity 10] [--weight email=0.5] [--lighter 600=0.5]`; `read` takes them from a broker.
+`python judge.py events.jsonl [--capacity 10] [--weight email=0.5] [--lighter 600=0.5]
+[--priority-worth 600]`; `read` takes them from a broker.
 Five things are judged:
 
 - over capacity: nobody is given a conversation by the machine where it does not fit into their units of capacity as a
@@ -15,7 +16,7 @@ Five things are judged:
 - two holders: a conversation is never given to somebody before it was taken from whoever has it;
 - idle: nobody who could take a waiting conversation waits beside it for longer than a second;
 - out of order: nothing is given away while something that goes before it, and takes no more, waits: of higher priority,
-  or longer;
+  or longer; where the policy weighs one against the other, what has waited for longer by that;
 - left behind: nobody holds what they had when they went offline (away) for longer than the policy lets them, and it is taken
   from nobody before that.
 
@@ -32,7 +33,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,12 @@ class Waiting:
     since: datetime
     told: datetime
     left: datetime | None = None
+    worth: float | None = None
 
     @property
     def place(self) -> tuple[int, datetime]:
+        if self.worth is not None:
+            return 0, self.since - timedelta(seconds=self.worth * self.rank)
         return -self.rank, self.since
 
 
@@ -172,8 +176,11 @@ class Judge:
         taken_back: Mapping[str, float] | None = None,
         weights: Mapping[str, int] | None = None,
         lighter: tuple[float, int] | None = None,
+        priority_worth: float | None = None,
     ) -> None:
-        """`capacity`: how many units an agent may carry; `own`: of those who may another number.
+        """`priority_worth`: how many seconds of waiting each step of priority is worth; None: the higher always goes first.
+
+        `capacity`: how many units an agent may carry; `own`: of those who may another number.
 
         `weights`: hundredths of a unit that a conversation of a channel takes, where that is not one; `lighter`: after
         how many seconds of waiting for its customer it takes only so many hundredths of that.
@@ -183,6 +190,7 @@ class Judge:
         self.capacity = capacity
         self.weights = dict(weights or {})
         self.lighter = lighter
+        self.priority_worth = priority_worth
         self.channels: dict[str, str | None] = {}
         self.asked: dict[str, list[tuple[datetime, datetime, bool]]] = {}
         """When it happened, and was told, that a conversation's customer waits for an answer, or does not any more."""
@@ -311,7 +319,7 @@ class Judge:
         if event.type == "conversation_queued":
             key = data["inbox_id"], data.get("team_id"), data.get("channel")
             since = datetime.fromisoformat(data["queued_at"])
-            self.waiting[one] = Waiting(one, key, self._rank(one, data), since, event.at)
+            self.waiting[one] = Waiting(one, key, self._rank(one, data), since, event.at, worth=self.priority_worth)
             self.queues[key] += 1
             self.waits.append(self.waiting[one])
 
@@ -487,9 +495,18 @@ def judge(
     taken_back: Mapping[str, float] | None = None,
     weights: Mapping[str, int] | None = None,
     lighter: tuple[float, int] | None = None,
+    priority_worth: float | None = None,
 ) -> tuple[Verdict, Judge]:
     """Judge events, in whatever order they come; `until`: nothing more was published until then."""
-    one = Judge(capacity, own, idle_seconds=idle_seconds, taken_back=taken_back, weights=weights, lighter=lighter)
+    one = Judge(
+        capacity,
+        own,
+        idle_seconds=idle_seconds,
+        taken_back=taken_back,
+        weights=weights,
+        lighter=lighter,
+        priority_worth=priority_worth,
+    )
     for event in sorted(events, key=lambda event: (event.at, event.seq)):
         one.take(event)
     if until is not None:
@@ -560,13 +577,16 @@ def main() -> int:
     parser.add_argument("--capacity", type=int, default=10)
     parser.add_argument("--weight", action="append", default=[], metavar="CHANNEL=UNITS", help="as email=0.5")
     parser.add_argument("--lighter", metavar="SECONDS=SHARE", help="as 600=0.5")
+    parser.add_argument("--priority-worth", type=float, metavar="SECONDS", help="of waiting, for each step of priority")
     given = parser.parse_args()
     with given.events.open(encoding="utf-8") as file:
         events = [Event.of(json.loads(line)) for line in file]
     weights = {channel: _hundredths(units) for channel, _, units in (one.partition("=") for one in given.weight)}
     after, _, share = (given.lighter or "").partition("=")
     lighter = (float(after), _hundredths(share)) if after else None
-    verdict, _ = judge(events, capacity=given.capacity, weights=weights, lighter=lighter)
+    verdict, _ = judge(
+        events, capacity=given.capacity, weights=weights, lighter=lighter, priority_worth=given.priority_worth
+    )
     sys.stdout.write(verdict.text() + "\n")
     return 1 if verdict.faults else 0
 

@@ -217,6 +217,15 @@ def test_what_was_told_of_only_after_it_is_no_fault(log: Log) -> None:
     assert log.faults() == set()
 
 
+@pytest.mark.parametrize(("worth", "faults"), [(None, {"out of order"}), (1, set()), (0, set()), (2, {"out of order"})])
+def test_waiting_may_weigh_against_priority(log: Log, worth: float | None, faults: set[str]) -> None:
+    log.wait(0, "early", "low")
+    log.wait(1.5, "late")
+    log.status(2, "ana")
+    log.decided(2.1, "early", "ana")
+    assert set(judge(log.events, capacity=1, priority_worth=worth)[0].faults) == faults
+
+
 @pytest.mark.parametrize(("second", "faults"), [(7, set()), (4, {"left behind"}), (None, {"left behind"})])
 def test_left_behind_or_taken_too_early(log: Log, second: float | None, faults: set[str]) -> None:
     log.opened(0, "c")

@@ -117,6 +117,7 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                     overflow=overflow(dice, teams),
                     channel_weights=dice.choice(({}, {"email": 50}, {"email": 33, "whatsapp": 150})),
                     last_agent_days=dice.choice([0, 1, 1]),
+                    priority_worth_seconds=dice.choice([None, 0, 60, 600]),
                     owner_wait_seconds=dice.choice([None, 0, 60]),
                     rules=rules(dice, teams),
                     lighter=dice.choice((None, Lighter(dice.choice([0, 30]), dice.choice([0, 40])))),

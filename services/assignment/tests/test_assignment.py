@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from datetime import timedelta
 
 import psycopg
 from sqlalchemy import text
@@ -395,6 +396,37 @@ async def test_a_contact_s_next_conversation_goes_to_whoever_had_their_last_one_
     await settled()
     last = (await told(service, one))[-1]
     assert (last["assignee_id"], last["reason"]["code"]) == (ana, "last_agent"), "it was bea's turn"
+
+
+async def test_waiting_weighs_against_priority_where_the_policy_says_so(service, world, settled):
+    boss = await world.hire("Boss", "administrator", None)
+    ana = await world.hire("Ana", state="offline")
+    await settled()
+    change = {
+        "strategy": "round_robin",
+        "default_capacity": 1,
+        "busy_as_fallback": False,
+        "priority_worth_seconds": 600,
+    }
+    answer = await service.http.put("/routing/policy", json=change, headers=world.as_(boss) | {"If-Match": "*"})
+    assert answer.status_code == 200, answer.text
+    ago = {"low": 31, "urgent": 0, "medium": 19}
+    ones = [await world.open(priority=one, opened_at=now() - timedelta(minutes=n)) for one, n in ago.items()]
+    await settled()
+    head = world.as_(boss)
+    first = (await service.http.get("/queue", params={"limit": 2}, headers=head)).json()
+    rest = (await service.http.get("/queue", params={"cursor": first["next"]}, headers=head)).json()
+    shown = [(one["conversation_id"], one["position"]) for one in first["items"] + rest["items"]]
+    low, urgent, medium = ones
+    assert shown == [(low, 1), (urgent, 2), (medium, 3)]
+    then = await service.http.get("/queue/as-of", params={"at": now().isoformat()}, headers=head)
+    assert [(one["conversation_id"], one["position"]) for one in then.json()["items"]] == shown
+    assert (await holder(service, world, urgent, boss))["position"] == 2
+    wait = await service.http.get(f"/conversations/{medium}/assignment/wait", headers=head)
+    assert wait.json()["place"] == 3
+    await world.status(ana, "available")
+    await settled()
+    assert (await holder(service, world, low, boss))["state"] == "assigned", "the highest priority had its turn before"
 
 
 async def test_a_conversation_goes_to_the_owner_of_its_contact_and_waits_for_them_where_the_account_says_so(

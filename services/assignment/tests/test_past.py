@@ -57,7 +57,7 @@ async def test_as_of_any_moment_it_is_what_it_was_then(database, seed, batch):
     for entry in entries:
         take(pool, entry)
         agents = pool.roster.agents
-        waited = sorted((one for one in pool.held.values() if one.state == "queued"), key=lambda one: one.place)
+        waited = sorted((one for one in pool.held.values() if one.state == "queued"), key=pool.place)
         async with database.begin(account) as tx:
             shown = await past.queue(tx, viewer(account), entry.at, after=None, limit=1000)
             assert [(row["conversation_id"], row["position"]) for row in shown] == [

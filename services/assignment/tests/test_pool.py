@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from relevo.assignment.domain.deciding import apply, decide
@@ -703,3 +703,41 @@ def test_higher_rank_goes_first_then_who_waits_longest():
             assert [one.conversation_id for one in given] == [expected]
             del places[expected]
             given = story.closed(expected)
+
+
+@given(
+    st.integers(0, 900),
+    st.lists(st.tuples(st.integers(0, 3600), st.integers(0, 3), st.booleans()), min_size=1, max_size=40),
+)
+@settings(max_examples=60, deadline=None)
+def test_waiting_weighs_against_priority_and_nothing_starves(worth, came):
+    """Of any that wait, the one goes first that waits longest, each step of priority counted as `worth` seconds; so nothing
+    is overtaken by what came more than three times `worth` later, whatever goes on coming."""
+    story = Story(agent("ana", capacity=1), priority_worth_seconds=worth)
+    ids = (f"c{n:02}" for n in range(99))
+    waiting, at_work = {}, None
+    for seconds, rank, one_closes in sorted(came):
+        name, since = next(ids), T0 + timedelta(seconds=seconds)
+        waiting[name] = (since, rank)
+        given = story(Opened(name, "i", "web", since, 1, rank=rank))
+        if one_closes and at_work is not None:
+            given = story.closed(at_work)
+        for decision in given:
+            if decision.kind != "assigned":
+                continue
+            at_work = decision.conversation_id
+            first, its = waiting.pop(at_work)
+            for other, rank_ in waiting.values():
+                assert first - timedelta(seconds=worth * its) <= other - timedelta(seconds=worth * rank_)
+                assert first - other <= timedelta(seconds=3 * worth), "nothing starves"
+
+
+def test_another_order_counts_at_once_for_all_that_waits():
+    story = Story(agent("ana", state="offline", capacity=1))
+    for n in range(9):
+        story.opened(f"low{n}", rank=0)
+    story.opened("urgent", rank=3)
+    story(PolicyEdited(Policy(priority_worth_seconds=2)))
+    assert [one.conversation_id for one in story.status("ana", "available")] == ["low0"], "3 * 2 < 9 seconds"
+    story(PolicyEdited(Policy(priority_worth_seconds=3)))
+    assert [one.conversation_id for one in story.closed("low0")] == ["urgent"]

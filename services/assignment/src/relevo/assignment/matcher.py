@@ -297,7 +297,8 @@ async def _extend(
     tx: Tx, account_id: str, pool: Pool, short: set[GroupKey], chunk: int, *, asks_last_agent: bool
 ) -> None:
     wanted = {key: pool.seen(key) for key in sorted(short, key=lambda key: (key[0], key[1] or ""))}
-    found = await conversations.heads(tx, account_id, wanted, chunk)
+    worth = pool.policy.priority_worth_seconds
+    found = await conversations.heads(tx, account_id, wanted, chunk, worth=worth)
     had = await _had(tx, account_id, chain.from_iterable(found.values())) if asks_last_agent else {}
     for key, more in found.items():
         pool.extend(key, more, complete=len(more) < chunk, had=had)

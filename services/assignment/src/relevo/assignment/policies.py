@@ -55,6 +55,11 @@ class PolicyBody(BaseModel):
         description="Whoever has a conversation of the contact, or had the last one at most so many days ago, goes before all "
         "others who can have it; 0: nobody does.",
     )
+    priority_worth_seconds: Seconds | None = Field(
+        default=None,
+        description="How much waiting each step of priority (low, medium, high, urgent) is worth in the queue, so that nothing waits "
+        "for ever; 0: priority does not count; null: the higher priority goes first, however long others wait.",
+    )
     taken_back: tuple[TakeBack, ...] = Field(
         default=(),
         max_length=4,

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, select, text, tuple_
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy import bindparam, func, select, text
 
 from relevo.assignment.domain.held import Place
 from relevo.assignment.domain.units import told
+from relevo.assignment.store import places, pools
 from relevo.assignment.tables import conversation_facts, conversations_held
 from relevo.chassis.database import Tx
 from relevo.kernel.access import ConversationColumns, ConversationFacts, Viewer, visible
 
-_ASSIGNMENT = text("""
+_ASSIGNMENT = """
     select cast(h.conversation_id as text) as conversation_id, h.channel, h.rule, h.state, h.version, cast(h.team_id as text) as team_id,
            cast(h.assignee_id as text) as assignee_id, cast(h.inbox_id as text) as inbox_id, h.queued_at, h.reason,
            cast(h.decision_id as text) as decision_id, cast(f.participant_ids as text[]) as participant_ids,
@@ -22,12 +22,12 @@ _ASSIGNMENT = text("""
            case when h.state = 'queued' then (
                select count(*) from conversations_held q
                where q.account_id = h.account_id and q.state = 'queued'
-                 and (-q.rank, q.queued_at, q.conversation_id) <= (-h.rank, h.queued_at, h.conversation_id)
+                 and ({mine}) <= ({its})
            ) end as position
     from conversations_held h
     join conversation_facts f on f.conversation_id = h.conversation_id
     where h.account_id = cast(:account as uuid) and h.conversation_id = cast(:conversation as uuid)
-""")
+"""
 
 _FACTS = text("""
     select cast(f.inbox_id as text) as inbox_id, cast(f.participant_ids as text[]) as participant_ids,
@@ -90,7 +90,10 @@ async def facts(tx: Tx, account_id: str, conversation_id: str) -> ConversationFa
 
 async def assignment(tx: Tx, account_id: str, conversation_id: str) -> Assignment | None:
     """The present assignment, None when there is none here (yet)."""
-    found = await tx.execute(_ASSIGNMENT, {"account": account_id, "conversation": conversation_id})
+    worth = (await pools.policy(tx, account_id)).priority_worth_seconds
+    statement = text(_ASSIGNMENT.format(mine=places.listed("q", worth), its=places.listed("h", worth)))
+    given = {"account": account_id, "conversation": conversation_id} | ({} if worth is None else {"worth": worth})
+    found = await tx.execute(statement, given)
     row = found.mappings().first()
     return None if row is None else Assignment(dict(row), _facts(account_id, row))
 
@@ -143,7 +146,7 @@ async def is_active(tx: Tx, account_id: str, agent_id: str) -> bool:
 async def queue(tx: Tx, viewer: Viewer, *, after: Place | None, limit: int) -> list[Mapping[str, Any]]:
     """The waiting conversations that the viewer may see, in order, each with its place in the whole account's queue."""
     held, known = conversations_held.c, conversation_facts.c
-    order = (-held.rank, held.queued_at, held.conversation_id)
+    order = places.parts(held, (await pools.policy(tx, viewer.account_id)).priority_worth_seconds)
     waiting = (
         select(held.conversation_id, func.row_number().over(order_by=order).label("position"))
         .where(
@@ -165,6 +168,8 @@ async def queue(tx: Tx, viewer: Viewer, *, after: Place | None, limit: int) -> l
             held.queued_at,
             held.reason,
             waiting.c.position,
+            order[0].label("place_rank"),
+            order[1].label("place_at"),
         )
         .select_from(conversations_held)
         .join(conversation_facts, known.conversation_id == held.conversation_id)
@@ -174,24 +179,11 @@ async def queue(tx: Tx, viewer: Viewer, *, after: Place | None, limit: int) -> l
         .limit(limit)
     )
     if after is not None:
-        statement = statement.where(_beyond(after))
+        statement = statement.where(places.beyond(order, after))
     return [dict(row) for row in (await tx.execute(statement)).mappings()]
-
-
-def _beyond(place: Place) -> Any:
-    held = conversations_held.c
-    rank, at, last = place
-    return and_(
-        tuple_(-held.rank, held.queued_at, held.conversation_id)
-        > tuple_(
-            bindparam(None, rank, type_=held.rank.type),
-            bindparam(None, at, type_=held.queued_at.type),
-            bindparam(None, last, type_=UUID(as_uuid=False)),
-        )
-    )
 
 
 def place_of(row: Mapping[str, Any]) -> tuple[int, str, str]:
     """Where a row of the queue stands, for a cursor."""
-    moment: datetime = row["queued_at"]
-    return -row["rank"], moment.isoformat(), str(row["conversation_id"])
+    moment: datetime = row["place_at"]
+    return row["place_rank"], moment.isoformat(), str(row["conversation_id"])

@@ -11,6 +11,7 @@ from sqlalchemy import TextClause, text
 from relevo.assignment.api import Reader, seen_facts
 from relevo.assignment.domain import waits
 from relevo.assignment.domain.waits import Unknown
+from relevo.assignment.store import places, pools
 from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
 from relevo.chassis.problems import Problem
@@ -19,13 +20,13 @@ from relevo.contracts.base import Id, now
 router = APIRouter(tags=["assignment"])
 
 # Those of the conversation's team, or of none: who takes from one queue of a team takes from all of it.
-_PLACE = text("""
+_PLACE = """
     select count(*) as place from conversations_held q, conversations_held h
     where h.account_id = cast(:account as uuid) and h.conversation_id = cast(:conversation as uuid) and h.state = 'queued'
       and q.account_id = cast(:account as uuid) and q.state = 'queued'
       and q.team_id is not distinct from h.team_id
-      and (-q.rank, q.queued_at, q.conversation_id) <= (-h.rank, h.queued_at, h.conversation_id)
-""")
+      and ({mine}) <= ({its})
+"""
 
 # What came straight to somebody says how many came, not how fast a queue is served. The window's last ones are enough.
 _GIVEN = text("""
@@ -71,7 +72,9 @@ async def get_expected_wait(conversation_id: UUID, who: Reader, db: Db) -> WaitO
     given: dict[str, Any] = {"account": who.account_id, "conversation": str(conversation_id), "inbox": facts.inbox_id}
     given |= {"team": facts.team_id, "since": at - waits.WINDOW}
     async with db.begin() as tx:
-        place = await _scalar(tx, _PLACE, given)
+        worth = (await pools.policy(tx, who.account_id)).priority_worth_seconds
+        counted = text(_PLACE.format(mine=places.listed("q", worth), its=places.listed("h", worth)))
+        place = await _scalar(tx, counted, given | ({} if worth is None else {"worth": worth}))
         if not place:
             raise Problem(
                 409,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from relevo.assignment.domain.inputs import Entry, Mode
@@ -21,7 +21,8 @@ Refusal = Literal[
     "hand_was_first",
 ]
 Place = tuple[int, datetime, str]
-"""Order in a queue: the negated rank, since when it waits, the conversation's id."""
+"""Order in a queue: the negated rank, since when it waits, the conversation's id. Where waiting weighs against priority:
+zero, since when it waits less what its rank is worth, its id; so no place changes with time."""
 
 
 @dataclass(slots=True)
@@ -112,10 +113,12 @@ class Held:
     def key(self) -> GroupKey:
         return GroupKey(self.inbox_id, self.team_id, self.passed, self.channel, self.rule)
 
-    @property
-    def place(self) -> Place:
+    def place(self, worth: int | None) -> Place:
+        """Where it stands among those that wait. `worth`: how many seconds a step of priority is worth, as the policy says."""
         assert self.queued_at is not None
-        return -self.rank, self.queued_at, self.id
+        if worth is None:
+            return -self.rank, self.queued_at, self.id
+        return 0, self.queued_at - timedelta(seconds=worth * self.rank), self.id
 
 
 @dataclass(frozen=True, slots=True)

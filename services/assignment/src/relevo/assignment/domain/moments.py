@@ -220,6 +220,8 @@ def policy_edited(pool: Pool, entry: Entry, given: PolicyEdited) -> None:
     pool.roster.govern(given.policy)
     if before.same_for_open(given.policy):
         return
+    if before.priority_worth_seconds != given.policy.priority_worth_seconds:
+        pool.stand_anew()
     conversations, agents = pool.due_anew
     for held in pool.held.values():
         if held.state == "closed":

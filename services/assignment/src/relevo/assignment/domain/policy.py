@@ -113,6 +113,9 @@ class Policy:
     last_agent_days: Days = 0
     """Whoever has a conversation of the contact, or had the last one at most so many days ago, goes before everybody else
     who can have it; `strategy` chooses where they cannot. 0: nobody does."""
+    priority_worth_seconds: Seconds | None = None
+    """How much waiting each step of priority (low, medium, high, urgent) is worth, so that waiting counts, too: nothing is
+    overtaken by what came more than three times as much later. None: the higher priority goes first, however long who waits."""
     taken_back: tuple[TakeBack, ...] = ()
     """At most one for each cause; for what is not named a conversation stays with its holder."""
     overflow: tuple[Overflow, ...] = ()
@@ -169,7 +172,7 @@ class Policy:
         return Terms(one.strategy, one.default_capacity, one.busy_as_fallback, one.out_of_shift, self.weight(channel))
 
     def same_for_open(self, other: "Policy") -> bool:
-        """Whether nothing that is open comes due at another moment, weighs otherwise or goes by another rule under it."""
+        """Whether nothing that is open comes due at another moment, weighs otherwise, goes by another rule or stands elsewhere."""
         mine, others = (
             (
                 one.taken_back,
@@ -179,6 +182,7 @@ class Policy:
                 one.lighter,
                 one.owner_wait_seconds,
                 one.rules,
+                one.priority_worth_seconds,
             )
             for one in (self, other)
         )

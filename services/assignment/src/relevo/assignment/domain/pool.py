@@ -9,7 +9,8 @@ Invariants, after every input and `drain`:
 - automatic assignment never lifts what is taken above the capacity; people may, and what they decide stays, and so may
   a customer who writes where they were waited for, which makes a conversation weigh more: nothing more is given then;
 - nobody who could take a waiting conversation, all of it, is free while it waits;
-- among those an agent can take, the higher rank goes first, then who waits longest.
+- among those an agent can take, the higher rank goes first, then who waits longest; or whoever waits longest, each rank
+  counted as so much waiting.
 
 Conversations that wait are many: only the head of each queue is in memory, and `drain` answers which queues it must
 see more of before it can go on.
@@ -148,7 +149,7 @@ class Pool:
                             roster.forget(key)
                     else:
                         short.add(key)
-                elif first is None or head.place < first.place:
+                elif first is None or self.place(head) < self.place(first):
                     first = head
             if short:
                 return short
@@ -189,11 +190,11 @@ class Pool:
         queue = self._queues[key]
         queue.complete = complete
         for one in more:
-            queue.seen = one.place
+            queue.seen = self.place(one)
             # What the journal has changed already is nearer the truth than what is stored.
             known = self.held.setdefault(one.id, one)
             if known.state == "queued" and known.key == key:
-                heapq.heappush(queue.heap, known.place)
+                heapq.heappush(queue.heap, self.place(known))
 
     # How conversations move: what inputs do is made of these.
 
@@ -281,7 +282,19 @@ class Pool:
         queue = self._queues.get(held.key)
         if queue is None:
             queue = self._queues[held.key] = _Queue(complete=True)
-        heapq.heappush(queue.heap, held.place)
+        heapq.heappush(queue.heap, self.place(held))
+
+    def place(self, held: Held) -> Place:
+        """Where it stands in its queue."""
+        return held.place(self.policy.priority_worth_seconds)
+
+    def stand_anew(self) -> None:
+        """All that waits, which must be in memory, at its place under a policy with another order."""
+        for queue in self._queues.values():
+            queue.heap, queue.complete = [], True
+        for held in self.held.values():
+            if held.state == "queued":
+                self.stand(held)
 
     def lay_down(self, entry: Entry, held: Held, why: Reason) -> None:
         held.state, held.queued_at, held.held_since = "unassigned", None, None
@@ -337,7 +350,7 @@ class Pool:
         heap = queue.heap
         while heap:
             held = self.held.get(heap[0][2])
-            if held is not None and held.state == "queued" and held.key == key and held.place == heap[0]:
+            if held is not None and held.state == "queued" and held.key == key and self.place(held) == heap[0]:
                 # One queued just now may stand behind stored ones that were not loaded yet.
                 return held if queue.complete or (queue.seen is not None and heap[0] <= queue.seen) else None
             heapq.heappop(heap)

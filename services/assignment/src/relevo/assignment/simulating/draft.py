@@ -39,6 +39,7 @@ class DraftFile(BaseModel):
     owner_absent: OwnerAbsent | None = None
     owner_wait_seconds: Seconds | None = None
     last_agent_days: Days | None = None
+    priority_worth_seconds: Seconds | None = None
     taken_back: tuple[TakeBack, ...] | None = None
     overflow: tuple[Overflow, ...] | None = None
     channel_weights: dict[str, Weight] | None = None
@@ -64,7 +65,10 @@ def read(text: str | bytes, policy: Policy, names: Mapping[str, str]) -> Draft:
     people = ("capacities", "without", "doubled")
     changes = {name: value for name, value in given if name not in people and value is not None}
     # What a policy may be without.
-    changes |= {name: getattr(given, name) for name in {"lighter", "owner_wait_seconds"} & given.model_fields_set}
+    changes |= {
+        name: getattr(given, name)
+        for name in {"lighter", "owner_wait_seconds", "priority_worth_seconds"} & given.model_fields_set
+    }
     drafted = replace(policy, **changes)
     for n, rule in enumerate(drafted.rules):
         try:

@@ -89,6 +89,25 @@ _HAD = text("""
     ) h
 """)
 
+# Where waiting weighs against priority: from the index the next ones of each rank, and of these the first.
+_HEADS_WEIGHED = text(f"""
+    select q.place, h.* from unnest(
+        cast(:inboxes as uuid[]), cast(:keys as uuid[]), cast(:times as timestamptz[]), cast(:lasts as uuid[]))
+        with ordinality as q (inbox, key, last_at, last_id, place)
+    cross join lateral (
+        select one.* from (values (0), (1), (2), (3)) as r (rank) cross join lateral (
+            select {_HELD_COLUMNS} from conversations_held c
+            where c.account_id = cast(:account as uuid) and c.state = 'queued' and c.inbox_id = q.inbox
+              and c.queue_key = q.key and -c.rank = cast(-r.rank as smallint)
+              and (q.last_id is null
+                   or (c.queued_at, c.conversation_id) > (q.last_at + make_interval(secs => cast(:worth as double precision) * r.rank), q.last_id))
+            order by c.queued_at, c.conversation_id limit :limit
+        ) one
+        order by one.queued_at - make_interval(secs => cast(:worth as double precision) * one.rank), one.conversation_id collate "C" limit :limit
+    ) h
+    order by q.place
+""")
+
 _SAVE_HELD = text("""
     insert into conversations_held as h (conversation_id, account_id, inbox_id, channel, state, version, team_id,
         assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
@@ -208,23 +227,23 @@ async def waiting_keys(tx: Tx, account_id: str) -> list[GroupKey]:
 
 
 async def heads(
-    tx: Tx, account_id: str, wanted: Mapping[GroupKey, Place | None], limit: int
+    tx: Tx, account_id: str, wanted: Mapping[GroupKey, Place | None], limit: int, *, worth: int | None
 ) -> dict[GroupKey, list[Held]]:
-    """The next that wait in each of these queues, beyond the given places, at most `limit` each."""
+    """The next that wait in each of these queues, beyond the given places, at most `limit` each. `worth`: as `Held.place`."""
     keys = list(wanted)
     places = list(wanted.values())
-    rows = await tx.execute(
-        _HEADS,
-        {
-            "account": account_id,
-            "inboxes": [key.inbox_id for key in keys],
-            "keys": [_queue_key(key) for key in keys],
-            "ranks": [place and place[0] for place in places],
-            "times": [place and place[1] for place in places],
-            "lasts": [place and place[2] for place in places],
-            "limit": limit,
-        },
-    )
+    given = {
+        "account": account_id,
+        "inboxes": [key.inbox_id for key in keys],
+        "keys": [_queue_key(key) for key in keys],
+        "times": [place and place[1] for place in places],
+        "lasts": [place and place[2] for place in places],
+        "limit": limit,
+    }
+    if worth is None:
+        rows = await tx.execute(_HEADS, given | {"ranks": [place and place[0] for place in places]})
+    else:
+        rows = await tx.execute(_HEADS_WEIGHED, given | {"worth": worth})
     found: dict[GroupKey, list[Held]] = {key: [] for key in keys}
     for row in rows.all():
         found[keys[row.place - 1]].append(_held_of(row))

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, DateTime, SmallInteger, Text, Uuid, bindparam, func, select, text, tuple_
+from sqlalchemy import Column, DateTime, SmallInteger, Text, Uuid, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import UUID
 
 from relevo.assignment.domain.stays import LEVELS
+from relevo.assignment.store import places
 from relevo.assignment.tables import conversation_facts, conversations_held
 from relevo.chassis.database import Tx
 from relevo.kernel.access import ConversationColumns, Viewer, visible
@@ -88,27 +89,20 @@ async def known_since(tx: Tx, account_id: str) -> datetime | None:
 async def queue(tx: Tx, viewer: Viewer, at: datetime, *, after: Place | None, limit: int) -> list[Mapping[str, Any]]:
     """Who waited at a moment, of those that the viewer may see today, in order, with the place in the account's queue."""
     then = _QUEUE.bindparams(account=viewer.account_id, at=at).columns(*_COLUMNS).cte("waited")
-    order = (-then.c.rank, then.c.queued_at, then.c.conversation_id)
-    placed = select(then, func.row_number().over(order_by=order).label("position")).cte("placed")
+    order = places.parts(then.c, await _worth(tx, viewer.account_id, at))
+    place = order[0].label("place_rank"), order[1].label("place_at")
+    placed = select(then, *place, func.row_number().over(order_by=order).label("position")).cte("placed")
     p, known = placed.c, conversation_facts.c
     statement = (
         select(placed, known.number)
         .join(conversations_held, conversations_held.c.conversation_id == p.conversation_id)
         .join(conversation_facts, known.conversation_id == p.conversation_id)
         .where(visible(viewer, _FACTS))
-        .order_by(-p.rank, p.queued_at, p.conversation_id)
+        .order_by(p.place_rank, p.place_at, p.conversation_id)
         .limit(limit)
     )
     if after is not None:
-        rank, moment, last = after
-        statement = statement.where(
-            tuple_(-p.rank, p.queued_at, p.conversation_id)
-            > tuple_(
-                bindparam(None, rank, type_=SmallInteger()),
-                bindparam(None, moment, type_=_TIME),
-                bindparam(None, last, type_=UUID(as_uuid=False)),
-            )
-        )
+        statement = statement.where(places.beyond((p.place_rank, p.place_at, p.conversation_id), after))
     return [dict(row) for row in (await tx.execute(statement)).mappings()]
 
 
@@ -158,6 +152,12 @@ async def default_capacity(tx: Tx, account_id: str, at: datetime) -> int | None:
     """What the policy of a moment gave to who has no capacity of their own; None: nobody had edited it."""
     row = (await tx.execute(_POLICY, {"account": account_id, "at": at})).first()
     return None if row is None else int(row.policy["default_capacity"])
+
+
+async def _worth(tx: Tx, account_id: str, at: datetime) -> int | None:
+    """How many seconds of waiting a step of priority was worth at a moment."""
+    row = (await tx.execute(_POLICY, {"account": account_id, "at": at})).first()
+    return None if row is None else row.policy.get("priority_worth_seconds")
 
 
 _HELD, _KNOWN_FACTS = conversations_held.c, conversation_facts.c
