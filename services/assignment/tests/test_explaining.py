@@ -23,6 +23,7 @@ from relevo.chassis.database import Database
 from relevo.chassis.database import Pool as ConnectionPool
 from relevo.chassis.outbox import ensure_days
 from relevo.chassis.testing import template_database
+from relevo.contracts.assignment import Reason
 from relevo.contracts.base import new_id
 from relevo.contracts.identity import RoleChanged
 from relevo.contracts.permissions import Permission
@@ -111,6 +112,31 @@ def agrees(decision, key, policy, then):
     if record.compared:
         assert (reached, excluded) == (decision.candidates, dict(decision.excluded))
         assert set(decision.runners_up) <= free
+
+
+@pytest.mark.parametrize(
+    ("worth", "es", "en"),
+    [
+        (
+            None,
+            "va antes la de mayor prioridad y, entre iguales, la que lleva más tiempo esperando",
+            "the highest priority goes first and, among equals, what has waited longest",
+        ),
+        (0, "va antes la que lleva más tiempo esperando", "what has waited longest goes first"),
+        (
+            5400,
+            "va antes la que lleva más tiempo esperando, y cada grado de prioridad cuenta como 1 h 30 min más",
+            "what has waited longest goes first, each step of priority counted as 1 h 30 min more",
+        ),
+    ],
+)
+def test_whose_turn_is_first_is_said_as_the_policy_has_it(worth, es, en):
+    policy = Policy(priority_worth_seconds=worth)
+    agent = Agent("ana", "Ana", active=True, state="available", capacity=1, inbox_ids=None)
+    waits = Record("queued", "automatic", Reason(code="no_agent_available", es="", en=""))
+    (told,) = why_not(agent, GroupKey("i", None), policy, waits, when="now")
+    assert told.es == f"Nada se lo impide a Ana: le llegará cuando le toque, pues {es}."
+    assert told.en == f"Nothing keeps it from Ana: it comes when its turn is there, for {en}."
 
 
 def then_of(pool, decision):

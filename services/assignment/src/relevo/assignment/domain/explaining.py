@@ -78,7 +78,7 @@ def why_not(agent: Agent, key: GroupKey, policy: Policy, record: Record, *, when
     ]
     if not record.compared:
         return [_reason(record), *hindered]
-    return hindered or [_could(agent, record)]
+    return hindered or [_could(agent, record, policy)]
 
 
 def unknown(name: str) -> Sentence:
@@ -186,19 +186,37 @@ def _full(agent: Agent, terms: Terms, *, weighs: bool) -> tuple[str, str, str, s
     return f"no tiene {es}", f"no tenía {es}", f"has no {en}", f"had no {en}"
 
 
+def _order(worth: int | None) -> tuple[str, str]:
+    """Which of those that wait goes first; `worth`: as the policy says."""
+    es, en = "va antes la que lleva más tiempo esperando", "what has waited longest goes first"
+    if worth is None:
+        return (
+            "va antes la de mayor prioridad y, entre iguales, la que lleva más tiempo esperando",
+            "the highest priority goes first and, among equals, what has waited longest",
+        )
+    if worth == 0:
+        return es, en
+    step = duration(worth)
+    return (
+        f"{es}, y cada grado de prioridad cuenta como {step} más",
+        f"{en}, each step of priority counted as {step} more",
+    )
+
+
 def _said(agent: Agent, code: str, words: tuple[str, str, str, str], when: When) -> Sentence:
     es, en = (words[0], words[2]) if when == "now" else (words[1], words[3])
     return Sentence(code, f"{agent.name} {es}.", f"{agent.name} {en}.")
 
 
-def _could(agent: Agent, record: Record) -> Sentence:
+def _could(agent: Agent, record: Record, policy: Policy) -> Sentence:
     """Nothing kept the agent from it."""
     name = agent.name
     if record.kind == "queued":
+        es, en = _order(policy.priority_worth_seconds)
         return Sentence(
             "next",
-            f"Nada se lo impide a {name}: le llegará cuando le toque, pues quien lleva más tiempo esperando va antes.",
-            f"Nothing keeps it from {name}: it comes when its turn is there, for who waits longer goes first.",
+            f"Nada se lo impide a {name}: le llegará cuando le toque, pues {es}.",
+            f"Nothing keeps it from {name}: it comes when its turn is there, for {en}.",
         )
     first = record.assignee_name
     order = list(record.runners_up or ())
