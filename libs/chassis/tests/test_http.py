@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Annotated
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
@@ -269,7 +269,11 @@ async def test_what_the_directory_does_not_know_yet_is_waited_for(dsn):
         late = await w.get("/contacts", w.token(agent.model_copy(update={"id": new_id()})))
         assert (late.status_code, late.headers["retry-after"]) == (503, "1")
         assert (await w.get("/contacts", w.token(agent, kid=new_id()))).status_code == 401
-        assert (await w.get("/contacts", new_key("api").plain)).json()["code"] == "invalid_key"
+        old = UUID(int=int((datetime.now(UTC) - timedelta(minutes=2)).timestamp() * 1000) << 80 | 7 << 76 | 2 << 62)
+        assert (await w.get("/contacts", f"rk_{old}_{'x' * 43}")).json()["code"] == "invalid_key"
+        assert (await w.get("/contacts", f"rk_{uuid4()}_{'x' * 43}")).json()["code"] == "invalid_key"
+        made_just_now = await w.get("/contacts", new_key("api").plain)
+        assert (made_just_now.status_code, made_just_now.json()["code"]) == (503, "key_not_ready")
 
 
 async def test_the_administrator_holds_permissions_added_later(dsn):

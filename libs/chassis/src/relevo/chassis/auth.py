@@ -4,8 +4,8 @@
   it is; never what they may. Permissions, scope, teams and inboxes come from the directory at every request.
 - `rk_<key id>_<secret>` is an API key, `ak_<key id>_<secret>` an adapter's, `bk_<key id>_<secret>` a bot's; only the SHA-256 of the whole key is known.
 
-The directory follows identity within moments. What it does not know yet is waited for, up to a second; then an agent
-is 503 with Retry-After, a key is 401. Nothing is ever allowed by default.
+The directory follows identity within moments. What it does not know yet is waited for, up to a second; then an agent,
+and a key whose id was made within a minute, is 503 with Retry-After, any other key is 401. Nothing is ever allowed by default.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeVar
+from uuid import UUID
 
 import jwt
 from fastapi import Depends
@@ -40,6 +41,8 @@ _MAX_WAITING: Final = 32
 """How many requests may wait for the directory at once: strangers must not occupy the database."""
 _KEYS_FRESH_SECONDS: Final = 10.0
 """A retired signing key is refused after this long at the latest."""
+_LATELY_SECONDS: Final = 60.0
+"""So long a key that the directory does not know may be on its way: who made it is not told that it is wrong."""
 _LEEWAY: Final = timedelta(seconds=5)
 _KEY = re.compile(r"^(rk|ak|bk)_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_([A-Za-z0-9-]{20,100})$")
 _KINDS: Final = {"rk": "api", "ak": "adapter", "bk": "bot"}
@@ -135,7 +138,7 @@ class Authenticator:
         """The principal of a bearer credential (without the word Bearer).
 
         Raises Problem 401 when it is missing, wrong, expired, revoked or its owner is gone; 503 when the directory
-        does not know its owner yet.
+        does not know its owner yet, or not the key, which was made just now.
         """
         if not credential:
             raise _unauthenticated("missing_credential", "Falta la credencial.", "The credential is missing.")
@@ -181,7 +184,7 @@ class Authenticator:
 
         row = await self._await_directory(known)
         if row is None:
-            raise _bad_key()
+            raise _key_not_ready() if _made_lately(key_id) else _bad_key()
         key = KeyState.model_validate(row.key)
         wrong = not hmac.compare_digest(key.sha256, hash_key(credential)) or key.kind != _KINDS[prefix]
         if wrong or row.deleted or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
@@ -325,6 +328,20 @@ def _unauthenticated(code: str, es: str, en: str) -> Problem:
 
 def _bad_token() -> Problem:
     return _unauthenticated("invalid_token", "La credencial no es válida.", "The credential is not valid.")
+
+
+def _made_lately(id_: str) -> bool:
+    """Whether an id of ours (UUIDv7: it begins with the milliseconds since 1970) says that it was made within a minute."""
+    found = UUID(id_)
+    return found.version == 7 and abs(datetime.now(UTC).timestamp() - (found.int >> 80) / 1000) < _LATELY_SECONDS
+
+
+def _key_not_ready() -> Problem:
+    return unavailable(
+        "key_not_ready",
+        es="La clave aún no está disponible aquí: inténtalo de nuevo en un momento.",
+        en="The key is not available here yet: try again in a moment.",
+    )
 
 
 def _bad_key() -> Problem:
