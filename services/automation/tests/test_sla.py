@@ -3,6 +3,8 @@
 import json
 from datetime import datetime, timedelta
 
+import psycopg
+
 from relevo.automation.app import build
 from relevo.automation.caught_up import believed
 from relevo.automation.sla import CLOCK
@@ -139,22 +141,27 @@ async def test_what_is_answered_in_time_is_met_and_what_is_answered_late_is_seen
         who = await _who(service)
         await _policy(service, who)
         talk = Talk(service, 40)
-        # All of it is read at once, after it happened: no timer rings in between.
         talk.sequence = 0
-        for model, after, facts in (
-            (ConversationOpened, 0, {}),
-            (MessageCreated, 9, {"waiting_since": None, "first_reply_at": talk.start + 9 * MINUTE}),
-            (MessageCreated, 10, {"waiting_since": talk.start + 10 * MINUTE}),
-            (MessageCreated, 17, {"waiting_since": None}),
-            (ConversationResolved, 30, {"status": "resolved", "resolved_at": talk.start + 30 * MINUTE}),
-        ):
-            talk.sequence += 1
-            talk.facts |= facts
-            more = {"message": said("x").message} if model is MessageCreated else {}
-            snapshot = conversation(**talk.facts, sequence=talk.sequence)
-            await service.admin.publish(
-                model(conversation=snapshot, **more), account=ACCOUNT, entity=talk.id, time=talk.start + after * MINUTE
-            )
+        # All of it is there before any of it is kept: no timer rings in between.
+        with psycopg.connect(service.dsn) as held:
+            held.execute("lock table sla_clocks in share row exclusive mode")
+            for model, after, facts in (
+                (ConversationOpened, 0, {}),
+                (MessageCreated, 9, {"waiting_since": None, "first_reply_at": talk.start + 9 * MINUTE}),
+                (MessageCreated, 10, {"waiting_since": talk.start + 10 * MINUTE}),
+                (MessageCreated, 17, {"waiting_since": None}),
+                (ConversationResolved, 30, {"status": "resolved", "resolved_at": talk.start + 30 * MINUTE}),
+            ):
+                talk.sequence += 1
+                talk.facts |= facts
+                more = {"message": said("x").message} if model is MessageCreated else {}
+                snapshot = conversation(**talk.facts, sequence=talk.sequence)
+                await service.admin.publish(
+                    model(conversation=snapshot, **more),
+                    account=ACCOUNT,
+                    entity=talk.id,
+                    time=talk.start + after * MINUTE,
+                )
         found = await _told(service, 3)
         assert sorted(found) == [
             ("sla_breached", "next_response"),
