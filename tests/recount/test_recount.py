@@ -3,14 +3,12 @@
 import json
 import os
 import random
-import shutil
-import subprocess
-import sys
 from collections import defaultdict, deque
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
+import planting
 import psycopg
 import pytest
 from recount.comparing import reports_agree, whole
@@ -28,7 +26,6 @@ from relevo.contracts.permissions import Permission
 from relevo.reporting.app import build
 from relevo.stack.replay.source import read
 
-ROOT = Path(__file__).parents[2]
 SAMPLE = Path(str(files("relevo.stack") / "samples" / "conversations.jsonl"))
 STREAMS = ("EVT_IDENTITY", "EVT_CONVERSATION", "EVT_ASSIGNMENT", "EVT_AUTOMATION", "EVT_PRESENCE")
 SPRING = datetime(2026, 3, 29, tzinfo=UTC)
@@ -217,7 +214,6 @@ def test_business_time_counted_minute_by_minute(start, end, hours):
     assert business_time({**CALENDAR, "weekly": [], "special_days": []}, SPRING, AUTUMN) is None
 
 
-PLANTED = ROOT / "tests" / "planted" / "reporting"
 SPRING_TEST = "test_every_report_is_what_a_recount_of_the_events_says"
 # What the report of the failure tells.
 DEFECTS = {
@@ -225,44 +221,17 @@ DEFECTS = {
     "credit_to_the_assignee": "messages_out",
     "days_of_24_hours": "by day, Europe/Madrid",
     "label_of_every_cycle": "'label': '",
-    "clock_in_business_sums": "first_response by hour",
+    "clock_in_business_sums": "'business_hours': 'true'} first_response",
 }
 
 
-def _apply(patch, *options, to):
-    done = subprocess.run(
-        ["git", "apply", "--whitespace=nowarn", *options, str(PLANTED / f"{patch}.patch")],
-        cwd=to,
-        env={**os.environ, "GIT_CEILING_DIRECTORIES": str(to.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"renew tests/planted/reporting/{patch}.patch: {done.stderr}"
-
-
 def test_every_planted_defect_is_tried_and_still_fits_the_sources():
-    assert {patch.stem for patch in PLANTED.glob("*.patch")} == DEFECTS.keys()
-    for name in DEFECTS:
-        _apply(name, "--check", to=ROOT)
+    planting.all_fit("reporting", DEFECTS)
 
 
 @pytest.mark.deep
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_planted_defect_is_found(name, tmp_path):
-    for part in ("libs", "services"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "tests"))
-    _apply(name, to=tmp_path)
-    path = os.pathsep.join(str(source) for source in sorted(tmp_path.glob("*/*/src")))
-    test = f"{Path(__file__).relative_to(ROOT)}::{SPRING_TEST}"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not deep", "-p", "no:cacheprovider", test],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout[-3000:]
-    assert DEFECTS[name] in done.stdout, done.stdout[-3000:]
+    told = planting.told(f"reporting/{name}", tmp_path, f"{__file__}::{SPRING_TEST}")
+    assert DEFECTS[name] in told, told[-3000:]

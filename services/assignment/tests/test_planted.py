@@ -1,16 +1,11 @@
 """The tests find what they are there for: each defect of tests/planted/assignment is put into a copy and run."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import planting
 import pytest
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
-PLANTED = ROOT / "tests" / "planted" / "assignment"
 EVERY_AGENT = "test_explaining.py::test_what_keeps_somebody_from_it_is_said_exactly_when_assignment_gives_it_to_nobody"
 EVERY_JOURNAL = "test_explaining.py::test_in_any_journal_each_decision_is_explained_as_it_was_counted"
 RACES = "test_races.py::test_by_hand_stands_the_loser_is_told_and_each_act_is_told_once"
@@ -46,13 +41,7 @@ DEFECTS = {
 
 
 def test_every_planted_defect_is_tried_and_still_fits_the_sources():
-    patches = sorted(PLANTED.glob("*.patch"))
-    assert {patch.stem for patch in patches} == DEFECTS.keys()
-    for patch in patches:
-        done = subprocess.run(
-            ["git", "apply", "--check", str(patch)], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    planting.all_fit("assignment", DEFECTS)
 
 
 @pytest.mark.deep
@@ -60,19 +49,6 @@ def test_every_planted_defect_is_tried_and_still_fits_the_sources():
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_planted_defect_is_found(name, tmp_path):
     test, telling = DEFECTS[name]
-    for part in ("libs", "services"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "tests"))
-    alone = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
-    subprocess.run(["git", "apply", str(PLANTED / f"{name}.patch")], cwd=tmp_path, env=alone, check=True)
-    path = os.pathsep.join(str(path) for path in sorted(tmp_path.glob("*/*/src")))
-    run = ["-m", "pytest", "-q", "-x", "-m", "not deep", "--timeout=0", "--show-capture=no", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [sys.executable, *run, str(HERE / test)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path, "RELEVO_TEST_ROUNDS": "20"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout[-3000:]
-    assert telling in done.stdout, done.stdout[-3000:]
+    days = 5 if test == DAY else 1
+    told = planting.told(f"assignment/{name}", tmp_path, HERE / test, days=days, RELEVO_TEST_ROUNDS="20")
+    assert telling in told, told[-3000:]

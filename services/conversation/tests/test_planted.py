@@ -1,16 +1,11 @@
 """The tests find what they are there for: each defect of tests/planted/conversation is put into a copy and run."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import planting
 import pytest
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
-PLANTED = ROOT / "tests" / "planted" / "conversation"
 LIVES = "test_conversation_domain.py::test_ten_thousand_lives"
 DAYS = "test_shop.py::test_some_days"
 ANSWERS = "test_answers.py::test_every_answer_is_a_documented_one"
@@ -60,12 +55,7 @@ MORE = {"RELEVO_TEST_DAYS": "40", "RELEVO_TEST_EXAMPLES": "8"}
 
 
 def test_every_planted_defect_is_tried_and_still_fits_the_sources():
-    patches = sorted(PLANTED.glob("*.patch"))
-    assert {patch.stem for patch in patches} == DEFECTS.keys()
-    done = subprocess.run(
-        ["git", "apply", "--check", *map(str, patches)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    planting.all_fit("conversation", DEFECTS)
 
 
 @pytest.mark.deep
@@ -73,30 +63,5 @@ def test_every_planted_defect_is_tried_and_still_fits_the_sources():
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_planted_defect_is_found(name, tmp_path):
     test, telling = DEFECTS[name]
-    for part in ("libs", "services"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "tests"))
-    patch = PLANTED / f"{name}.patch"
-    alone = {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
-    subprocess.run(["git", "apply", str(patch)], cwd=tmp_path, env={**os.environ, **alone}, check=True)
-    path = os.pathsep.join(str(path) for path in sorted(tmp_path.glob("*/*/src")))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "--timeout=0",
-            "--show-capture=no",
-            "-p",
-            "no:cacheprovider",
-            str(HERE / test),
-        ],
-        cwd=ROOT,
-        env={**os.environ, **MORE, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout[-3000:]
-    assert any(told in done.stdout for told in telling), done.stdout[-3000:]
+    told = planting.told(f"conversation/{name}", tmp_path, HERE / test, deep=True, **MORE)
+    assert any(one in told for one in telling), told[-3000:]
