@@ -187,16 +187,16 @@ class Authenticator:
             raise _key_not_ready() if _made_lately(key_id) else _bad_key()
         key = KeyState.model_validate(row.key)
         wrong = not hmac.compare_digest(key.sha256, hash_key(credential)) or key.kind != _KINDS[prefix]
-        if wrong or row.deleted or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
+        if wrong or row.deleted:
             raise _bad_key()
         agent: AgentState | None = None
         if key.agent_id is not None:
             whose = {"agent": key.agent_id, "account": key.account_id}
             owner = (await self._database.single(_OWNER, whose, accounts=(key.account_id,))).first()
             agent = AgentState.model_validate(owner.agent) if owner is not None else None
-            if agent is None or not agent.active:
-                raise _bad_key()
         viewer = _viewer_of_key(key, agent)
+        if viewer is None:
+            raise _bad_key()
         language: Language = agent.language if agent else "es"
         if key.kind != "api":
             return Principal(key.account_id, key.kind, key.id, key.name, language, viewer, inbox_id=key.inbox_id)
@@ -284,19 +284,27 @@ async def viewer_by_now(tx: Tx, account_id: str, actor: str) -> Viewer | None:
     if found is None or found.deleted:
         return None
     key = KeyState.model_validate(found.key)
-    if key.account_id != account_id or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
+    if key.account_id != account_id:
+        return None
+    owner = (
+        (await tx.execute(_OWNER, {"agent": key.agent_id, "account": account_id})).scalar() if key.agent_id else None
+    )
+    return _viewer_of_key(key, AgentState.model_validate(owner) if owner is not None else None)
+
+
+def _viewer_of_key(key: KeyState, owner: AgentState | None) -> Viewer | None:
+    """What a key may see and do now; None: it has expired, or the agent that it is of is gone.
+
+    It acts with its own permissions and scope; its agent lends it only teams and inboxes.
+    """
+    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
         return None
     if key.agent_id is None:
-        return _viewer_of_key(key, None)
-    owner = (await tx.execute(_OWNER, {"agent": key.agent_id, "account": account_id})).scalar()
-    lender = AgentState.model_validate(owner) if owner is not None else None
-    return _viewer_of_key(key, lender) if lender is not None and lender.active else None
-
-
-def _viewer_of_key(key: KeyState, agent: AgentState | None) -> Viewer:
-    """A key acts with its own permissions and scope; the agent that it is of lends it only teams and inboxes."""
-    teams = frozenset(agent.team_ids) if agent else frozenset()
-    return Viewer(key.account_id, key.agent_id, key.permissions, key.scope, teams, _inboxes(agent) if agent else None)
+        return Viewer(key.account_id, None, key.permissions, key.scope, frozenset(), None)
+    if owner is None or not owner.active:
+        return None
+    teams = frozenset(owner.team_ids)
+    return Viewer(key.account_id, key.agent_id, key.permissions, key.scope, teams, _inboxes(owner))
 
 
 def viewer_of(agent: AgentState, role: RoleState) -> Viewer:

@@ -35,7 +35,7 @@ from relevo.stack.keys import BusKeys, write_secret
 from relevo.stack.nats import NatsServer
 from relevo.stack.place import Place, unprivileged
 from relevo.stack.postgres import THROWAWAY, PostgresServer
-from relevo.stack.process import free_port
+from relevo.stack.process import end_leftover, free_port
 
 _T = TypeVar("_T")
 _ROOM = 8 * 1024**3
@@ -257,6 +257,8 @@ def _in_memory() -> str | None:
         return None
     for left in Path(folder).glob("relevo-test-*"):  # of a run that was killed: it would keep the memory
         if not Path("/proc", left.name.split("-")[2]).exists():
+            for pid_file in left.glob("servers/*.pid"):
+                end_leftover(pid_file)
             shutil.rmtree(left, ignore_errors=True)
     room = min(found.f_bavail * found.f_frsize, memory.usable())
     return folder if room >= _ROOM and not found.f_flag & os.ST_NOEXEC else None

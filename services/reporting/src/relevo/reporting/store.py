@@ -254,7 +254,7 @@ async def _numbered(
         f = tables.facts.c
         value = value_of(selection)
         number, count, total = number_of(f.at), func.count(value), func.sum(value)
-        conditions = [*where(f, f.at, selection), f.metric == metric, f.replaced.is_(False), value.is_not(None)]
+        conditions = _behind(selection, metric)
     else:
         r = tables.rollups[resolution].c
         business = selection.business_hours and metric in BUSINESS_TIMES
