@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
 import httpx
@@ -52,7 +52,7 @@ class NewThing(BaseModel):
 
 class Asked(BaseModel):
     tag: list[str] = []
-    until: int | None = Field(None, alias="to")
+    until: int | Literal["now"] | None = Field(None, alias="to")
 
 
 class Thing(BaseModel):
@@ -380,6 +380,9 @@ async def test_a_parameter_that_does_not_exist_is_refused_where_people_and_keys_
             {"pointer": f"/query/{name}", "detail": "There is no such parameter: use limit, tag, to."}
             for name in ("tags", "until")
         ]
+        neither = await w.get("/contacts/found?to=soon", user, accept_language="en")
+        told = "Must be a whole number. Or: Must be one of: 'now'."
+        assert neither.json()["errors"] == [{"pointer": "/query/to", "detail": told}]
         nothing = await w.post("/things?dry_run=1", user, {"name": "xy", "size": 1}, accept_language="es")
         assert nothing.json()["errors"] == [
             {"pointer": "/query/dry_run", "detail": "No existe este parámetro: quítalo."}

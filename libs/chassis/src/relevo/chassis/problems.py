@@ -181,7 +181,16 @@ def internal(correlation_id: str) -> Problem:
 
 def from_validation(errors: Sequence[Any]) -> Problem:
     """422 with one entry per field, from pydantic's errors as FastAPI reports them."""
-    fields = [_field(error) for error in errors]
+    found: dict[str, list[FieldError]] = {}
+    for error in errors:
+        field = _field(error)
+        if field not in (same := found.setdefault(field.pointer, [])):
+            same.append(field)
+    # Of what may be one thing or another, each says why it is not that.
+    fields = [
+        FieldError(pointer, es=" O bien: ".join(one.es for one in same), en=" Or: ".join(one.en for one in same))
+        for pointer, same in found.items()
+    ]
     malformed = any(error["type"] == "json_invalid" for error in errors)
     return Problem(
         400 if malformed else 422,
@@ -214,8 +223,8 @@ def _field(error: Mapping[str, Any]) -> FieldError:
 
 def _pointer(location: Sequence[str | int]) -> str:
     parts = [str(part).replace("~", "~0").replace("/", "~1") for part in location]
-    if parts and parts[0] == "body":
-        parts = parts[1:]
+    # Below a parameter's name there are only the kinds of thing that it may be.
+    parts = parts[1:] if parts and parts[0] == "body" else parts[:2]
     return "".join(f"/{part}" for part in parts)
 
 
