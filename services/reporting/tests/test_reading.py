@@ -159,6 +159,18 @@ async def test_the_conversations_behind_a_bar_each_once_and_the_last_first(serve
         assert await behind(**hour) == [(twice.id, "12:05", 2), (often.id, "12:04", 3), (elsewhere.id, "12:03", 1)]
         assert await behind(team_id=team) == await behind(channel="email") == [(elsewhere.id, "12:03", 1)]
         assert await behind(metric="notes") == []
+        nobody_s: list[int] = []
+        # What stands beside "nobody" in groups is asked for as it is of anybody.
+        for by, name in (("agent", "agent_id"), ("team", "team_id"), ("inbox", "inbox_id"), ("channel", "channel")):
+            groups = (await service.http.get("/reports/groups", params={**PERIOD, "by": by}, headers=headers)).json()
+            numbers = {one["key"]: {m["metric"]: m["count"] for m in one["metrics"]} for one in groups["groups"]}
+            of_none = numbers.get(None, {}).get("messages_in", 0)
+            assert sum(count for *_, count in await behind(**{name: "none"})) == of_none, by
+            series = {**PERIOD, "metric": "messages_in", "bucket": "hour", "tz": "UTC", name: "none"}
+            points = (await service.http.get("/reports/series", params=series, headers=headers)).json()["points"]
+            assert sum(point["count"] for point in points) == of_none, by
+            nobody_s.append(of_none)
+        assert nobody_s[0] > 0
         assert len(await behind(label="vip")) == 6
         assert await behind(await _key(service, Permission.REPORTS_OWN)) == []
         assert await behind(await _key(service, Permission.REPORTS_ALL, account=new_id())) == []
@@ -166,6 +178,7 @@ async def test_the_conversations_behind_a_bar_each_once_and_the_last_first(serve
             ({"metric": "presence_seconds"}, "/query/metric"),
             ({"metric": "wait_in_queue", "label": "vip"}, "/query/metric"),
             ({"metric": "notes", "cursor": "WyJ4IiwieSJd"}, "/query/cursor"),
+            ({"metric": "notes", "agent_id": "nobody"}, "/query/agent_id"),
         ]:
             answer = await service.http.get("/reports/conversations", params={**PERIOD, **more}, headers=headers)
             assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -134,10 +134,12 @@ def selection(
     ],
     since: Annotated[AwareDatetime, Query(description="Begin, RFC 3339; included.")],
     until: Annotated[AwareDatetime, Query(description="End, RFC 3339; excluded.")],
-    agent_id: UUID | None = None,
-    team_id: UUID | None = None,
-    inbox_id: UUID | None = None,
-    channel: Annotated[str | None, Query(max_length=100)] = None,
+    agent_id: Annotated[UUID | Literal["none"] | None, Query(description="An id; `none`: what was nobody's.")] = None,
+    team_id: Annotated[UUID | Literal["none"] | None, Query(description="An id; `none`: what was no team's.")] = None,
+    inbox_id: Annotated[
+        UUID | Literal["none"] | None, Query(description="An id; `none`: what was of no inbox.")
+    ] = None,
+    channel: Annotated[str | None, Query(max_length=100, description="`none`: what came by no channel.")] = None,
     business_hours: Annotated[
         bool,
         Query(

@@ -32,7 +32,9 @@ _NAMES = text(
 
 
 class Group(BaseModel):
-    """One agent, team, inbox, channel or label, with its numbers. `key` null: what was nobody's, or had none."""
+    """One agent, team, inbox, channel or label, with its numbers. `key` null: what was nobody's, or had
+    none; asked for as `none`.
+    """
 
     key: str | None
     name: str

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     ARRAY,
@@ -175,9 +175,13 @@ class Reach:
     agent_id: str | None = None
 
 
+NONE: Final = "none"
+"""Instead of an id, or of a channel: what is of none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which facts a report is about: an account, [since, until), and dimensions as they were then."""
+    """Which facts a report is about: an account, [since, until), and dimensions as they were then, or NONE of them."""
 
     account_id: str
     since: datetime
@@ -341,7 +345,7 @@ def where(columns: Any, moment: ColumnElement[datetime], selection: Selection) -
     for name in ("agent_id", "team_id", "inbox_id", "channel"):
         wanted = getattr(selection, name)
         if wanted is not None:
-            conditions.append(columns[name] == wanted)
+            conditions.append(columns[name].is_(None) if wanted == NONE else columns[name] == wanted)
     if selection.labels is not None:
         conditions.append(labelled(selection.account_id, selection.since, selection.labels))
     reach = selection.reach
