@@ -1,7 +1,6 @@
 """Of an account that is gone, all whose words were random marks, no table, stream, segment, file or log line holds any."""
 
 import asyncio
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -12,7 +11,6 @@ import httpx
 import nats.errors
 import pytest
 from aged import age, archive
-from chaos.test_planted import copy
 from e2e.test_erasing import (
     HELD,
     LONG_AGO,
@@ -29,6 +27,7 @@ from e2e.test_erasing import (
     rebuild,
 )
 from nats.aio.client import Client
+from planting import planted
 from whole_stack import Account, WholeStack, message, shared_folder, until
 
 from relevo.contracts.base import new_id
@@ -68,9 +67,8 @@ def hasty() -> Iterator[WholeStack]:
 @pytest.fixture
 def forgetful(tmp_path: Path) -> Iterator[WholeStack]:
     """One in which tables whose account is text are forgotten: tests/planted/dropping."""
-    sources = copy(tmp_path / "sources", "dropping/table_forgotten")
+    path = planted("dropping/table_forgotten", tmp_path / "sources")
     with shared_folder() as folder:
-        path = os.pathsep.join(str(path) for path in sorted(sources.glob("*/*/src")))
         stack = brief(folder, PYTHONPATH=path)
         try:
             stack.up()

@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import nats
 import psycopg
 import pytest
 from aged import age, archive
-from chaos.test_planted import copy
+from planting import planted
 from whole_stack import Account, WholeStack, message, shared_folder, until
 
 from relevo.contracts.base import new_id, now
@@ -451,10 +450,10 @@ async def test_nothing_of_a_person_who_was_erased_is_anywhere(stack: WholeStack)
 @pytest.fixture
 def forgetful(tmp_path: Path) -> Iterator[WholeStack]:
     """A stack in which the team's replies stay in the chat of the web page: tests/planted/erasing."""
-    sources = copy(tmp_path / "sources", "erasing/column_forgotten")
+    path = planted("erasing/column_forgotten", tmp_path / "sources")
     with shared_folder() as folder:
         faulty = WholeStack(folder)
-        faulty.environment["PYTHONPATH"] = os.pathsep.join(str(path) for path in sorted(sources.glob("*/*/src")))
+        faulty.environment["PYTHONPATH"] = path
         try:
             faulty.up()
             yield faulty
