@@ -274,6 +274,17 @@ async def test_what_the_directory_does_not_know_yet_is_waited_for(dsn):
         assert (await w.get("/contacts", f"rk_{uuid4()}_{'x' * 43}")).json()["code"] == "invalid_key"
         made_just_now = await w.get("/contacts", new_key("api").plain)
         assert (made_just_now.status_code, made_just_now.json()["code"]) == (503, "key_not_ready")
+        # A key may be told of before whose it is.
+        made, owner = new_key("api"), agent.model_copy(update={"id": new_id()})
+        allowed = {"permissions": frozenset({Permission.CONTACTS_READ}), "agent_id": owner.id}
+        state = KeyState(id=made.id, account_id=w.account, kind="api", name="k", sha256=made.sha256, **allowed)
+        await w.apply("key", state)
+        nobody_s = await w.get("/contacts", made.plain)
+        assert (nobody_s.status_code, nobody_s.json()["code"]) == (503, "key_not_ready")
+        await w.apply("agent", owner)
+        assert (await w.get("/contacts", made.plain)).status_code == 200
+        await w.apply("agent", owner, 2, deleted=True)
+        assert (await w.get("/contacts", made.plain)).json()["code"] == "invalid_key"
 
 
 async def test_the_administrator_holds_permissions_added_later(dsn):

@@ -119,7 +119,7 @@ _AGENT = text("""
 """)
 _KEY_ROW = text("select state as key, deleted from directory where kind = 'key' and id = :id")
 _OWNER = text("""
-    select state as agent from directory where kind = 'agent' and id = :agent and account_id = :account and not deleted
+    select state as agent, deleted from directory where kind = 'agent' and id = :agent and account_id = :account
 """)
 _SIGNING_KEYS = text("select state from directory where kind = 'signing_key' and not deleted")
 
@@ -138,7 +138,7 @@ class Authenticator:
         """The principal of a bearer credential (without the word Bearer).
 
         Raises Problem 401 when it is missing, wrong, expired, revoked or its owner is gone; 503 when the directory
-        does not know its owner yet, or not the key, which was made just now.
+        does not know its owner yet, or a key that was made just now.
         """
         if not credential:
             raise _unauthenticated("missing_credential", "Falta la credencial.", "The credential is missing.")
@@ -192,8 +192,15 @@ class Authenticator:
         agent: AgentState | None = None
         if key.agent_id is not None:
             whose = {"agent": key.agent_id, "account": key.account_id}
-            owner = (await self._database.single(_OWNER, whose, accounts=(key.account_id,))).first()
-            agent = AgentState.model_validate(owner.agent) if owner is not None else None
+
+            async def owner() -> Any:
+                return (await self._database.single(_OWNER, whose, accounts=(key.account_id,))).first()
+
+            # Nothing says which of the two is told first.
+            found = await self._await_directory(owner)
+            if found is None and _made_lately(key_id):
+                raise _key_not_ready()
+            agent = _present(found)
         viewer = _viewer_of_key(key, agent)
         if viewer is None:
             raise _bad_key()
@@ -286,10 +293,13 @@ async def viewer_by_now(tx: Tx, account_id: str, actor: str) -> Viewer | None:
     key = KeyState.model_validate(found.key)
     if key.account_id != account_id:
         return None
-    owner = (
-        (await tx.execute(_OWNER, {"agent": key.agent_id, "account": account_id})).scalar() if key.agent_id else None
-    )
-    return _viewer_of_key(key, AgentState.model_validate(owner) if owner is not None else None)
+    owner = (await tx.execute(_OWNER, {"agent": key.agent_id, "account": account_id})).first()
+    return _viewer_of_key(key, _present(owner))
+
+
+def _present(row: Any) -> AgentState | None:
+    """The agent of a row of _OWNER; None: there is none, or none any more."""
+    return None if row is None or row.deleted else AgentState.model_validate(row.agent)
 
 
 def _viewer_of_key(key: KeyState, owner: AgentState | None) -> Viewer | None:
