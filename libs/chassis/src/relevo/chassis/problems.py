@@ -223,8 +223,10 @@ def _field(error: Mapping[str, Any]) -> FieldError:
 
 def _pointer(location: Sequence[str | int]) -> str:
     parts = [str(part).replace("~", "~0").replace("/", "~1") for part in location]
-    # Below a parameter's name there are only the kinds of thing that it may be.
-    parts = parts[1:] if parts and parts[0] == "body" else parts[:2]
+    if parts and parts[0] == "body":
+        parts = parts[1:]
+    elif parts and parts[0] in {"query", "path", "header", "cookie"}:
+        parts = parts[:2]  # below a parameter's name there are only the kinds of thing that it may be
     return "".join(f"/{part}" for part in parts)
 
 
