@@ -88,10 +88,11 @@ ELSEWHERE: Mapping[str, str] = {
         ("identity.account_closed", "identity.account_advanced"), "services/identity/tests/test_account_deletion.py"
     ),
     "webhooks.after_attempt": "libs/chassis/tests/test_webhooks.py",
+    "pusher.after_attempt": "services/notification/tests/test_push.py",
     **dict.fromkeys(("reconcile.before_commit", "reconcile.after_commit"), "libs/chassis/tests/test_healing.py"),
 }
 """Points that no message of the load passes (jobs that run once a day or when told to; the healing of a stream that lost
-messages; several accounts of which one floods; endpoints of webhooks; accounts that end): point → the test that dies there."""
+messages; several accounts of which one floods; endpoints of webhooks; devices that take pushes; accounts that end): point → the test that dies there."""
 
 
 def services() -> list[str]:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from relevo.chassis.bus import until
+from relevo.notification import pusher
 from relevo.notification.domain import push
 from relevo.notification.settings import Settings
 
@@ -316,6 +317,50 @@ async def test_pushes_are_tried_again_left_out_or_given_up(start, org, service_o
         assert await until(forgotten, 30)
         assert await states(service) == []
         assert talk
+
+
+async def test_who_dies_before_an_answer_is_noted_pushes_it_once_more_under_the_same_topic(
+    start, org, service_of_pushes, monkeypatch
+):
+    """The push service keeps one of each topic: a device that has not seen the first yet shows the second in its place."""
+
+    class Died(Exception):
+        """Ends the round as the process's death would: nothing after the point is done."""
+
+    died = 0
+
+    def die(name):
+        nonlocal died
+        if name == "pusher.after_attempt" and not died:
+            died = 1
+            raise Died
+
+    monkeypatch.setattr(pusher, "crash_point", die)
+    async with start(**ON) as service:
+        theirs = type(org)(service.admin)
+        await theirs.found()
+        ana = await theirs.hire("Ana")
+        await service.settle()
+        device = Device(service_of_pushes.url, "phone")
+        await service.http.post("/notifications/push/devices", json=device.subscription, headers=theirs.as_(ana))
+        await theirs.wrote(theirs.conversation(assignee_id=ana), "one")
+
+        async def tried():
+            return died and service_of_pushes.tried == 1
+
+        assert await until(tried, 30)
+        assert await states(service) == ["waiting"]
+        await hurry(service)
+
+        async def sent():
+            return await states(service) == ["sent"]
+
+        assert await until(sent, 30)
+        (first, _, _), (second, _, _) = service_of_pushes.got
+        assert first == second == device.path
+        told = device.read(service_of_pushes.got)
+        assert told[0] == told[1]
+        assert len({headers["Topic"] for _, headers, _ in service_of_pushes.got}) == 1
 
 
 async def test_what_is_no_subscription_is_refused_with_the_field(start, org):
