@@ -227,17 +227,23 @@ class Stories:
         given = {**self._named(account, entity), "events": sorted(events)}
         return await self._rows(self._sql.found, given) if events else []
 
-    async def last(self, account: str, entity: str, until: datetime, types: Collection[str] = ()) -> LogRow | None:
-        """The last event that was recorded at ``until`` or before, of these types; None: the log has none.
+    async def last(
+        self, account: str, entity: str, until: datetime, types: Collection[str] = (), *, but: Collection[str] = ()
+    ) -> LogRow | None:
+        """The last event that was recorded at ``until`` or before, of these types, but not of those; None: the log has none.
 
         Raises SegmentDamaged.
         """
+
+        def fits(row: LogRow) -> bool:
+            return recorded(row) <= until and (not types or row.type in types) and row.type not in but
+
         given = {**self._named(account, entity), "until": until + _LATE}
         after = LAST_ID
         while True:
             rows = await self._rows(self._sql.until, {**given, "after": after, "limit": _AT_ONCE})
             for row in rows:
-                if recorded(row) <= until and (not types or row.type in types):
+                if fits(row):
                     return row
             if len(rows) < _AT_ONCE:
                 break
@@ -248,7 +254,7 @@ class Stories:
         for place in places:
             told = await self._told(place, account, entity)
             for row in reversed(told):
-                if recorded(row) <= until and (not types or row.type in types):
+                if fits(row):
                     return row
         return None
 

@@ -1,7 +1,7 @@
 """The conversation service: its story, what it is asked to do, and what it sends out."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -24,6 +24,10 @@ from relevo.contracts.snapshots import (
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+Unresolved = Literal["open", "pending", "snoozed"]
+ReviewMinutes = Annotated[int, Field(ge=0, le=525_600)]
+REVIEWED_AT_MOST: Final = 20_000
+"""Conversations that one review tells of."""
 
 
 class ContactCreated(Model):
@@ -348,6 +352,34 @@ class ReminderCancelled(ConversationEvent):
     """A reminder was put away by hand. One that an answer or the resolution makes moot is not told of."""
 
     reminder: ReminderSnapshot
+
+
+class ConversationReviewed(Model):
+    """The schedule of a rule came to a conversation in which nothing happened: here is how it is now.
+
+    No part of its story: it has no number there (sequence 0), and nobody but automation is told.
+    """
+
+    rule_id: Id
+    due_at: Time
+    conversation: ConversationSnapshot
+    business_hours: BusinessHours | None = None
+
+
+class ReviewConversations(Model):
+    """Tell of the conversations that a rule's schedule asks for (ConversationReviewed), of each as it is when its turn comes.
+
+    Those with one of ``statuses`` (none given: all that are not resolved), in ``inbox_ids`` (none: in all), in which nothing has
+    happened for ``idle_minutes`` and whose customer has waited for ``waiting_minutes``, both counted back from ``due_at``; at
+    most REVIEWED_AT_MOST, the longest quiet first.
+    """
+
+    rule_id: Id
+    due_at: Time
+    statuses: Annotated[tuple[Unresolved, ...], Field(max_length=3)] = ()
+    inbox_ids: Annotated[tuple[Id, ...], Field(max_length=200)] = ()
+    idle_minutes: ReviewMinutes = 0
+    waiting_minutes: ReviewMinutes = 0
 
 
 class Remind(Model):

@@ -1,17 +1,20 @@
 """HTTP: rules, what they did, and a check of conditions before they are kept."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from relevo.automation import store
+from relevo.automation import schedules, store
 from relevo.automation.domain.actions import ACTIONS, ANYWHERE, Action, Actions, Wait
 from relevo.automation.domain.rules import Outcome
+from relevo.automation.domain.schedules import Schedule, faults
 from relevo.automation.domain.triggers import FIELDS, WITHOUT_CONVERSATION, Trigger
 from relevo.automation.labels import keyed
 from relevo.automation.references import action_faults
@@ -58,6 +61,7 @@ class NewRule(_Body):
     on_automated: bool = Field(default=False, description="Also on messages that no person wrote.")
     enabled: bool = True
     position: Position = 0
+    schedule: Schedule | None = Field(None, description="Of the trigger `schedule`: when, and which conversations.")
 
     def stored(self, rule_id: str, who: Principal, at: datetime) -> store.StoredRule:
         """The rule as it is kept, but for the keys of its labels. Raises Problem 422 for conditions that cannot be used."""
@@ -76,6 +80,7 @@ class NewRule(_Body):
             created_at=at,
             updated_at=at,
             updated_by=who.actor,
+            schedule=_scheduled(self.schedule, self.trigger),
         )
 
 
@@ -90,10 +95,11 @@ class RuleChange(_Body):
     on_automated: bool | None = None
     enabled: bool | None = None
     position: Position | None = None
+    schedule: Schedule | None = None
 
 
 class RuleOut(BaseModel):
-    """A rule."""
+    """A rule. ``next_at``: when its schedule comes next; none without one, and while it is off."""
 
     id: str
     name: str
@@ -108,6 +114,8 @@ class RuleOut(BaseModel):
     created_at: Time
     updated_at: Time
     updated_by: str
+    schedule: Schedule | None
+    next_at: Time | None = None
 
 
 class ExecutionOut(BaseModel):
@@ -160,7 +168,8 @@ async def list_rules(who: Manager, db: Db, limit: Limit = 50, cursor: Cursor = N
     after: tuple[int, str] | None = paging.decode(cursor, int, UUID) if cursor else None
     async with db.begin() as tx:
         rules = await store.list_rules(tx, who.account_id, after=after, limit=limit + 1)
-    return paging.page(rules, limit, lambda rule: (rule.position, rule.id), _out)
+        known = await schedules.zones(tx, [who.account_id])
+    return paging.page(rules, limit, lambda rule: (rule.position, rule.id), lambda rule: _out(rule, known))
 
 
 @router.post("/rules", status_code=201)
@@ -172,7 +181,8 @@ async def create_rule(body: NewRule, who: Manager, db: Db, once: Idempotency, re
         await _check_references(tx, rule, body.actions)
         rule = await keyed(tx, rule)
         await store.insert_rule(tx, rule)
-        answer = await once.finish(tx, _out(rule))
+        await schedules.follow(tx, rule)
+        answer = await once.finish(tx, _out(rule, await schedules.zones(tx, [who.account_id])))
     tag(response, rule.version)
     return answer
 
@@ -182,10 +192,11 @@ async def read_rule(rule_id: UUID, who: Manager, db: Db, response: Response) -> 
     """One rule."""
     async with db.begin() as tx:
         rule = await store.read_rule(tx, who.account_id, str(rule_id))
+        known = await schedules.zones(tx, [who.account_id])
     if rule is None:
         raise not_found()
     tag(response, rule.version)
-    return _out(rule)
+    return _out(rule, known)
 
 
 @router.patch("/rules/{rule_id}")
@@ -211,6 +222,9 @@ async def change_rule(
             version=before.version + 1,
             updated_at=now(),
             updated_by=who.actor,
+            schedule=_scheduled(body.schedule, trigger)
+            if "schedule" in given or (trigger == "schedule") != (before.trigger == "schedule")
+            else before.schedule,
         )
         # Only what is given is looked up: a rule whose agent has left can still be renamed or switched off.
         await _check_references(
@@ -218,8 +232,10 @@ async def change_rule(
         )
         rule = await keyed(tx, rule)
         await store.update_rule(tx, rule)
+        await schedules.follow(tx, rule)
+        known = await schedules.zones(tx, [who.account_id])
     tag(response, rule.version)
-    return _out(rule)
+    return _out(rule, known)
 
 
 @router.delete("/rules/{rule_id}", status_code=204)
@@ -228,6 +244,7 @@ async def delete_rule(rule_id: UUID, who: Manager, db: Db, *, if_match: IfMatch 
     async with db.begin() as tx:
         await _locked(tx, who, rule_id, if_match)
         await store.delete_rule(tx, who.account_id, str(rule_id))
+        await schedules.forget(tx, str(rule_id))
 
 
 @router.post("/rules/check")
@@ -289,8 +306,22 @@ def _dumped(actions: tuple[Action, ...]) -> Any:
     return ACTIONS.dump_python(actions, mode="json")
 
 
-def _out(rule: store.StoredRule) -> RuleOut:
-    return RuleOut.model_validate(rule, from_attributes=True)
+def _out(rule: store.StoredRule, known: Mapping[str, ZoneInfo]) -> RuleOut:
+    out = RuleOut.model_validate(rule, from_attributes=True)
+    return out.model_copy(update={"next_at": schedules.next_of(rule, known, now())})
+
+
+def _scheduled(schedule: Schedule | None, trigger: Trigger) -> Any:
+    """The schedule as it is kept. Raises Problem 422 for one that is missing, not wanted, or of no use."""
+    if (schedule is None) == (trigger == "schedule"):
+        es = "El disparador «schedule», y solo él, lleva «schedule»."
+        en = "The trigger `schedule`, and no other, takes a `schedule`."
+        raise invalid_fields([FieldError("/schedule", es=es, en=en)])
+    if schedule is None:
+        return None
+    if wrong := [FieldError(f"/schedule/{field}", es=es, en=en) for field, es, en in faults(schedule)]:
+        raise invalid_fields(wrong)
+    return schedule.model_dump(mode="json")
 
 
 def condition_of(raw: Any, trigger: Trigger, pointer: str = "/conditions") -> Condition:
@@ -324,7 +355,7 @@ async def _locked(tx: Tx, who: Principal, rule_id: UUID, if_match: str | None) -
             es="La regla ha cambiado entretanto: mira su estado actual y repite tu cambio.",
             en="The rule has changed in the meantime: look at its present state and make your change again.",
             headers={"ETag": etag(rule.version)},
-            extra={"current": json.loads(_out(rule).model_dump_json())},
+            extra={"current": json.loads(_out(rule, {}).model_dump_json())},
         )
     return rule
 

@@ -19,6 +19,7 @@ from relevo.automation.carrying_out import WAIT, CarryingOut
 from relevo.automation.exported import EXPORTED
 from relevo.automation.handlers import Automaton
 from relevo.automation.personal import PERSONAL
+from relevo.automation.schedules import SCHEDULE, on_schedule
 from relevo.automation.settings import Settings
 from relevo.automation.sla import CLOCK, RECKON, Sla
 from relevo.automation.webhooks import Webhooks
@@ -68,7 +69,13 @@ def build() -> Service:
         router=router,
         workers=(webhooks.run, webhooks.forget),
         setup=setup,
-        timers={CLOCK: sla.on_clock, RECKON: sla.on_reckon, ALERT: watching.on_alert, WAIT: carrying_out.on_wait},
+        timers={
+            CLOCK: sla.on_clock,
+            RECKON: sla.on_reckon,
+            ALERT: watching.on_alert,
+            WAIT: carrying_out.on_wait,
+            SCHEDULE: on_schedule,
+        },
         projections=(
             Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),
             Projection("agents_there", ("agents_there",), {streams.EVT_PRESENCE: offline.on_presence}),

@@ -37,6 +37,7 @@ class StoredRule:
     created_at: datetime
     updated_at: datetime
     updated_by: str
+    schedule: Any = None
 
     def compiled(self) -> Rule:
         """The rule ready to be judged. Raises one of UNUSABLE: an older release's may be."""
@@ -54,7 +55,7 @@ class StoredRule:
 
 _COLUMNS = """
     cast(id as text) as id, cast(account_id as text) as account_id, name, trigger, conditions, actions, inbox_ids,
-    on_automated, enabled, position, version, created_at, updated_at, updated_by
+    on_automated, enabled, position, version, created_at, updated_at, updated_by, schedule
 """
 _VERSIONS = text("""
     select cast(account_id as text) as account_id, version,
@@ -80,19 +81,24 @@ _LOCK = text(f"""
 """)
 _INSERT = text("""
     insert into rules (id, account_id, name, trigger, conditions, actions, inbox_ids, on_automated, enabled, position,
-                       version, created_at, updated_at, updated_by)
+                       version, created_at, updated_at, updated_by, schedule)
     values (cast(:id as uuid), cast(:account_id as uuid), :name, :trigger, cast(:conditions as jsonb),
             cast(:actions as jsonb), cast(:inbox_ids as jsonb), :on_automated, :enabled, :position,
-            :version, :created_at, :updated_at, :updated_by)
+            :version, :created_at, :updated_at, :updated_by, cast(:schedule as jsonb))
 """)
 _UPDATE = text("""
     update rules set name = :name, trigger = :trigger, conditions = cast(:conditions as jsonb),
         actions = cast(:actions as jsonb), inbox_ids = cast(:inbox_ids as jsonb), on_automated = :on_automated,
         enabled = :enabled, position = :position, version = :version, updated_at = :updated_at,
-        updated_by = :updated_by
+        updated_by = :updated_by, schedule = cast(:schedule as jsonb)
     where account_id = cast(:account_id as uuid) and id = cast(:id as uuid)
 """)
 _ALL = text(f"select {_COLUMNS} from rules where account_id = cast(:account as uuid) order by id for update")
+_SCHEDULED = text(f"""
+    select {_COLUMNS} from rules
+    where account_id = any(cast(:accounts as uuid[])) and id = any(cast(:ids as uuid[])) and enabled
+      and schedule is not null
+""")
 _DELETE = text("delete from rules where account_id = cast(:account as uuid) and id = cast(:id as uuid)")
 _RECORD = text("""
     insert into executions (id, account_id, rule_id, rule_version, rule_name, event_id, event_type, conversation_id,
@@ -160,6 +166,12 @@ async def read_rule(tx: Tx, account_id: str, rule_id: str, *, lock: bool = False
 async def all_rules(tx: Tx, account_id: str) -> list[StoredRule]:
     """Every rule of an account, locked."""
     return [_rule(row) for row in await tx.execute(_ALL, {"account": account_id})]
+
+
+async def scheduled(tx: Tx, accounts: Iterable[str], ids: Sequence[str]) -> dict[str, StoredRule]:
+    """Those of these rules that are on and come by the clock."""
+    rows = await tx.execute(_SCHEDULED, {"accounts": sorted(accounts), "ids": list(ids)})
+    return {row.id: _rule(row) for row in rows}
 
 
 async def insert_rule(tx: Tx, rule: StoredRule) -> None:
@@ -269,4 +281,5 @@ def _parameters(rule: StoredRule) -> dict[str, Any]:
         "created_at": rule.created_at,
         "updated_at": rule.updated_at,
         "updated_by": rule.updated_by,
+        "schedule": None if rule.schedule is None else json.dumps(rule.schedule),
     }

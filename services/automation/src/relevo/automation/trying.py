@@ -17,14 +17,14 @@ from relevo.automation.domain.triggers import FIELDS, TRIGGERS_OF, Occurrence, T
 from relevo.automation.domain.why import Verdict, verdict
 from relevo.chassis import Runtime
 from relevo.contracts.base import Model
-from relevo.contracts.conversation import ConversationEvent
+from relevo.contracts.conversation import ConversationEvent, ConversationReviewed
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.streams import EVT_CONVERSATION
 from relevo.kernel.access import ConversationFacts, Viewer, may_see
 
 STREAM: Final = EVT_CONVERSATION
-TRIED: Final[frozenset[Trigger]] = frozenset(FIELDS) - {"sla_warned", "sla_breached"}
-"""The triggers that this stream tells of: those of service levels are told elsewhere."""
+TRIED: Final[frozenset[Trigger]] = frozenset(FIELDS) - {"sla_warned", "sla_breached", "schedule"}
+"""The triggers that this stream tells of as they happen: service levels are told elsewhere, a schedule is told of when it comes."""
 MOST_READ: Final = 20_000
 """Events of one page: it ends behind them, or after MOST_SECONDS, and says where to go on."""
 MOST_SECONDS: Final = 10.0
@@ -92,7 +92,7 @@ async def explain(
 ) -> list[Explained]:
     """What a rule said, or would have said, to each event of a conversation, the latest first.
 
-    Empty where there is none that who asks may see. Events that are no trigger at all are left out.
+    Empty where there is none that who asks may see. Events that are no trigger at all, and other rules' times, are left out.
     """
     p = STREAM.partition_of(account=viewer.account_id, entity=conversation_id)
     found: list[Explained] = []
@@ -100,7 +100,8 @@ async def explain(
     async with aclosing(_events(runtime, p, viewer.account_id, entity=conversation_id, since=since)) as events:
         async for _, envelope, data in events:
             seen = _seen(viewer, data)
-            if (event := occurrence(envelope, data)) is not None:
+            event = occurrence(envelope, data)
+            if event is not None and event.of_rule in {None, rule.id}:
                 found.append(Explained(envelope, event, verdict(rule, event, depth_limit=depth_limit)))
                 del found[:-limit]
     return list(reversed(found)) if seen else []
@@ -123,6 +124,6 @@ async def _events(
 
 
 def _seen(viewer: Viewer, data: Model) -> bool:
-    if not isinstance(data, ConversationEvent):
+    if not isinstance(data, ConversationEvent | ConversationReviewed):
         return True  # of a contact: whoever may manage rules may know that one changed
     return may_see(viewer, ConversationFacts.of(viewer.account_id, data.conversation.access))

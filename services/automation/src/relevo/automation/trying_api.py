@@ -194,8 +194,8 @@ async def _rule(body: Trial, who: Principal, db: Db) -> Rule:
             stored = found
     if stored.trigger not in trying.TRIED:
         at = "/draft/trigger" if body.draft else "/rule_id"
-        es = "Los disparadores de niveles de servicio no se pueden ensayar: elige otro."
-        en = "Triggers of service levels cannot be tried: choose another one."
+        es = "Los niveles de servicio y los horarios no se pueden ensayar: elige otro disparador."
+        en = "Service levels and schedules cannot be tried: choose another trigger."
         raise invalid_fields([FieldError(at, es=es, en=en)])
     return _compiled(stored)
 

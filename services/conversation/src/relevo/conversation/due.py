@@ -16,6 +16,7 @@ from relevo.conversation.domain.state import Refused, Writing
 from relevo.conversation.labels import LABELS, on_labels
 from relevo.conversation.reminders import REMINDER, on_reminder
 from relevo.conversation.resolutions import ARCHIVE
+from relevo.conversation.reviews import REVIEW, on_review
 from relevo.conversation.silent_bots import on_silent
 from relevo.conversation.store import waiting
 
@@ -83,5 +84,6 @@ TIMERS: Final[Mapping[str, Handler]] = {
     REMINDER: on_reminder,
     ARCHIVE: on_archive,
     BOT: on_silent,
+    REVIEW: on_review,
 }
 """What comes due in this service, by kind."""

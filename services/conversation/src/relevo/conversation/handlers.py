@@ -16,6 +16,7 @@ from relevo.contracts.conversation import (
     ChangeLabels,
     Remind,
     ResolveConversation,
+    ReviewConversations,
     SendMessage,
     SetAttributes,
     SetPriority,
@@ -23,7 +24,7 @@ from relevo.contracts.conversation import (
 )
 from relevo.contracts.ingest import MessageReceived, StatusReceived
 from relevo.contracts.snapshots import ContactSnapshot, MessageSnapshot
-from relevo.conversation import bots, commanded, labels, metrics, store
+from relevo.conversation import bots, commanded, labels, metrics, reviews, store
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import amending, assignee, joining, life, properties, surveys, writing
 from relevo.conversation.domain import contacts as people
@@ -170,11 +171,14 @@ async def on_commands(batch: Sequence[Received], tx: Tx) -> None:
     """What other services ask for, each command once; one that the state does not allow is ignored and counted."""
     fresh = await store.commands.remember(tx, ((r.envelope.account, r.envelope.id) for r in batch))
     wanted: list[Received] = []
+    to_review: list[Received] = []
     for received in batch:
         if (key := (received.envelope.account, received.envelope.id)) in fresh:
             fresh.discard(key)
-            wanted.append(received)
+            (to_review if received.is_a(ReviewConversations) else wanted).append(received)
     crash_point("conversation.after_remembering_commands")
+    if to_review:
+        await reviews.ask(tx, to_review)
     keys = await _label_keys(tx, wanted)
     changes = Changes(
         await store.conversations.lock(tx, ((r.envelope.account, r.data.conversation_id) for r in wanted))

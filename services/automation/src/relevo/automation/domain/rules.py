@@ -176,7 +176,7 @@ OutOfScope = Literal["other_trigger", "other_inbox", "automated", "own_effect"]
 
 def out_of_scope(rule: Rule, event: Occurrence) -> OutOfScope | None:
     """Why a rule does not even look at an event; None when its conditions decide."""
-    if rule.trigger not in event.triggers:
+    if rule.trigger not in event.triggers or event.of_rule not in {None, rule.id}:
         return "other_trigger"
     if rule.inbox_ids and event.subject.inbox_id not in rule.inbox_ids:
         return "other_inbox"

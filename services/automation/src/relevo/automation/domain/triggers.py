@@ -30,6 +30,7 @@ from relevo.contracts.conversation import (
     ConversationOpened,
     ConversationReopened,
     ConversationResolved,
+    ConversationReviewed,
     ConversationSnoozed,
     ConversationTakenOver,
     ConversationUnarchived,
@@ -67,8 +68,9 @@ Trigger = Literal[
     "survey_answered",
     "sla_warned",
     "sla_breached",
+    "schedule",
 ]
-"""`conversation_updated` is any change of a conversation that there is already, but a message: it comes beside its own trigger."""
+"""`schedule`: the rule's own times, of each conversation that it is about then. `conversation_updated` is any change of a conversation that there is already, but a message: it comes beside its own trigger."""
 
 _UPDATED: Final = "conversation_updated"
 _TRIGGERS: Final[Mapping[type[Model], tuple[Trigger, ...]]] = {
@@ -92,6 +94,7 @@ _TRIGGERS: Final[Mapping[type[Model], tuple[Trigger, ...]]] = {
     SurveyAnswered: ("survey_answered",),
     SlaWarned: ("sla_warned",),
     SlaBreached: ("sla_breached",),
+    ConversationReviewed: ("schedule",),
 }
 TRIGGERS_OF: Final[Mapping[str, frozenset[Trigger]]] = MappingProxyType(
     {BY_MODEL[model].name: frozenset(triggers) for model, triggers in _TRIGGERS.items()}
@@ -126,6 +129,7 @@ _OWN: Final[Mapping[Trigger, Mapping[str, FieldType]]] = {
     },
     "sla_warned": SLA,
     "sla_breached": SLA,
+    "schedule": _STATE,
 }
 FIELDS: Final[Mapping[Trigger, Fields]] = MappingProxyType(
     {
@@ -160,7 +164,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One event as rules see it. `automated` tells that no person did it; `depth` how many automatic steps led here."""
+    """One event as rules see it. `automated` tells that no person did it; `depth` how many automatic steps led here.
+
+    ``of_rule``: the one rule that it is for, where it is for no other.
+    """
 
     triggers: tuple[Trigger, ...]
     account_id: str
@@ -173,6 +180,7 @@ class Occurrence:
     subject: Subject
     facts: Facts
     data: Model
+    of_rule: str | None = None
 
 
 def occurrence(envelope: Envelope, data: Model) -> Occurrence | None:
@@ -182,6 +190,8 @@ def occurrence(envelope: Envelope, data: Model) -> Occurrence | None:
         return None
     match data:
         case ConversationEvent():
+            subject, values = subject_of(data.conversation), _facts(data)
+        case ConversationReviewed():
             subject, values = subject_of(data.conversation), _facts(data)
         case SlaEvent():
             subject, values = _under_sla(data), _sla_facts(data)
@@ -202,6 +212,7 @@ def occurrence(envelope: Envelope, data: Model) -> Occurrence | None:
         subject=subject,
         facts=Facts({"now": envelope.time, "actor": envelope.actor, **values}),
         data=data,
+        of_rule=data.rule_id if isinstance(data, ConversationReviewed) else None,
     )
 
 
@@ -256,7 +267,7 @@ def _sla_facts(data: SlaEvent) -> dict[str, Any]:
     }
 
 
-def _facts(data: ConversationEvent) -> dict[str, Any]:
+def _facts(data: ConversationEvent | ConversationReviewed) -> dict[str, Any]:
     values: dict[str, Any] = {
         # As of the event, by the version of the calendar that counted then; missing where none did.
         "business_hours": data.business_hours.open if data.business_hours else None,
@@ -278,7 +289,7 @@ def _facts(data: ConversationEvent) -> dict[str, Any]:
             values["survey.agent_id"] = data.agent_id
             values["survey.team_id"] = data.team_id
             return values
-        case ConversationOpened():
+        case ConversationOpened() | ConversationReviewed():
             return values
     values.update(dict.fromkeys(CHANGE))
     values["changed"], previous = _change(data)

@@ -22,6 +22,7 @@ from relevo.contracts.conversation import (
     ContactRestored,
     ContactUpdated,
     ConversationEvent,
+    ConversationReviewed,
     MessageCreated,
 )
 from relevo.contracts.envelope import Envelope
@@ -39,6 +40,8 @@ router = APIRouter(tags=["conversations"])
 
 _MOST: Final = 100
 _CONTACT: Final = tuple(BY_MODEL[model].name for model in (ContactCreated, ContactUpdated, ContactRestored))
+_NO_STORY: Final = frozenset({BY_MODEL[ConversationReviewed].name})
+"""Told of a conversation although nothing happened in it."""
 
 
 class Cause(BaseModel):
@@ -119,7 +122,7 @@ async def get_timeline(
     stories = _stories(runtime)
     with _readable(runtime):
         stretch = await stories.stretch(who.account_id, id_, after=after, limit=limit, newest_first=newest)
-    events = [_event(row, erased=erased) for row in stretch.rows]
+    events = [_event(row, erased=erased) for row in stretch.rows if row.type not in _NO_STORY]
     known = {one.envelope.id: one for one in events}
     elsewhere = {id_ for one in events if timeline.origin_of(one, known) is None for id_ in one.chain}
     for row in await stories.found(who.account_id, id_, elsewhere):
@@ -170,7 +173,7 @@ async def get_conversation_as_of(
     if at > now():
         raise _not_yet()
     with _readable(runtime):
-        row = await stories.last(who.account_id, id_, at)
+        row = await stories.last(who.account_id, id_, at, but=_NO_STORY)
         if row is None:
             raise await _unknown(stories, who.account_id, id_)
         told = _event(row, erased=erased)
