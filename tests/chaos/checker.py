@@ -221,8 +221,10 @@ async def quiet(where: Where, ledger: Ledger, seconds: float) -> float:
             still = 0
             continue
         now = (ends, stored)
-        # What the adapter's end had fetched when the bus went away comes again after half a minute, too.
+        # What the adapter's end had fetched when the bus went away comes again after half a minute, too; and what channels
+        # had in hand for a webhook when it died.
         handed = ledger.replies - ledger.hooked_replies <= ledger.handed.keys()
+        handed = handed and ledger.hooked_replies <= ledger.hooked.keys()
         complete = stored[0][0] >= len(ledger.taken) + len(ledger.replies) and listed >= aside and handed
         calm = now == before and not waiting and complete and _all_ready(where)
         still = still + 1 if calm else 0
