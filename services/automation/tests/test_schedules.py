@@ -123,6 +123,7 @@ async def test_it_comes_at_its_time_and_asks_for_what_it_is_about(servers) -> No
             "rule_id": rule["id"],
             "statuses": ["open"],
             "inbox_ids": [],
+            "team_id": None,
             "idle_minutes": 4320,
             "waiting_minutes": 0,
         }

@@ -355,7 +355,7 @@ class ReminderCancelled(ConversationEvent):
 
 
 class ConversationReviewed(Model):
-    """The schedule of a rule came to a conversation in which nothing happened: here is how it is now.
+    """A rule's time came for a conversation in which nothing happened: here is how it is now.
 
     No part of its story: it has no number there (sequence 0), and nobody but automation is told.
     """
@@ -367,10 +367,10 @@ class ConversationReviewed(Model):
 
 
 class ReviewConversations(Model):
-    """Tell of the conversations that a rule's schedule asks for (ConversationReviewed), of each as it is when its turn comes.
+    """Tell of the conversations that a rule whose time has come asks for (ConversationReviewed), each as it is when its turn comes.
 
-    Those with one of ``statuses`` (none given: all that are not resolved), in ``inbox_ids`` (none: in all), in which nothing has
-    happened for ``idle_minutes`` and whose customer has waited for ``waiting_minutes``, both counted back from ``due_at``; at
+    Those with one of ``statuses`` (none given: all that are not resolved), in ``inbox_ids`` (none: in all), of ``team_id`` (none: of
+    any team, or none), in which nothing has happened for ``idle_minutes`` and whose customer has waited for ``waiting_minutes``, both counted back from ``due_at``; at
     most REVIEWED_AT_MOST, the longest quiet first.
     """
 
@@ -378,6 +378,7 @@ class ReviewConversations(Model):
     due_at: Time
     statuses: Annotated[tuple[Unresolved, ...], Field(max_length=3)] = ()
     inbox_ids: Annotated[tuple[Id, ...], Field(max_length=200)] = ()
+    team_id: Id | None = None
     idle_minutes: ReviewMinutes = 0
     waiting_minutes: ReviewMinutes = 0
 

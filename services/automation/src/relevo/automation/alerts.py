@@ -6,7 +6,7 @@ from typing import Final
 
 from relevo.automation import alerts_store as store
 from relevo.automation.alerts_store import Told
-from relevo.automation.caught_up import put_off, unread
+from relevo.automation.caught_up import behind, put_off
 from relevo.automation.domain.alerts import Alert, Status, after, due, holds_since
 from relevo.automation.webhooks import Webhooks
 from relevo.chassis import Received, Runtime, Tx, directory
@@ -48,7 +48,8 @@ class Alerts:
 
     async def on_alert(self, given: Sequence[DueTimer], tx: Tx) -> None:
         """Timers of alerts: tell what is still so."""
-        if await self._behind(tx, max(timer.due_at for timer in given)):
+        assert self._runtime is not None
+        if await behind(tx, self._runtime, streams.EVT_PRESENCE, max(timer.due_at for timer in given)):
             await put_off(tx, ALERT, given)
             return
         accounts = {timer.account_id for timer in given}
@@ -81,15 +82,6 @@ class Alerts:
             status = statuses.get(told.subject_id) if told.subject_id in agents else None
             events.append(_tell(tx, told.alert, status, who.name if who is not None else "—"))
         await self._webhooks.add(tx, events)
-
-    async def _behind(self, tx: Tx, latest: datetime) -> bool:
-        """Whether statuses that were told before then are still to be read."""
-        assert self._runtime is not None
-        stream = streams.EVT_PRESENCE
-        for p in range(stream.partitions):
-            if await unread(tx, self._runtime, stream, p, latest):
-                return True
-        return False
 
 
 def _tell(tx: Tx, alert: Alert, status: Status | None, name: str) -> tuple[Envelope, AlertRaised]:

@@ -4,15 +4,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from relevo.automation import schedules, store
+from relevo.automation import absences, schedules, store
 from relevo.automation.domain.actions import ACTIONS, ANYWHERE, Action, Actions, Wait
+from relevo.automation.domain.reviews import Absence, Among
 from relevo.automation.domain.rules import Outcome
 from relevo.automation.domain.schedules import Schedule, faults
 from relevo.automation.domain.triggers import FIELDS, WITHOUT_CONVERSATION, Trigger
@@ -62,6 +63,9 @@ class NewRule(_Body):
     enabled: bool = True
     position: Position = 0
     schedule: Schedule | None = Field(None, description="Of the trigger `schedule`: when, and which conversations.")
+    absence: Absence | None = Field(
+        None, description="Of the trigger `nobody_available`: whose, and which conversations."
+    )
 
     def stored(self, rule_id: str, who: Principal, at: datetime) -> store.StoredRule:
         """The rule as it is kept, but for the keys of its labels. Raises Problem 422 for conditions that cannot be used."""
@@ -80,7 +84,8 @@ class NewRule(_Body):
             created_at=at,
             updated_at=at,
             updated_by=who.actor,
-            schedule=_scheduled(self.schedule, self.trigger),
+            schedule=_own_times(self.schedule, "schedule", self.trigger),
+            absence=_own_times(self.absence, "absence", self.trigger),
         )
 
 
@@ -96,6 +101,7 @@ class RuleChange(_Body):
     enabled: bool | None = None
     position: Position | None = None
     schedule: Schedule | None = None
+    absence: Absence | None = None
 
 
 class RuleOut(BaseModel):
@@ -115,6 +121,7 @@ class RuleOut(BaseModel):
     updated_at: Time
     updated_by: str
     schedule: Schedule | None
+    absence: Absence | None
     next_at: Time | None = None
 
 
@@ -181,7 +188,7 @@ async def create_rule(body: NewRule, who: Manager, db: Db, once: Idempotency, re
         await _check_references(tx, rule, body.actions)
         rule = await keyed(tx, rule)
         await store.insert_rule(tx, rule)
-        await schedules.follow(tx, rule)
+        await _follow(tx, rule)
         answer = await once.finish(tx, _out(rule, await schedules.zones(tx, [who.account_id])))
     tag(response, rule.version)
     return answer
@@ -222,9 +229,8 @@ async def change_rule(
             version=before.version + 1,
             updated_at=now(),
             updated_by=who.actor,
-            schedule=_scheduled(body.schedule, trigger)
-            if "schedule" in given or (trigger == "schedule") != (before.trigger == "schedule")
-            else before.schedule,
+            schedule=_changed(body, before, "schedule", trigger),
+            absence=_changed(body, before, "absence", trigger),
         )
         # Only what is given is looked up: a rule whose agent has left can still be renamed or switched off.
         await _check_references(
@@ -232,7 +238,7 @@ async def change_rule(
         )
         rule = await keyed(tx, rule)
         await store.update_rule(tx, rule)
-        await schedules.follow(tx, rule)
+        await _follow(tx, rule)
         known = await schedules.zones(tx, [who.account_id])
     tag(response, rule.version)
     return _out(rule, known)
@@ -245,6 +251,7 @@ async def delete_rule(rule_id: UUID, who: Manager, db: Db, *, if_match: IfMatch 
         await _locked(tx, who, rule_id, if_match)
         await store.delete_rule(tx, who.account_id, str(rule_id))
         await schedules.forget(tx, str(rule_id))
+        await absences.forget(tx, str(rule_id))
 
 
 @router.post("/rules/check")
@@ -311,17 +318,33 @@ def _out(rule: store.StoredRule, known: Mapping[str, ZoneInfo]) -> RuleOut:
     return out.model_copy(update={"next_at": schedules.next_of(rule, known, now())})
 
 
-def _scheduled(schedule: Schedule | None, trigger: Trigger) -> Any:
-    """The schedule as it is kept. Raises Problem 422 for one that is missing, not wanted, or of no use."""
-    if (schedule is None) == (trigger == "schedule"):
-        es = "El disparador «schedule», y solo él, lleva «schedule»."
-        en = "The trigger `schedule`, and no other, takes a `schedule`."
-        raise invalid_fields([FieldError("/schedule", es=es, en=en)])
-    if schedule is None:
-        return None
-    if wrong := [FieldError(f"/schedule/{field}", es=es, en=en) for field, es, en in faults(schedule)]:
-        raise invalid_fields(wrong)
-    return schedule.model_dump(mode="json")
+async def _follow(tx: Tx, rule: store.StoredRule) -> None:
+    """Set the timers of a rule that comes by itself, and drop those of one that does not, or not any more."""
+    await schedules.follow(tx, rule)
+    await absences.forget(tx, rule.id)
+    await absences.watch(tx, {rule.account_id})
+
+
+_OWN_TIMES: Final[Mapping[str, Trigger]] = {"schedule": "schedule", "absence": "nobody_available"}
+
+
+def _own_times(given: Among | None, name: str, trigger: Trigger) -> Any:
+    """When a rule comes by itself, as it is kept. Raises Problem 422 where it is missing, not wanted, or of no use."""
+    of = _OWN_TIMES[name]
+    if (given is None) == (trigger == of):
+        es = f"El disparador «{of}», y solo él, lleva «{name}»."
+        en = f"The trigger `{of}`, and no other, takes `{name}`."
+        raise invalid_fields([FieldError(f"/{name}", es=es, en=en)])
+    if isinstance(given, Schedule) and (wrong := list(faults(given))):
+        raise invalid_fields([FieldError(f"/schedule/{field}", es=es, en=en) for field, es, en in wrong])
+    return None if given is None else given.model_dump(mode="json")
+
+
+def _changed(body: RuleChange, before: store.StoredRule, name: str, trigger: Trigger) -> Any:
+    of = _OWN_TIMES[name]
+    if name in body.model_fields_set or (trigger == of) != (before.trigger == of):
+        return _own_times(getattr(body, name), name, trigger)
+    return getattr(before, name)
 
 
 def condition_of(raw: Any, trigger: Trigger, pointer: str = "/conditions") -> Condition:
@@ -381,5 +404,8 @@ async def _check_references(tx: Tx, rule: store.StoredRule, actions: tuple[Actio
             if not isinstance(action, (*ANYWHERE, Wait))
         ]
     errors += await action_faults(tx, rule.account_id, actions)
+    team = (rule.absence or {}).get("team_id")
+    if team is not None and team not in {one.id for one in await directory.teams(tx, rule.account_id)}:
+        errors.append(FieldError("/absence/team_id", es="No existe ese equipo.", en="There is no such team."))
     if errors:
         raise invalid_fields(errors)

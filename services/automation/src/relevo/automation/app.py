@@ -14,6 +14,7 @@ from relevo.automation import (
     trying_api,
     webhooks_api,
 )
+from relevo.automation.absences import ABSENCE, Absences
 from relevo.automation.alerts import ALERT, Alerts
 from relevo.automation.carrying_out import WAIT, CarryingOut
 from relevo.automation.exported import EXPORTED
@@ -35,12 +36,14 @@ def build() -> Service:
     automaton = Automaton(settings.rule_depth_limit, settings.rule_hourly_limit, carrying_out)
     sla = Sla(webhooks, automaton)
     watching = Alerts(webhooks)
+    absences = Absences()
 
     async def setup(runtime: Runtime) -> None:
         await webhooks.setup(runtime)
         carrying_out.setup(runtime)
         sla.setup(runtime)
         watching.setup(runtime)
+        absences.setup(runtime)
 
     router = APIRouter()
     router.include_router(trying_api.router)
@@ -62,8 +65,10 @@ def build() -> Service:
             Consumer(streams.EVT_CONVERSATION, sla.on_conversation),
             Consumer(streams.EVT_PRESENCE, offline.on_presence),
             Consumer(streams.EVT_PRESENCE, watching.on_presence),
+            Consumer(streams.EVT_PRESENCE, absences.on_presence),
             Consumer(streams.EVT_IDENTITY, sla.on_identity),
             Consumer(streams.EVT_IDENTITY, watching.on_identity),
+            Consumer(streams.EVT_IDENTITY, absences.on_identity),
         ),
         exported=EXPORTED,
         router=router,
@@ -75,6 +80,7 @@ def build() -> Service:
             ALERT: watching.on_alert,
             WAIT: carrying_out.on_wait,
             SCHEDULE: on_schedule,
+            ABSENCE: absences.on_absence,
         },
         projections=(
             Projection("labels", labels.TABLES, {streams.EVT_CONVERSATION: labels.kept}),

@@ -25,6 +25,14 @@ async def unread(tx: Tx, runtime: Runtime, stream: Stream, p: int, before: datet
     return row is None or (row.seq < last.seq and row.at < before)
 
 
+async def behind(tx: Tx, runtime: Runtime, stream: Stream, before: datetime) -> bool:
+    """Whether any partition of a stream holds something unread that may have been stored before then."""
+    for p in range(stream.partitions):
+        if await unread(tx, runtime, stream, p, before):
+            return True
+    return False
+
+
 async def put_off(tx: Tx, kind: str, later: Sequence[DueTimer]) -> None:
     """What is on its way may make them moot: they ring again in a moment."""
     moment = now() + _AGAIN

@@ -8,7 +8,7 @@ from relevo.chassis.erasing import Personal
 PERSONAL: Final = Personal(
     held=webhooks.HELD,
     plain={
-        "rules": ("name", "trigger", "conditions", "actions", "inbox_ids", "updated_by", "schedule"),
+        "rules": ("name", "trigger", "conditions", "actions", "inbox_ids", "updated_by", "schedule", "absence"),
         "rule_waits": ("run", "steps", "unless"),
         "out_of_hours": ("text_en", "text_es", "updated_by"),
         "offline_answers": ("text_en", "text_es", "updated_by"),

@@ -3,21 +3,19 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
-from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
 from relevo.automation import store
 from relevo.automation.domain.schedules import Schedule, next_after, zone_of
+from relevo.automation.reviews import ask
 from relevo.automation.store import StoredRule
 from relevo.chassis import Tx, directory
 from relevo.chassis.timers import DueTimer, Timer, cancel, schedule_all
 from relevo.contracts.base import now
-from relevo.contracts.conversation import ReviewConversations
 
 SCHEDULE: Final = "rule_schedule"
 """The timers of scheduled rules, by the rule's id."""
 
-_NAMESPACE: Final = UUID("0f5d2d4e-3f5b-5d0c-9c7d-6a8d3c1b7e52")
 _UTC: Final = ZoneInfo("UTC")
 
 
@@ -47,22 +45,7 @@ async def on_schedule(due: Sequence[DueTimer], tx: Tx) -> None:
         if rule is None:
             continue
         schedule = Schedule.model_validate(rule.schedule)
-        asked = ReviewConversations(
-            rule_id=rule.id,
-            due_at=moment,
-            statuses=schedule.statuses,
-            inbox_ids=rule.inbox_ids,
-            idle_minutes=schedule.idle_minutes,
-            waiting_minutes=schedule.waiting_minutes,
-        )
-        tx.emit(
-            asked,
-            account=rule.account_id,
-            entity=rule.id,
-            actor=f"rule:{rule.id}",
-            id=str(uuid5(_NAMESPACE, f"{rule.id}/{timer.due_at.isoformat()}")),
-            actor_version=rule.version,
-        )
+        ask(tx, rule, schedule, timer.due_at, moment)
         if at := next_of(rule, known, max(moment, timer.due_at)):
             next_ones.append(Timer(rule.id, at, account_id=rule.account_id))
     await schedule_all(tx, SCHEDULE, next_ones)

@@ -38,6 +38,7 @@ class StoredRule:
     updated_at: datetime
     updated_by: str
     schedule: Any = None
+    absence: Any = None
 
     def compiled(self) -> Rule:
         """The rule ready to be judged. Raises one of UNUSABLE: an older release's may be."""
@@ -55,7 +56,8 @@ class StoredRule:
 
 _COLUMNS = """
     cast(id as text) as id, cast(account_id as text) as account_id, name, trigger, conditions, actions, inbox_ids,
-    on_automated, enabled, position, version, created_at, updated_at, updated_by, schedule
+    on_automated, enabled, position, version, created_at, updated_at, updated_by, schedule,
+    absence
 """
 _VERSIONS = text("""
     select cast(account_id as text) as account_id, version,
@@ -81,16 +83,17 @@ _LOCK = text(f"""
 """)
 _INSERT = text("""
     insert into rules (id, account_id, name, trigger, conditions, actions, inbox_ids, on_automated, enabled, position,
-                       version, created_at, updated_at, updated_by, schedule)
+                       version, created_at, updated_at, updated_by, schedule, absence)
     values (cast(:id as uuid), cast(:account_id as uuid), :name, :trigger, cast(:conditions as jsonb),
             cast(:actions as jsonb), cast(:inbox_ids as jsonb), :on_automated, :enabled, :position,
-            :version, :created_at, :updated_at, :updated_by, cast(:schedule as jsonb))
+            :version, :created_at, :updated_at, :updated_by, cast(:schedule as jsonb), cast(:absence as jsonb))
 """)
 _UPDATE = text("""
     update rules set name = :name, trigger = :trigger, conditions = cast(:conditions as jsonb),
         actions = cast(:actions as jsonb), inbox_ids = cast(:inbox_ids as jsonb), on_automated = :on_automated,
         enabled = :enabled, position = :position, version = :version, updated_at = :updated_at,
-        updated_by = :updated_by, schedule = cast(:schedule as jsonb)
+        updated_by = :updated_by, schedule = cast(:schedule as jsonb),
+        absence = cast(:absence as jsonb)
     where account_id = cast(:account_id as uuid) and id = cast(:id as uuid)
 """)
 _ALL = text(f"select {_COLUMNS} from rules where account_id = cast(:account as uuid) order by id for update")
@@ -98,6 +101,13 @@ _SCHEDULED = text(f"""
     select {_COLUMNS} from rules
     where account_id = any(cast(:accounts as uuid[])) and id = any(cast(:ids as uuid[])) and enabled
       and schedule is not null
+""")
+_ON_ABSENCE = text(f"""
+    select {_COLUMNS}, absence_asked_since from rules
+    where account_id = any(cast(:accounts as uuid[])) and enabled and absence is not null order by id for update
+""")
+_ABSENCE_ASKED = text("""
+    update rules set absence_asked_since = :since where account_id = cast(:account as uuid) and id = cast(:id as uuid)
 """)
 _DELETE = text("delete from rules where account_id = cast(:account as uuid) and id = cast(:id as uuid)")
 _RECORD = text("""
@@ -172,6 +182,21 @@ async def scheduled(tx: Tx, accounts: Iterable[str], ids: Sequence[str]) -> dict
     """Those of these rules that are on and come by the clock."""
     rows = await tx.execute(_SCHEDULED, {"accounts": sorted(accounts), "ids": list(ids)})
     return {row.id: _rule(row) for row in rows}
+
+
+async def on_absence(tx: Tx, accounts: Iterable[str]) -> list[tuple[StoredRule, datetime | None]]:
+    """Those that are on and come when nobody is available, locked, with since when that was the last time they came."""
+    found = []
+    for row in await tx.execute(_ON_ABSENCE, {"accounts": sorted(accounts)}):
+        values = row._asdict()
+        since = values.pop("absence_asked_since")
+        found.append((StoredRule(**{**values, "inbox_ids": tuple(row.inbox_ids)}), since))
+    return found
+
+
+async def absence_asked(tx: Tx, rule: StoredRule, since: datetime) -> None:
+    """Remember that a rule came for this absence."""
+    await tx.execute(_ABSENCE_ASKED, {"account": rule.account_id, "id": rule.id, "since": since})
 
 
 async def insert_rule(tx: Tx, rule: StoredRule) -> None:
@@ -282,4 +307,5 @@ def _parameters(rule: StoredRule) -> dict[str, Any]:
         "updated_at": rule.updated_at,
         "updated_by": rule.updated_by,
         "schedule": None if rule.schedule is None else json.dumps(rule.schedule),
+        "absence": None if rule.absence is None else json.dumps(rule.absence),
     }

@@ -23,8 +23,13 @@ from relevo.contracts.streams import EVT_CONVERSATION
 from relevo.kernel.access import ConversationFacts, Viewer, may_see
 
 STREAM: Final = EVT_CONVERSATION
-TRIED: Final[frozenset[Trigger]] = frozenset(FIELDS) - {"sla_warned", "sla_breached", "schedule"}
-"""The triggers that this stream tells of as they happen: service levels are told elsewhere, a schedule is told of when it comes."""
+TRIED: Final[frozenset[Trigger]] = frozenset(FIELDS) - {
+    "sla_warned",
+    "sla_breached",
+    "schedule",
+    "nobody_available",
+}
+"""The triggers that this stream tells of as they happen: service levels are told elsewhere, of a rule's own times only its own."""
 MOST_READ: Final = 20_000
 """Events of one page: it ends behind them, or after MOST_SECONDS, and says where to go on."""
 MOST_SECONDS: Final = 10.0

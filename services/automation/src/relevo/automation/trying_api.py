@@ -194,8 +194,8 @@ async def _rule(body: Trial, who: Principal, db: Db) -> Rule:
             stored = found
     if stored.trigger not in trying.TRIED:
         at = "/draft/trigger" if body.draft else "/rule_id"
-        es = "Los niveles de servicio y los horarios no se pueden ensayar: elige otro disparador."
-        en = "Service levels and schedules cannot be tried: choose another trigger."
+        es = "Los niveles de servicio, los horarios y las ausencias no se pueden ensayar: elige otro disparador."
+        en = "Service levels, schedules and absences cannot be tried: choose another trigger."
         raise invalid_fields([FieldError(at, es=es, en=en)])
     return _compiled(stored)
 

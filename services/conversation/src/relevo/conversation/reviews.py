@@ -1,4 +1,4 @@
-"""A rule's schedule comes to many conversations: found once, then told a piece at a time, so that nobody waits behind it."""
+"""A rule's time comes for many conversations: found once, then told a piece at a time, so that nobody waits behind it."""
 
 from collections.abc import Sequence
 from datetime import timedelta

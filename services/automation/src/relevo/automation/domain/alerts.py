@@ -71,14 +71,8 @@ def holds_since(alert: Alert, statuses: Mapping[str, Status], members: Iterable[
     """
     watched = [alert.agent_id] if alert.agent_id else list(members)
     if alert.kind == "nobody_available":
-        gone = []
-        for agent in watched:
-            status = statuses.get(agent)
-            if status is not None and status.state == "available":
-                return {}
-            gone.append((status and status.not_available_since) or alert.created_at)
-        subject = alert.team_id or alert.agent_id or ""
-        return {subject: max(gone)} if gone else {}
+        since = nobody_since(watched, statuses, alert.created_at)
+        return {alert.team_id or alert.agent_id or "": since} if since else {}
     found = {}
     for agent in watched:
         status = statuses.get(agent)
@@ -91,6 +85,17 @@ def holds_since(alert: Alert, statuses: Mapping[str, Status], members: Iterable[
         if so:
             found[agent] = status.since
     return found
+
+
+def nobody_since(watched: Iterable[str], statuses: Mapping[str, Status], begun: datetime) -> datetime | None:
+    """Since when none of these people is available; None: somebody is, or there is nobody. ``begun``: for those never heard of."""
+    gone = []
+    for agent in watched:
+        status = statuses.get(agent)
+        if status is not None and status.state == "available":
+            return None
+        gone.append((status and status.not_available_since) or begun)
+    return max(gone, default=None)
 
 
 def due(alert: Alert, since: datetime, last: Telling | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""When a rule's schedule comes due, and to which conversations. Pure."""
+"""When a rule's schedule comes due. Pure."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -7,9 +7,9 @@ from typing import Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-from relevo.contracts.conversation import ReviewMinutes, Unresolved
+from relevo.automation.domain.reviews import Among
 
 CLOSEST: Final = timedelta(minutes=15)
 """Two times of a schedule are at least so far apart."""
@@ -25,10 +25,8 @@ _BAD: Final = {
 """What the library says is wrong."""
 
 
-class Schedule(BaseModel):
-    """When, and to which conversations, of those that are not resolved."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Schedule(Among):
+    """When it comes, and which conversations it is about."""
 
     cron: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] = Field(
         description="Five fields, as crontab has them: minute, hour, day of month, month, day of week.",
@@ -37,11 +35,6 @@ class Schedule(BaseModel):
     zone: Annotated[str, StringConstraints(max_length=64)] | None = Field(
         None, description="IANA time zone that the times are of; none: the account's.", examples=["Europe/Madrid"]
     )
-    statuses: Annotated[tuple[Unresolved, ...], Field(max_length=3)] = Field(
-        (), description="Only with one of these statuses; empty: all but resolved."
-    )
-    idle_minutes: ReviewMinutes = Field(0, description="Only where nothing has happened for so long.")
-    waiting_minutes: ReviewMinutes = Field(0, description="Only where the customer has waited for so long.")
 
 
 def faults(schedule: Schedule) -> Iterable[tuple[str, str, str]]:

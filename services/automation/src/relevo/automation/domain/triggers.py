@@ -69,8 +69,9 @@ Trigger = Literal[
     "sla_warned",
     "sla_breached",
     "schedule",
+    "nobody_available",
 ]
-"""`schedule`: the rule's own times, of each conversation that it is about then. `conversation_updated` is any change of a conversation that there is already, but a message: it comes beside its own trigger."""
+"""`schedule`, `nobody_available`: the rule's own times, of each conversation that it is about then. `conversation_updated` is any change of a conversation that there is already, but a message: it comes beside its own trigger."""
 
 _UPDATED: Final = "conversation_updated"
 _TRIGGERS: Final[Mapping[type[Model], tuple[Trigger, ...]]] = {
@@ -94,7 +95,7 @@ _TRIGGERS: Final[Mapping[type[Model], tuple[Trigger, ...]]] = {
     SurveyAnswered: ("survey_answered",),
     SlaWarned: ("sla_warned",),
     SlaBreached: ("sla_breached",),
-    ConversationReviewed: ("schedule",),
+    ConversationReviewed: ("schedule", "nobody_available"),
 }
 TRIGGERS_OF: Final[Mapping[str, frozenset[Trigger]]] = MappingProxyType(
     {BY_MODEL[model].name: frozenset(triggers) for model, triggers in _TRIGGERS.items()}
@@ -130,6 +131,7 @@ _OWN: Final[Mapping[Trigger, Mapping[str, FieldType]]] = {
     "sla_warned": SLA,
     "sla_breached": SLA,
     "schedule": _STATE,
+    "nobody_available": _STATE,
 }
 FIELDS: Final[Mapping[Trigger, Fields]] = MappingProxyType(
     {

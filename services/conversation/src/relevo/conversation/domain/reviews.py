@@ -1,4 +1,4 @@
-"""Which conversations a rule's schedule comes to. Pure."""
+"""Which conversations a rule whose time has come is about. Pure."""
 
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ def concerns(asked: ReviewConversations, state: ConversationSnapshot) -> bool:
     return (
         (not asked.statuses or state.status in asked.statuses)
         and (not asked.inbox_ids or state.inbox_id in asked.inbox_ids)
+        and (asked.team_id is None or state.team_id == asked.team_id)
         and _so_long(asked, state.last_activity_at, asked.idle_minutes)
         and _so_long(asked, state.waiting_since, asked.waiting_minutes)
     )

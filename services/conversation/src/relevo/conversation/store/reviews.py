@@ -1,4 +1,4 @@
-"""The conversations that a rule's schedule comes to, found once."""
+"""The conversations that a rule whose time has come is about, found once."""
 
 from datetime import timedelta
 
