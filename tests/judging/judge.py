@@ -118,6 +118,8 @@ class Holding:
     time: datetime
     told: datetime
     end: datetime | None = None
+    came_back: bool = False
+    """It was theirs, and was put off."""
 
     def at(self, moment: datetime) -> bool:
         """Whether it was so at a moment, for sure."""
@@ -177,8 +179,11 @@ class Judge:
         weights: Mapping[str, int] | None = None,
         lighter: tuple[float, int] | None = None,
         priority_worth: float | None = None,
+        pace: tuple[int, float] | None = None,
     ) -> None:
-        """`priority_worth`: how many seconds of waiting each step of priority is worth; None: the higher always goes first.
+        """`pace`: how many are given to an agent within how many seconds at most.
+
+        `priority_worth`: how many seconds of waiting each step of priority is worth; None: the higher always goes first.
 
         `capacity`: how many units an agent may carry; `own`: of those who may another number.
 
@@ -191,6 +196,7 @@ class Judge:
         self.weights = dict(weights or {})
         self.lighter = lighter
         self.priority_worth = priority_worth
+        self.pace = pace
         self.channels: dict[str, str | None] = {}
         self.asked: dict[str, list[tuple[datetime, datetime, bool]]] = {}
         """When it happened, and was told, that a conversation's customer waits for an answer, or does not any more."""
@@ -249,6 +255,7 @@ class Judge:
             self._in_order(found)
         for agent in self.agents.values():
             self._within(agent)
+            self._in_pace(agent)
         self.verdict.figures = {
             "agents": len(self.agents),
             "conversations": len(self.versions),
@@ -335,7 +342,8 @@ class Judge:
         if holder is not None and one not in self.closed:
             agent = self._agent(holder)
             automatic = event.data.get("mode") == "automatic"
-            agent.holds[one] = Holding(one, automatic, self._weight(self.channels.get(one)), event.time, event.at)
+            weight, woken = self._weight(self.channels.get(one)), event.data["reason"]["code"] == "woken"
+            agent.holds[one] = Holding(one, automatic, weight, event.time, event.at, came_back=woken)
             agent.held.append(agent.holds[one])
             self._weigh(agent)
 
@@ -359,6 +367,7 @@ class Judge:
         beside = {
             (one, key)
             for one in (self.free if keys else ())
+            if not self._paced(self.agents[one], at)
             for room in [self._room(self.agents[one], at)]
             for key in keys
             if self._weight(key[2]) <= room and self.agents[one].reaches(key)
@@ -411,6 +420,24 @@ class Judge:
     def _room(self, agent: Agent, at: datetime) -> int:
         """How much more the agent can carry at a moment, for sure, in hundredths of a unit."""
         return self._limit(agent.id) * UNIT - sum(self._most(one, at) for one in agent.holds.values())
+
+    def _paced(self, agent: Agent, at: datetime) -> bool:
+        """Whether the agent may have been given as many as their pace allows, a moment ago or still."""
+        if self.pace is None:
+            return False
+        most, seconds = self.pace
+        since = at - timedelta(seconds=seconds + self.idle_seconds)
+        return sum(one.automatic and one.told > since for one in agent.held) >= most
+
+    def _in_pace(self, agent: Agent) -> None:
+        """Whether the machine gave them no more than their pace allows; what only comes back to them is theirs."""
+        if self.pace is None:
+            return
+        most, seconds = self.pace
+        given = sorted(one.time for one in agent.held if one.automatic and not one.came_back)
+        for first, last in zip(given, given[most:], strict=False):
+            if (last - first).total_seconds() < seconds:
+                self.verdict.blame("too fast", f"{agent.id} got more than {most} within {seconds} s until {last}")
 
     def _told_of_customer(self, event: Event) -> None:
         said = event.data.get("conversation") if self.lighter is not None else None
@@ -496,6 +523,7 @@ def judge(
     weights: Mapping[str, int] | None = None,
     lighter: tuple[float, int] | None = None,
     priority_worth: float | None = None,
+    pace: tuple[int, float] | None = None,
 ) -> tuple[Verdict, Judge]:
     """Judge events, in whatever order they come; `until`: nothing more was published until then."""
     one = Judge(
@@ -506,6 +534,7 @@ def judge(
         weights=weights,
         lighter=lighter,
         priority_worth=priority_worth,
+        pace=pace,
     )
     for event in sorted(events, key=lambda event: (event.at, event.seq)):
         one.take(event)
@@ -577,6 +606,7 @@ def main() -> int:
     parser.add_argument("--capacity", type=int, default=10)
     parser.add_argument("--weight", action="append", default=[], metavar="CHANNEL=UNITS", help="as email=0.5")
     parser.add_argument("--lighter", metavar="SECONDS=SHARE", help="as 600=0.5")
+    parser.add_argument("--pace", metavar="MOST=SECONDS", help="as 5=600")
     parser.add_argument("--priority-worth", type=float, metavar="SECONDS", help="of waiting, for each step of priority")
     given = parser.parse_args()
     with given.events.open(encoding="utf-8") as file:
@@ -584,8 +614,14 @@ def main() -> int:
     weights = {channel: _hundredths(units) for channel, _, units in (one.partition("=") for one in given.weight)}
     after, _, share = (given.lighter or "").partition("=")
     lighter = (float(after), _hundredths(share)) if after else None
+    most, _, seconds = (given.pace or "").partition("=")
     verdict, _ = judge(
-        events, capacity=given.capacity, weights=weights, lighter=lighter, priority_worth=given.priority_worth
+        events,
+        capacity=given.capacity,
+        weights=weights,
+        lighter=lighter,
+        priority_worth=given.priority_worth,
+        pace=(int(most), float(seconds)) if most else None,
     )
     sys.stdout.write(verdict.text() + "\n")
     return 1 if verdict.faults else 0

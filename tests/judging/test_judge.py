@@ -61,14 +61,30 @@ class Log:
         """The customer waits since then, or, once somebody has answered, does not any more."""
         self(second, "message_created", conversation={"id": one, "waiting_since": since})
 
-    def faults(self, capacity: int = 1, until: float | None = None) -> set[str]:
+    def faults(self, capacity: int = 1, until: float | None = None, **more: Any) -> set[str]:
         end = None if until is None else T0 + timedelta(seconds=until)
-        return set(judge(self.events, capacity=capacity, until=end)[0].faults)
+        return set(judge(self.events, capacity=capacity, until=end, **more)[0].faults)
 
 
 @pytest.fixture
 def log() -> Log:
     return Log()
+
+
+def test_who_has_their_pace_is_not_idle_and_gets_no_more_until_it_has_passed(log: Log) -> None:
+    log.status(0, "ana")
+    for second, one in enumerate(("c1", "c2", "c3")):
+        log.opened(second, one)
+        log.decided(second + 0.01, one, "ana")
+    log.wait(3, "c4")
+    log.status(10, "bea", "away")
+    log.status(12.1, "bea", "offline")
+    assert log.faults(9, until=12.2, pace=(3, 10)) == set()
+    assert log.faults(9, until=14, pace=(3, 10)) == {"idle"}
+    assert log.faults(9, until=12.2) == {"idle"}
+    log.decided(9.9, "c4", "ana")
+    assert log.faults(9, until=13, pace=(3, 10)) == {"too fast"}
+    assert log.faults(9, until=13, pace=(4, 10)) == {"idle"}
 
 
 def test_a_day_without_fault(log: Log) -> None:

@@ -20,7 +20,7 @@ from relevo.assignment.domain.inputs import (
     StatusGiven,
     TeamEdited,
 )
-from relevo.assignment.domain.policy import Lighter, Overflow, Policy, RoutingRule, TakeBack
+from relevo.assignment.domain.policy import Lighter, Overflow, Pace, Policy, RoutingRule, TakeBack
 from relevo.contracts.base import new_id
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -121,6 +121,7 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                     owner_wait_seconds=dice.choice([None, 0, 60]),
                     rules=rules(dice, teams),
                     lighter=dice.choice((None, Lighter(dice.choice([0, 30]), dice.choice([0, 40])))),
+                    pace=dice.choice((None, None, Pace(dice.choice([1, 3]), dice.choice([5, 60])))),
                     version=n,
                 )
             )

@@ -18,6 +18,7 @@ from .test_taken_back import say
 CAPACITY = 3
 TAKEN_BACK = {"offline": 1, "away": 2}
 LIGHTER = (1, 40)
+PACE = (CAPACITY, 1)
 WEIGHTS = {"email": 50, "whatsapp": 150}
 STATES = ("available", "available", "available", "busy", "away", "offline")
 
@@ -50,11 +51,17 @@ async def begin_again(world: World, people: list[str], settled: Callable[[], Awa
         if known.status == "open":
             await world.resolve(one)
     await settled()
-    for _ in range(6 * CAPACITY):
-        await world.open()
+    came = [await world.open() for _ in range(6 * CAPACITY)]
     await settled()
     for who in people[:6]:
         await world.status(who, "available")
+
+    async def all_given() -> bool:
+        events = await read(world.admin.nats, world.account, ["EVT_ASSIGNMENT"])
+        holders = {one.data["conversation_id"]: one.data["assignee_id"] for one in events}
+        return all(holders.get(one) for one in came)
+
+    assert await until(all_given, 30), "once what they were given before is long enough ago"
     await settled()
 
 
@@ -90,6 +97,8 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         policy |= {"default_capacity": CAPACITY, "taken_back": [backs[0] | {"raise_priority": True}, backs[1]]}
         policy |= {"channel_weights": {channel: weight / 100 for channel, weight in WEIGHTS.items()}}
         policy |= {"lighter": {"after_seconds": LIGHTER[0], "share": LIGHTER[1] / 100}}
+        pace = dice.choice([None, PACE])
+        policy |= {"pace": pace and {"most": pace[0], "within_seconds": pace[1]}}
         mail = {"field": "conversation.channel", "operator": "equals", "value": "email"}
         urgent = {"field": "conversation.priority", "operator": "equals", "value": "urgent"}
         policy |= {"rules": [{"name": "u", "when": urgent, "busy_as_fallback": True}]}
@@ -103,7 +112,7 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         events = await read(one.admin.nats, world.account)
         # All is decided: whoever is still beside a queue would be for ever. Before that, machines may be slow.
         for_ever = now() + timedelta(hours=1)
-        more = {"taken_back": TAKEN_BACK, "weights": WEIGHTS, "lighter": LIGHTER}
+        more = {"taken_back": TAKEN_BACK, "weights": WEIGHTS, "lighter": LIGHTER, "pace": pace}
         verdict, found = judge(events, capacity=CAPACITY, until=for_ever, idle_seconds=60, **more)
         assert not verdict.faults, verdict.text()
         assert verdict.figures["given by turn out of the queue"] > 10

@@ -17,6 +17,7 @@ DEFECTS = {
     "draft_follows_what_was": ("test_simulation.py::test_more_people_let_wait_less_and_fewer_more", "assert"),
     "takes_whatever_changed": (RACES, "in _judge"),
     "judged_over_capacity": (DAY, "over capacity"),
+    "judged_too_fast": (DAY, "too fast"),
     "judged_part_of_a_unit": (DAY, "over capacity"),
     "light_for_ever": ("test_units.py", "a customer who writes is not sent away"),
     "judged_two_holders": (DAY, "two holders"),

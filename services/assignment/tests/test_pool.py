@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +32,7 @@ from relevo.assignment.domain.inputs import (
     decode,
     encode,
 )
-from relevo.assignment.domain.policy import Lighter, Overflow, Policy, RoutingRule, TakeBack
+from relevo.assignment.domain.policy import Lighter, Overflow, Pace, Policy, RoutingRule, TakeBack
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
 from relevo.assignment.domain.rules import Rules
@@ -478,6 +479,7 @@ class Matching(RuleBasedStateMachine):
         self.pool = empty(self.policy)
         self.entries = []
         self.sequence = 1
+        self.given = defaultdict(list)
 
     def take(self, given):
         self.sequence += 1
@@ -487,6 +489,8 @@ class Matching(RuleBasedStateMachine):
         apply(self.pool, entry)
         assert not self.pool.drain(entry)
         for decision in self.pool.decisions[start:]:
+            if decision.kind == "assigned" and self.policy.pace and not isinstance(given, Assign):
+                self.in_pace(decision, entry.at)
             if decision.reason.code in (*STRATEGIES, "last_agent", "same_agent", "woken"):
                 chosen = self.pool.roster.agents[decision.assignee_id]
                 assert chosen.used <= chosen.limit(self.policy) * UNIT, (
@@ -497,6 +501,14 @@ class Matching(RuleBasedStateMachine):
                 assert chosen.state == "available" or (
                     chosen.state == "busy" and self.policy.under(decision.rule).busy_as_fallback
                 )
+
+    def in_pace(self, decision, at):
+        pace, mine = self.policy.pace, self.given[decision.assignee_id]
+        if decision.from_assignee_id == decision.assignee_id and decision.reason.code != "woken":
+            return  # it stayed with them
+        mine.append(at)
+        if decision.reason.code != "woken":
+            assert sum(one > at - timedelta(seconds=pace.within_seconds) for one in mine) <= pace.most
 
     @rule(
         name=st.sampled_from(NAMES),
@@ -596,9 +608,12 @@ class Matching(RuleBasedStateMachine):
     @rule(
         weights=st.dictionaries(st.sampled_from(["web", "email"]), st.integers(1, 300)),
         lighter=st.none() | st.builds(Lighter, st.sampled_from([0, 5, 20]), st.integers(0, 99)),
+        pace=st.none() | st.builds(Pace, st.integers(1, 2), st.sampled_from([1, 5, 20])),
     )
-    def weigh(self, weights, lighter):
-        more = {"channel_weights": weights, "lighter": lighter}
+    def weigh(self, weights, lighter, pace):
+        more = {"channel_weights": weights, "lighter": lighter, "pace": pace}
+        if pace is None:
+            self.given.clear()
         self.policy = replace(self.policy, **more, version=self.policy.version + 1)
         self.take(PolicyEdited(self.policy))
 

@@ -14,6 +14,7 @@ from relevo.assignment.domain.policy import (
     Lighter,
     Overflow,
     OwnerAbsent,
+    Pace,
     Policy,
     RoutingRule,
     Seconds,
@@ -80,6 +81,11 @@ class PolicyBody(BaseModel):
         default=None,
         description="Once a customer has been waited for so long, the conversation takes only this share of its units; they "
         "are needed again when the customer writes.",
+    )
+    pace: Pace | None = Field(
+        default=None,
+        description="At most so many are given to an agent within any so many seconds, whatever room they have; what people "
+        "decide does not count. null: as many as they have room for.",
     )
     rules: tuple[RoutingRule, ...] = Field(
         default=(),

@@ -29,7 +29,7 @@ _RECORD = text("""
 
 _AGENT_THEN = text("""
     select cast(t.agent_id as text) as id, a.name, t.active, t.state, t.in_shift, t.capacity, t.load, t.extra,
-           cast(t.team_ids as text[]) as team_ids, cast(t.inbox_ids as text[]) as inbox_ids
+           cast(t.team_ids as text[]) as team_ids, cast(t.inbox_ids as text[]) as inbox_ids, t.given
     from agents_then t join agents a on a.agent_id = t.agent_id
     where t.account_id = cast(:account as uuid) and t.agent_id = cast(:agent as uuid) and (t.run, t.step) <= (:run, :step)
     order by t.run desc, t.step desc limit 1
@@ -92,6 +92,7 @@ async def agent_then(tx: Tx, account_id: str, agent_id: str, run: int, step: int
     sets = {
         "team_ids": frozenset(row["team_ids"]),
         "inbox_ids": None if inboxes is None else frozenset(inboxes),
+        "given": tuple(row["given"] or ()),
     }
     return Agent(**{**row, **sets})
 

@@ -171,7 +171,13 @@ def _gaps(agent: Agent, key: GroupKey, when: When) -> Iterator[Sentence]:
 
 def _hindrances(agent: Agent, terms: Terms, when: When, *, weighs: bool) -> Iterator[Sentence]:
     for one in agent.hindrances(terms):
-        words = _full(agent, terms, weighs=weighs) if one == "at_capacity" else _HINDRANCES[one]
+        match one:
+            case "at_capacity":
+                words = _full(agent, terms, weighs=weighs)
+            case "paced":
+                words = _paced(terms)
+            case _:
+                words = _HINDRANCES[one]
         yield _said(agent, one, words, when)
 
 
@@ -184,6 +190,15 @@ def _full(agent: Agent, terms: Terms, *, weighs: bool) -> tuple[str, str, str, s
         es = f"hueco para ella: {used_es} de {limit} unidades, y ocupa {takes_es}"
         en = f"room for it: {used_en} of {limit} units, and it takes {takes_en}"
     return f"no tiene {es}", f"no tenía {es}", f"has no {en}", f"had no {en}"
+
+
+def _paced(terms: Terms) -> tuple[str, str, str, str]:
+    """Why nothing is given for a while: so many in so long are as many as the policy gives."""
+    assert terms.pace is not None
+    most, within = terms.pace.most, duration(terms.pace.within_seconds)
+    es = f"recibido {most} en los últimos {within}, que es lo más que reparte la política"
+    en = f"been given {most} within the last {within}, as many as the policy gives"
+    return f"ha {es}", f"había {es}", f"has {en}", f"had {en}"
 
 
 def _order(worth: int | None) -> tuple[str, str]:

@@ -35,7 +35,7 @@ def dues(pool: Pool) -> Iterator[tuple[ConversationDue | AgentDue, datetime]]:
         if at is not None:
             yield ConversationDue(one), at
     for one in sorted(agents | pool.changed_agents):
-        at = min((at for _, at in _of_agent(pool.roster.agents[one], pool.policy)), default=None)
+        at = min(_of_agent(pool.roster.agents[one], pool.policy), default=None)
         if at is not None:
             yield AgentDue(one), at
 
@@ -100,11 +100,22 @@ def _weigh_anew(pool: Pool, held: Held, at: datetime) -> None:
     pool.weigh(held, weight)
 
 
-def _of_agent(agent: Agent, policy: Policy) -> Iterator[tuple[TakeBack, datetime]]:
-    """Why and when what the agent left behind is taken back, as things are."""
+def _of_agent(agent: Agent, policy: Policy) -> Iterator[datetime]:
+    """When what the agent left behind is taken back, and when they may be given one again, as things are."""
     if agent.load:
         for back, gone in _absences(agent, policy):
-            yield back, gone + _after(back)
+            yield gone + _after(back)
+    if policy.pace is not None and policy.pace.full(agent.given):
+        yield agent.given[0] + timedelta(seconds=policy.pace.within_seconds)
+
+
+def _pace_anew(pool: Pool, agent: Agent, at: datetime) -> None:
+    """What of their pace has passed counts no more."""
+    pace = pool.policy.pace
+    kept = pace.kept(agent.given, at) if pace is not None else ()
+    if kept != agent.given:
+        agent.given = kept
+        pool.touch(agent)
 
 
 def _left(held: Held, gone: datetime) -> bool:
@@ -181,6 +192,7 @@ def agent_came_due(pool: Pool, entry: Entry, given: AgentDue) -> None:
     agent = pool.roster.agents.get(given.agent_id)
     if agent is None:
         return
+    _pace_anew(pool, agent, entry.at)
     for back, gone in _absences(agent, pool.policy):
         if gone + _after(back) <= entry.at:
             mine = pool.where(lambda one: one.state == "assigned" and one.assignee_id == agent.id)
@@ -218,6 +230,10 @@ def policy_edited(pool: Pool, entry: Entry, given: PolicyEdited) -> None:
                 agent.released_at = None
                 pool.note(agent)
     pool.roster.govern(given.policy)
+    if before.pace != given.policy.pace:
+        for agent in pool.roster.agents.values():
+            _pace_anew(pool, agent, entry.at)
+            pool.due_anew[1].add(agent.id)
     if before.same_for_open(given.policy):
         return
     if before.priority_worth_seconds != given.policy.priority_worth_seconds:

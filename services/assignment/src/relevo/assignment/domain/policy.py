@@ -1,7 +1,8 @@
 """How an account's conversations are handed out, and taken back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter
@@ -69,6 +70,23 @@ class Lighter:
     share: Share
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """An agent is given at most so many within any so many seconds, whatever room they have. What people decide does not count."""
+
+    most: Annotated[int, Field(ge=1, le=1000)]
+    within_seconds: Annotated[int, Field(ge=1, le=86_400)]
+
+    def kept(self, given: Iterable[datetime], now: datetime) -> tuple[datetime, ...]:
+        """Of the moments at which somebody was given one those that count now: the last `most`, the oldest first."""
+        after = now - timedelta(seconds=self.within_seconds)
+        return tuple(sorted(at for at in given if at > after)[-self.most :])
+
+    def full(self, given: Sequence[datetime]) -> bool:
+        """Whether there is none to be given at present, as far as these count still."""
+        return len(given) >= self.most
+
+
 class Terms(NamedTuple):
     """On which terms conversations of one kind are given; those with the same terms have the same free agents.
 
@@ -80,6 +98,7 @@ class Terms(NamedTuple):
     busy_as_fallback: bool = False
     out_of_shift: bool = False
     weight: int = UNIT
+    pace: Pace | None = None
 
 
 def endless(overflow: Sequence[Overflow]) -> int | None:
@@ -124,6 +143,8 @@ class Policy:
     """What conversations of a channel take, where that is not one unit."""
     lighter: Lighter | None = None
     """None: those that wait for their customer take as much as the others."""
+    pace: Pace | None = None
+    """None: as many as they have room for, however fast."""
     rules: tuple[RoutingRule, ...] = ()
     """The first that fits a conversation counts; each has a name of its own."""
     version: int = 1
@@ -169,7 +190,9 @@ class Policy:
     def terms(self, channel: str, rule: str = "") -> Terms:
         """The terms on which conversations of the channel and rule are given."""
         one = self.under(rule)
-        return Terms(one.strategy, one.default_capacity, one.busy_as_fallback, one.out_of_shift, self.weight(channel))
+        return Terms(
+            one.strategy, one.default_capacity, one.busy_as_fallback, one.out_of_shift, self.weight(channel), self.pace
+        )
 
     def same_for_open(self, other: "Policy") -> bool:
         """Whether nothing that is open comes due at another moment, weighs otherwise, goes by another rule or stands elsewhere."""

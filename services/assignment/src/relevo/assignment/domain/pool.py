@@ -8,6 +8,7 @@ Invariants, after every input and `drain`:
   they have taken of their capacity is the sum of what these weigh;
 - automatic assignment never lifts what is taken above the capacity; people may, and what they decide stays, and so may
   a customer who writes where they were waited for, which makes a conversation weigh more: nothing more is given then;
+- within the policy's pace nobody is given more, by what they were given automatically;
 - nobody who could take a waiting conversation, all of it, is free while it waits;
 - among those an agent can take, the higher rank goes first, then who waits longest; or whoever waits longest, each rank
   counted as so much waiting.
@@ -307,6 +308,8 @@ class Pool:
         agent.load += 1
         agent.extra += held.weight - UNIT
         agent.last_assigned_at = entry.at
+        if self.policy.pace is not None and not isinstance(entry.given, Assign):
+            agent.given = self.policy.pace.kept((*agent.given, entry.at), entry.at)
         self._had_by(held, agent.id, entry.at)
         self.touch(agent)
 

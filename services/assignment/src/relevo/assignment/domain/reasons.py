@@ -11,6 +11,7 @@ from relevo.contracts.assignment import Reason, ReasonCode
 
 _EXCLUDED: Final[Mapping[Standing, tuple[str, str, str]]] = {
     "at_capacity": ("al límite de su capacidad", "al límite de su capacidad", "at capacity"),
+    "paced": ("a su ritmo máximo", "a su ritmo máximo", "at their pace"),
     "busy": ("ocupado", "ocupados", "busy"),
     "off_shift": ("fuera de turno", "fuera de turno", "outside of their shift"),
     "away": ("ausente", "ausentes", "away"),

@@ -29,7 +29,7 @@ class GroupKey(NamedTuple):
 
 Gap = Literal["removed", "other_inboxes", "other_team", "passed"]
 """Why an agent does not work on conversations of an inbox and team."""
-Hindrance = Literal["offline", "away", "off_shift", "busy", "at_capacity"]
+Hindrance = Literal["offline", "away", "off_shift", "busy", "at_capacity", "paced"]
 """Why an agent gets nothing at present."""
 Standing = Literal["free", "free_busy"] | Hindrance
 FREE: Final = ("free", "free_busy")
@@ -65,6 +65,8 @@ class Agent:
     off_shift_at: datetime | None = None
     released_at: datetime | None = None
     """When a conversation left them last."""
+    given: tuple[datetime, ...] = ()
+    """When they were given the last ones, as far as the policy's pace counts them still; empty without one."""
 
     @property
     def idle_since(self) -> datetime | None:
@@ -109,6 +111,8 @@ class Agent:
             yield "busy"
         if not self.has_room(terms):
             yield "at_capacity"
+        if terms.pace is not None and terms.pace.full(self.given):
+            yield "paced"
 
     def reaches(self, key: GroupKey) -> bool:
         """Whether the agent works on conversations of this inbox and team."""

@@ -11,6 +11,7 @@ from relevo.assignment.domain.policy import (
     Lighter,
     Overflow,
     OwnerAbsent,
+    Pace,
     Policy,
     RoutingRule,
     Seconds,
@@ -44,6 +45,7 @@ class DraftFile(BaseModel):
     overflow: tuple[Overflow, ...] | None = None
     channel_weights: dict[str, Weight] | None = None
     lighter: Lighter | None = None
+    pace: Pace | None = None
     rules: tuple[RoutingRule, ...] | None = None
     capacities: dict[str, _Slots | None] = {}
     """Agents' own capacities, in units; null: the policy's."""
@@ -67,7 +69,7 @@ def read(text: str | bytes, policy: Policy, names: Mapping[str, str]) -> Draft:
     # What a policy may be without.
     changes |= {
         name: getattr(given, name)
-        for name in {"lighter", "owner_wait_seconds", "priority_worth_seconds"} & given.model_fields_set
+        for name in {"lighter", "pace", "owner_wait_seconds", "priority_worth_seconds"} & given.model_fields_set
     }
     drafted = replace(policy, **changes)
     for n, rule in enumerate(drafted.rules):
