@@ -14,6 +14,7 @@ from relevo.contracts.snapshots import ContactSnapshot, ConversationSnapshot
 from relevo.conversation import reviews
 from relevo.conversation.domain.reviews import concerns
 from relevo.conversation.due import TIMERS
+from relevo.conversation.store import reviews as store
 
 
 async def review(desk, **asked):
@@ -23,7 +24,10 @@ async def review(desk, **asked):
     sent = await desk.service.admin.publish(command, account=desk.world.account_id, entity=rule, actor=f"rule:{rule}")
     await desk.service.settle()
     await ring(desk)
-    return sent, [told["conversation"]["id"] for told in await told_of(desk, rule)]
+    told = [one["conversation"]["id"] for one in await told_of(desk, rule)]
+    async with desk.service.runtime.database.begin(desk.world.account_id) as tx:
+        assert await store.found(tx, desk.world.account_id, command) == told, "nothing is found in vain"
+    return sent, told
 
 
 async def ring(desk):
@@ -63,16 +67,20 @@ def test_those_that_are_asked_for_are_told_of_once(at_desk):
         waiting = await talk(desk, "2", last_activity_at=ago(60), waiting_since=ago(60))
         fresh = await talk(desk, "3")
         pending = await talk(desk, "4", status="pending", last_activity_at=ago(61))
+        team = new_id()
+        theirs = await talk(desk, "6", team_id=team, last_activity_at=ago(30))
         await talk(desk, "5", status="resolved", resolved_at=now(), waiting_since=None, last_activity_at=ago(61))
 
         sent, told = await review(desk)
-        assert sorted(told) == sorted([quiet, waiting, fresh, pending])
+        assert sorted(told) == sorted([quiet, waiting, fresh, pending, theirs])
         assert told[0] == quiet, "the longest quiet first"
         for asked, wanted in (
             ({"idle_minutes": 60}, {quiet, waiting, pending}),
             ({"idle_minutes": 61}, {quiet, pending}),
             ({"waiting_minutes": 60}, {waiting}),
             ({"statuses": ["pending"]}, {pending}),
+            ({"team_id": team}, {theirs}),
+            ({"team_id": team, "idle_minutes": 31}, set()),
             ({"statuses": ["open"], "idle_minutes": 60}, {quiet, waiting}),
             ({"inbox_ids": [new_id()]}, set()),
             ({"inbox_ids": [desk.world.inbox.id], "statuses": ["snoozed"]}, set()),
@@ -86,7 +94,7 @@ def test_those_that_are_asked_for_are_told_of_once(at_desk):
         await desk.service.admin.publish(again, account=desk.world.account_id, entity=rule, id=sent.id)
         await desk.service.settle()
         await ring(desk)
-        assert len(await told_of(desk, rule)) == before == 4
+        assert len(await told_of(desk, rule)) == before == 5
 
     at_desk(body)
 

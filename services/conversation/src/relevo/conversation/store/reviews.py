@@ -19,6 +19,7 @@ async def found(tx: Tx, account_id: str, asked: ReviewConversations) -> list[str
     filters = Filters(
         status=asked.statuses or UNRESOLVED_STATUSES,
         inbox_ids=asked.inbox_ids,
+        team_id=asked.team_id,
         with_archived=True,
         active=(None, quiet),
     )
