@@ -13,6 +13,9 @@ from relevo.assignment.domain.roster import GroupKey
 from relevo.chassis.database import Tx
 from relevo.contracts.assignment import Reason
 
+_ABOVE_ALL = 4
+"""A rank that no conversation has: the highest is 3."""
+
 _HELD_COLUMNS = """
     cast(conversation_id as text) as conversation_id, cast(inbox_id as text) as inbox_id, channel, state, version,
     cast(team_id as text) as team_id, cast(assignee_id as text) as assignee_id, opened_at, queued_at, rank, sequence,
@@ -63,16 +66,26 @@ _WAITING_KEYS = text("""
     from keys
 """)
 
+# What stands behind a place in two steps, the rest of its rank and the lower ranks: the index answers each from where it
+# begins. Comparing minus a rank, or with what is computed from another table, is not leakproof: it would be a filter.
 _HEADS = text(f"""
     select q.place, h.* from unnest(
         cast(:inboxes as uuid[]), cast(:keys as uuid[]), cast(:ranks as smallint[]), cast(:times as timestamptz[]),
         cast(:lasts as uuid[])) with ordinality as q (inbox, key, last_rank, last_at, last_id, place)
     cross join lateral (
-        select {_HELD_COLUMNS} from conversations_held c
-        where c.account_id = cast(:account as uuid) and c.state = 'queued' and c.inbox_id = q.inbox
-          and c.queue_key = q.key
-          and (q.last_id is null or (-c.rank, c.queued_at, c.conversation_id) > (q.last_rank, q.last_at, q.last_id))
-        order by -c.rank, c.queued_at, c.conversation_id limit :limit
+        select one.* from (
+            (select {_HELD_COLUMNS} from conversations_held c
+             where c.account_id = cast(:account as uuid) and c.state = 'queued' and c.inbox_id = q.inbox
+               and c.queue_key = q.key and c.rank = q.last_rank
+               and (c.queued_at, c.conversation_id) > (q.last_at, q.last_id)
+             order by c.queued_at, c.conversation_id limit :limit)
+            union all
+            (select {_HELD_COLUMNS} from conversations_held c
+             where c.account_id = cast(:account as uuid) and c.state = 'queued' and c.inbox_id = q.inbox
+               and c.queue_key = q.key and c.rank < q.last_rank
+             order by c.rank desc, c.queued_at, c.conversation_id limit :limit)
+        ) one
+        order by one.rank desc, one.queued_at, one.conversation_id collate "C" limit :limit
     ) h
     order by q.place
 """)
@@ -91,21 +104,26 @@ _HAD = text("""
 
 # Where waiting weighs against priority: from the index the next ones of each rank, and of these the first.
 _HEADS_WEIGHED = text(f"""
-    select q.place, h.* from unnest(
-        cast(:inboxes as uuid[]), cast(:keys as uuid[]), cast(:times as timestamptz[]), cast(:lasts as uuid[]))
-        with ordinality as q (inbox, key, last_at, last_id, place)
-    cross join lateral (
-        select one.* from (values (0), (1), (2), (3)) as r (rank) cross join lateral (
+    with begins as materialized (
+        select q.place, q.inbox, q.key, cast(r.rank as smallint) as rank, coalesce(q.last_id, cast(:least as uuid)) as last_id,
+               coalesce(q.last_at + make_interval(secs => cast(:worth as double precision) * r.rank), '-infinity') as last_at
+        from unnest(cast(:inboxes as uuid[]), cast(:keys as uuid[]), cast(:times as timestamptz[]), cast(:lasts as uuid[]))
+            with ordinality as q (inbox, key, last_at, last_id, place)
+        cross join generate_series(0, 3) as r (rank)
+    ), next as (
+        select q.place, h.*, row_number() over (
+            partition by q.place
+            order by h.queued_at - make_interval(secs => cast(:worth as double precision) * h.rank), h.conversation_id collate "C"
+        ) as turn
+        from begins q cross join lateral (
             select {_HELD_COLUMNS} from conversations_held c
             where c.account_id = cast(:account as uuid) and c.state = 'queued' and c.inbox_id = q.inbox
-              and c.queue_key = q.key and -c.rank = cast(-r.rank as smallint)
-              and (q.last_id is null
-                   or (c.queued_at, c.conversation_id) > (q.last_at + make_interval(secs => cast(:worth as double precision) * r.rank), q.last_id))
+              and c.queue_key = q.key and c.rank = q.rank
+              and (c.queued_at, c.conversation_id) > (q.last_at, q.last_id)
             order by c.queued_at, c.conversation_id limit :limit
-        ) one
-        order by one.queued_at - make_interval(secs => cast(:worth as double precision) * one.rank), one.conversation_id collate "C" limit :limit
-    ) h
-    order by q.place
+        ) h
+    )
+    select * from next where turn <= :limit order by place, turn
 """)
 
 _SAVE_HELD = text("""
@@ -241,9 +259,10 @@ async def heads(
         "limit": limit,
     }
     if worth is None:
-        rows = await tx.execute(_HEADS, given | {"ranks": [place and place[0] for place in places]})
+        ranks = [_ABOVE_ALL if place is None else -place[0] for place in places]
+        rows = await tx.execute(_HEADS, given | {"ranks": ranks})
     else:
-        rows = await tx.execute(_HEADS_WEIGHED, given | {"worth": worth})
+        rows = await tx.execute(_HEADS_WEIGHED, given | {"worth": worth, "least": str(UUID(int=0))})
     found: dict[GroupKey, list[Held]] = {key: [] for key in keys}
     for row in rows.all():
         found[keys[row.place - 1]].append(_held_of(row))
