@@ -20,8 +20,10 @@ from recount.recount import (
     Number,
     behind,
     bucket_of,
+    distribution,
     groups,
     moment,
+    pairs,
     series,
     states,
     summary,
@@ -126,6 +128,41 @@ async def groups_agree(get: Get, counted: Sequence[Counted], asked: Asked) -> in
     return compared
 
 
+async def pairs_agree(get: Get, counted: Sequence[Counted], asked: Asked) -> int:
+    """Two metrics by every two things; how many numbers were compared."""
+    compared = 0
+    names = (*DIMENSIONS, "label")
+    for one in both(asked):
+        for by, across in ((by, across) for by in names for across in names if by != across):
+            for metric in ("messages_in", "first_response"):
+                query_ = query(one) | {"metric": metric, "by": by, "across": across}
+                shown = {(each["by_key"], each["across_key"]): each for each in (await get("pairs", query_))["pairs"]}
+                wanted = pairs(counted, one, metric, by, across)
+                assert shown.keys() == wanted.keys(), query_
+                for key, number in wanted.items():
+                    told = shown[key]
+                    assert (told["count"], whole(metric, told["sum"])) == (number.count, number.sum), (query_, key)
+                    assert told["unmeasured"] == (number.unmeasured if metric in MEASURED else 0), (query_, key)
+                compared += len(wanted)
+    return compared
+
+
+async def distributions_agree(get: Get, counted: Sequence[Counted], asked: Asked) -> int:
+    """Every time of the clock or of business, in spans; how many numbers were compared."""
+    compared = 0
+    edges = (60, 600, 3600, 14_400)
+    for one in both(asked):
+        for metric in sorted(TIMES):
+            for by in (None, *DIMENSIONS):
+                more = {"metric": metric, "edges": list(edges)} | ({"by": by} if by else {})
+                told = (await get("distribution", query(one) | more))["groups"]
+                wanted = distribution(counted, one, metric, [edge * 10**6 for edge in edges], by)
+                nothing = {} if by else {None: [0] * 5}
+                assert {each["key"]: each["counts"] for each in told} == (wanted or nothing), (metric, by)
+                compared += len(told)
+    return compared
+
+
 async def series_agree(get: Get, counted: Sequence[Counted], asked: Asked, zones: Sequence[str]) -> int:
     """Every metric by hour, day, week and month of these zones; how many numbers were compared."""
     compared = 0
@@ -205,6 +242,8 @@ async def reports_agree(get: Get, counted: Sequence[Counted], asked: Asked, zone
     return (
         await summaries_agree(get, counted, asked)
         + await groups_agree(get, counted, asked)
+        + await pairs_agree(get, counted, asked)
+        + await distributions_agree(get, counted, asked)
         + await series_agree(get, counted, asked, zones)
         + await weeks_agree(get, counted, asked, zones)
         + await conversations_agree(get, counted, asked)

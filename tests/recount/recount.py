@@ -441,6 +441,34 @@ def groups(counted: Sequence[Counted], asked: Asked, by: str) -> dict[str | None
     return {key: summary([one for one in found if getattr(one, by) == key], apart) for key in keys}
 
 
+def pairs(
+    counted: Sequence[Counted], asked: Asked, metric: str, by: str, across: str
+) -> dict[tuple[str | None, str | None], Number]:
+    """One metric of each two that have any of it; what has several labels is of each."""
+    values: dict[tuple[Any, Any], list[int | None]] = defaultdict(list)
+    found = asked.of(counted)
+    labels = {label for one in counted for label in one.labels} if "label" in {by, across} else {None}
+    for label in labels:
+        plain = Asked(asked.since, asked.until, asked.business_hours, label=label)
+        for one in plain.of(found) if label else found:
+            if one.metric == metric:
+                key = tuple(label if name == "label" else getattr(one, name) for name in (by, across))
+                values[key[0], key[1]].append(asked.value(one))
+    return {key: Number.of(some) for key, some in values.items()}
+
+
+def distribution(
+    counted: Sequence[Counted], asked: Asked, metric: str, edges: Sequence[int], by: str | None
+) -> dict[str | None, list[int]]:
+    """How many lie before the first edge (in microseconds), between each two, and from the last one on."""
+    found: dict[str | None, list[int]] = defaultdict(lambda: [0] * (len(edges) + 1))
+    for one in asked.of(counted):
+        value = asked.value(one)
+        if one.metric == metric and value is not None:
+            found[getattr(one, by) if by else None][sum(value >= edge for edge in edges)] += 1
+    return dict(found)
+
+
 def bucket_of(at: datetime, bucket: str, zone: ZoneInfo) -> tuple[Any, ...]:
     """Which hour, day, week or month the clock on the wall shows; an hour that comes twice is two, but of the same weekday."""
     local = at.astimezone(zone)

@@ -66,16 +66,15 @@ class _Asking:
     async def __call__(self, path, query):
         answer = await self._service.http.get(f"/reports/{path}", params=query, headers=self._headers)
         assert answer.status_code == 200, answer.text
-        self.answers[path, tuple(query.items())] = answer.content
+        self.answers[path, tuple((name, str(value)) for name, value in query.items())] = answer.content, query
         return answer.json()
 
     async def differing(self, service, headers):
         """What is answered otherwise now, or there."""
         return [
             asked
-            for asked, before in self.answers.items()
-            if (await service.http.get(f"/reports/{asked[0]}", params=dict(asked[1]), headers=headers)).content
-            != before
+            for asked, (before, query) in self.answers.items()
+            if (await service.http.get(f"/reports/{asked[0]}", params=query, headers=headers)).content != before
         ]
 
 

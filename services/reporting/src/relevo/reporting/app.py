@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from relevo.chassis import Consumer, Projection, Service, labels
 from relevo.contracts import streams
-from relevo.reporting import api, behind, download, groups, heat
+from relevo.reporting import api, behind, distribution, download, groups, heat, pairs
 from relevo.reporting.exported import EXPORTED
 from relevo.reporting.handlers import Recorder
 from relevo.reporting.personal import PERSONAL
@@ -25,7 +25,7 @@ def build() -> Service:
     """The service, wired."""
     recorder = Recorder()
     router = APIRouter()
-    for part in (api, behind, groups, heat, download):
+    for part in (api, behind, groups, pairs, heat, distribution, download):
         router.include_router(part.router)
     return Service(
         name="reporting",

@@ -70,7 +70,7 @@ async def grouped(tx: Tx, chosen: store.Selection, by: By, language: Language) -
     chosen, *_ = await with_label(tx, chosen)
     merged = (await labels(tx, chosen.account_id)).merged if by == "label" else {}
     rows = await totals.read(tx, chosen, by, merged)
-    names = await _names(tx, chosen.account_id, by, {row.key for row in rows if row.key}, language)
+    names = await names_of(tx, chosen.account_id, by, {row.key for row in rows if row.key}, language)
     metrics: dict[str | None, list[totals.MetricRow]] = defaultdict(list)
     for row in rows:
         metrics[row.key].append(row)
@@ -79,7 +79,7 @@ async def grouped(tx: Tx, chosen: store.Selection, by: By, language: Language) -
     return groups[:MAX_GROUPS], len(groups) > MAX_GROUPS
 
 
-async def _names(tx: Tx, account_id: str, by: By, keys: set[str], language: Language) -> dict[str | None, str]:
+async def names_of(tx: Tx, account_id: str, by: By, keys: set[str], language: Language) -> dict[str | None, str]:
     """Names as they are now; of those who left, as they were."""
     nobody = {
         "agent": ("Sin agente", "No agent"),

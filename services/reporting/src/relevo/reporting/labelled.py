@@ -55,8 +55,12 @@ def labelled(account_id: str, since: datetime, keys: Sequence[str]) -> ColumnEle
     return and_(_f.metric.not_in(sorted(UNLABELLED)), or_(had, and_(_f.metric != _PUT_ON, some, same_cycle)))
 
 
-def labels_of_facts(picked: Select[Any], since: datetime, became: dict[str, str]) -> FromClause:
+def labels_of_facts(
+    picked: Select[Any], since: datetime, became: dict[str, str], also: Sequence[str] = ()
+) -> FromClause:
     """Each of the facts once for each label that it counts for, as `label`; ``became``: what merged ones are now.
+
+    ``also``: what else is wanted of the facts.
 
     ``since``: no fact is older. What was put on is joined as a whole, as a look for each fact would take a second for
     every forty thousand of them.
@@ -81,7 +85,7 @@ def labels_of_facts(picked: Select[Any], since: datetime, became: dict[str, str]
     label = func.coalesce(now.c.became, each.c.key)
     # What was put on twice in a cycle, or by two names of one label, counts once.
     return (
-        select(label.label("label"), *(each.c[name] for name in _TOLD))
+        select(label.label("label"), *(each.c[name] for name in (*_TOLD, *also)))
         .select_from(each.outerjoin(now, now.c.merged == each.c.key))
         .distinct()
         .subquery("counted_for")

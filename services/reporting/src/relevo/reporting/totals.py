@@ -99,8 +99,11 @@ def _share(measured: int) -> int | None:
 
 
 def _key(columns: Any, by: By | None) -> ColumnElement[Any]:
-    if by is None:
-        return null()
+    return null() if by is None else key_of(columns, by)
+
+
+def key_of(columns: Any, by: By) -> ColumnElement[Any]:
+    """The column, of facts or roll-ups, that says whose it was; labels have none."""
     found: ColumnElement[Any] = columns["channel" if by == "channel" else f"{by}_id"]
     return found
 
