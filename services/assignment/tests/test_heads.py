@@ -54,19 +54,35 @@ async def test_the_next_ones_cost_the_same_at_the_head_and_deep_in_a_long_queue(
         await conn.execute("analyze conversations_held")
     async with database.begin(account) as tx:
         deep = (await conversations.heads(tx, account, {key: None}, 5000, worth=worth))[key][-1].place(worth)
-        execute, costs = tx.execute, []
-
-        async def explained(statement, parameters=None):
-            sql, values = rendered(statement, parameters)
-            (told,) = await (await tx.conn.execute(f"explain (analyze, format json) {sql}", values)).fetchone()
-            costs.append(_rows((json.loads(told) if isinstance(told, str) else told)[0]["Plan"]))
-            return await execute(statement, parameters)
-
-        monkeypatch.setattr(tx, "execute", explained)
+        costs = _explaining(tx, monkeypatch)
         for place in (None, deep):
             await conversations.heads(tx, account, {key: place}, 4, worth=worth)
     assert len(costs) == 2
     assert max(costs) <= 4 * 4, "of each rank the next ones, at most"
+
+
+async def test_the_first_ones_are_not_sorted_out_of_all_while_nothing_is_known_of_the_table(database, monkeypatch):
+    account, inbox = new_id(), new_id()
+    key = GroupKey(inbox, None, (), "web", "")
+    async with database.begin(account) as tx:
+        await tx.execute(_FILL, {"account": account, "inbox": inbox, "team": None, "at": T0, "count": 1000})
+        costs = _explaining(tx, monkeypatch)
+        await conversations.heads(tx, account, {key: None}, 4, worth=None)
+    assert costs == [4]
+
+
+def _explaining(tx, monkeypatch) -> list[int]:
+    """How many rows each statement of the transaction looks at from here on."""
+    execute, costs = tx.execute, []
+
+    async def explained(statement, parameters=None):
+        sql, values = rendered(statement, parameters)
+        (told,) = await (await tx.conn.execute(f"explain (analyze, format json) {sql}", values)).fetchone()
+        costs.append(_rows((json.loads(told) if isinstance(told, str) else told)[0]["Plan"]))
+        return await execute(statement, parameters)
+
+    monkeypatch.setattr(tx, "execute", explained)
+    return costs
 
 
 def _rows(node) -> int:

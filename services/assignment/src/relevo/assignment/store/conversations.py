@@ -66,6 +66,19 @@ _WAITING_KEYS = text("""
     from keys
 """)
 
+# The first of each queue: what a drain asks for mostly. In the order of the places, which two indexes have: whichever is
+# taken, nothing is sorted, also while the database has no statistics of a new account yet.
+_FIRST = text(f"""
+    select q.place, h.* from unnest(cast(:inboxes as uuid[]), cast(:keys as uuid[])) with ordinality as q (inbox, key, place)
+    cross join lateral (
+        select {_HELD_COLUMNS} from conversations_held c
+        where c.account_id = cast(:account as uuid) and c.state = 'queued' and c.inbox_id = q.inbox
+          and c.queue_key = q.key
+        order by -c.rank, c.queued_at, c.conversation_id limit :limit
+    ) h
+    order by q.place
+""")
+
 # What stands behind a place in two steps, the rest of its rank and the lower ranks: the index answers each from where it
 # begins. Comparing minus a rank, or with what is computed from another table, is not leakproof: it would be a filter.
 _HEADS = text(f"""
@@ -254,15 +267,16 @@ async def heads(
         "account": account_id,
         "inboxes": [key.inbox_id for key in keys],
         "keys": [_queue_key(key) for key in keys],
-        "times": [place and place[1] for place in places],
-        "lasts": [place and place[2] for place in places],
         "limit": limit,
     }
-    if worth is None:
+    begins = {"times": [place and place[1] for place in places], "lasts": [place and place[2] for place in places]}
+    if worth is not None:
+        rows = await tx.execute(_HEADS_WEIGHED, given | begins | {"worth": worth, "least": str(UUID(int=0))})
+    elif any(places):
         ranks = [_ABOVE_ALL if place is None else -place[0] for place in places]
-        rows = await tx.execute(_HEADS, given | {"ranks": ranks})
+        rows = await tx.execute(_HEADS, given | begins | {"ranks": ranks})
     else:
-        rows = await tx.execute(_HEADS_WEIGHED, given | {"worth": worth, "least": str(UUID(int=0))})
+        rows = await tx.execute(_FIRST, given)
     found: dict[GroupKey, list[Held]] = {key: [] for key in keys}
     for row in rows.all():
         found[keys[row.place - 1]].append(_held_of(row))
