@@ -22,7 +22,7 @@ import psycopg
 from facts import ACCOUNT, BEGIN, END
 
 from relevo.chassis.database import Database, Pool, Tx
-from relevo.reporting import store, totals
+from relevo.reporting import distribution, pairs, store, totals
 from relevo.reporting.api import series_points
 from relevo.reporting.domain.rollup import starts
 from relevo.reporting.domain.week import spans
@@ -70,6 +70,20 @@ def _groups(by: By) -> Report:
     return ask
 
 
+def _pairs(metric: Any, by: By, across: By) -> Report:
+    async def ask(tx: Tx, chosen: store.Selection) -> Any:
+        return await pairs.read(tx, chosen, metric, by, across)
+
+    return ask
+
+
+def _distribution(metric: Any) -> Report:
+    async def ask(tx: Tx, chosen: store.Selection) -> Any:
+        return await distribution.read(tx, chosen, metric, distribution.EDGES, "channel")
+
+    return ask
+
+
 REPORTS: dict[str, tuple[Report, dict[str, Any]]] = {
     "summary": (totals.read, {}),
     "summary, business hours": (totals.read, {"business_hours": True}),
@@ -85,6 +99,9 @@ REPORTS: dict[str, tuple[Report, dict[str, Any]]] = {
     "conversations behind resolution of an agent": (_conversations("resolution"), {"agent_id": AGENT}),
     **{f"groups by {by}": (_groups(by), {}) for by in get_args(By)},
     "agents of a label": (_groups("agent"), {"labels": ("label 3",)}),
+    "messages_in by agent across inboxes": (_pairs("messages_in", "agent", "inbox"), {}),
+    "messages_in by label across inboxes": (_pairs("messages_in", "label", "inbox"), {}),
+    "first_response in spans, by channel": (_distribution("first_response"), {}),
     "labels of an agent": (_groups("label"), {"agent_id": AGENT}),
 }
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import ARRAY, Double, Select, func, literal, null, select
 from starlette.requests import Request
 
+from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
 from relevo.chassis.problems import language_of
 from relevo.contracts.base import Time
@@ -74,11 +75,9 @@ async def read_distribution(
             es="Indica segundos mayores que cero, cada uno mayor que el anterior.",
             en="Give seconds above zero, rising.",
         )
-    found: dict[str | None, list[int]] = defaultdict(lambda: [0] * (len(spans) + 1))
     async with db.begin() as tx:
         chosen, *_ = await with_label(tx, chosen)
-        for row in await tx.execute(_statement(chosen, metric, spans, by)):
-            found[row.key][row.span] = row.n
+        found = await read(tx, chosen, metric, spans, by)
         names: dict[str | None, str] = {None: ""}
         if by is not None:
             names = await names_of(tx, chosen.account_id, by, {key for key in found if key}, language_of(request))
@@ -94,6 +93,16 @@ async def read_distribution(
         groups=groups[:MAX_GROUPS],
         more=len(groups) > MAX_GROUPS,
     )
+
+
+async def read(
+    tx: Tx, chosen: Selection, metric: Metric, edges: tuple[float, ...], by: Whose | None
+) -> dict[str | None, list[int]]:
+    """How many lie in each span, by whose they are."""
+    found: dict[str | None, list[int]] = defaultdict(lambda: [0] * (len(edges) + 1))
+    for row in await tx.execute(_statement(chosen, metric, edges, by)):
+        found[row.key][row.span] = row.n
+    return dict(found)
 
 
 def _statement(chosen: Selection, metric: Metric, edges: tuple[float, ...], by: Whose | None) -> Select[Any]:

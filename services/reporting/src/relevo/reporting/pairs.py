@@ -84,7 +84,7 @@ async def read_pairs(
     language = language_of(request)
     async with db.begin() as tx:
         chosen, *_ = await with_label(tx, chosen)
-        rows = await _read(tx, chosen, metric, by, across)
+        rows = await read(tx, chosen, metric, by, across)
         called = [
             await names_of(tx, chosen.account_id, one, {key for key in keys if key}, language)
             for one, keys in ((by, {row.by for row in rows}), (across, {row.across for row in rows}))
@@ -123,7 +123,8 @@ def _place(pair: Pair) -> tuple[Any, ...]:
     return *rows, pair.across_key is None, pair.across_name.casefold(), pair.across_key or ""
 
 
-async def _read(tx: Tx, chosen: Selection, metric: Metric, by: By, across: By) -> list[_Row]:
+async def read(tx: Tx, chosen: Selection, metric: Metric, by: By, across: By) -> list[_Row]:
+    """What every pair has of a metric; from the facts where labels are asked for, else from roll-ups."""
     if "label" in {by, across} or chosen.labels is not None:
         merged = (await labels(tx, chosen.account_id)).merged if "label" in {by, across} else {}
         statement = _of_facts(chosen, metric, (by, across), merged)
