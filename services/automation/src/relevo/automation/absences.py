@@ -52,9 +52,12 @@ class Absences:
         await watch(tx, {timer.account_id for timer in due})
 
 
-async def watch(tx: Tx, accounts: set[str]) -> None:
-    """Order what is due of these accounts' rules, set the timers of what will be, and take back those that are moot."""
-    rules = await store.on_absence(tx, accounts)
+async def watch(tx: Tx, accounts: set[str], only: str | None = None) -> None:
+    """Order what is due of these accounts' rules, set the timers of what will be, and take back those that are moot.
+
+    ``only``: of this rule. Who holds a rule must not wait for the others: somebody who holds those may wait for it.
+    """
+    rules = await store.on_absence(tx, accounts, only)
     if not rules:
         return
     statuses = await alerts_store.statuses(tx, accounts)

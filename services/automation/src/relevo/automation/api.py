@@ -322,7 +322,7 @@ async def _follow(tx: Tx, rule: store.StoredRule) -> None:
     """Set the timers of a rule that comes by itself, and drop those of one that does not, or not any more."""
     await schedules.follow(tx, rule)
     await absences.forget(tx, rule.id)
-    await absences.watch(tx, {rule.account_id})
+    await absences.watch(tx, {rule.account_id}, only=rule.id)
 
 
 _OWN_TIMES: Final[Mapping[str, Trigger]] = {"schedule": "schedule", "absence": "nobody_available"}

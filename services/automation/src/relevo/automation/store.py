@@ -104,7 +104,8 @@ _SCHEDULED = text(f"""
 """)
 _ON_ABSENCE = text(f"""
     select {_COLUMNS}, absence_asked_since from rules
-    where account_id = any(cast(:accounts as uuid[])) and enabled and absence is not null order by id for update
+    where account_id = any(cast(:accounts as uuid[])) and enabled and absence is not null
+      and (cast(:only as uuid) is null or id = cast(:only as uuid)) order by id for update
 """)
 _ABSENCE_ASKED = text("""
     update rules set absence_asked_since = :since where account_id = cast(:account as uuid) and id = cast(:id as uuid)
@@ -184,10 +185,12 @@ async def scheduled(tx: Tx, accounts: Iterable[str], ids: Sequence[str]) -> dict
     return {row.id: _rule(row) for row in rows}
 
 
-async def on_absence(tx: Tx, accounts: Iterable[str]) -> list[tuple[StoredRule, datetime | None]]:
+async def on_absence(
+    tx: Tx, accounts: Iterable[str], only: str | None = None
+) -> list[tuple[StoredRule, datetime | None]]:
     """Those that are on and come when nobody is available, locked, with since when that was the last time they came."""
     found = []
-    for row in await tx.execute(_ON_ABSENCE, {"accounts": sorted(accounts)}):
+    for row in await tx.execute(_ON_ABSENCE, {"accounts": sorted(accounts), "only": only}):
         values = row._asdict()
         since = values.pop("absence_asked_since")
         found.append((StoredRule(**{**values, "inbox_ids": tuple(row.inbox_ids)}), since))
