@@ -4,18 +4,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from relevo.automation import absences, schedules, store
+from relevo.automation import own_times, schedules, store
 from relevo.automation.domain.actions import ACTIONS, ANYWHERE, Action, Actions, Wait
-from relevo.automation.domain.reviews import Absence, Among
+from relevo.automation.domain.reviews import Absence
 from relevo.automation.domain.rules import Outcome
-from relevo.automation.domain.schedules import Schedule, faults
+from relevo.automation.domain.schedules import Schedule
 from relevo.automation.domain.triggers import FIELDS, WITHOUT_CONVERSATION, Trigger
 from relevo.automation.labels import keyed
 from relevo.automation.references import action_faults
@@ -84,8 +84,8 @@ class NewRule(_Body):
             created_at=at,
             updated_at=at,
             updated_by=who.actor,
-            schedule=_own_times(self.schedule, "schedule", self.trigger),
-            absence=_own_times(self.absence, "absence", self.trigger),
+            schedule=own_times.kept(self.schedule, "schedule", self.trigger),
+            absence=own_times.kept(self.absence, "absence", self.trigger),
         )
 
 
@@ -188,7 +188,7 @@ async def create_rule(body: NewRule, who: Manager, db: Db, once: Idempotency, re
         await _check_references(tx, rule, body.actions)
         rule = await keyed(tx, rule)
         await store.insert_rule(tx, rule)
-        await _follow(tx, rule)
+        await own_times.follow(tx, rule)
         answer = await once.finish(tx, _out(rule, await schedules.zones(tx, [who.account_id])))
     tag(response, rule.version)
     return answer
@@ -238,7 +238,7 @@ async def change_rule(
         )
         rule = await keyed(tx, rule)
         await store.update_rule(tx, rule)
-        await _follow(tx, rule)
+        await own_times.follow(tx, rule)
         known = await schedules.zones(tx, [who.account_id])
     tag(response, rule.version)
     return _out(rule, known)
@@ -250,8 +250,7 @@ async def delete_rule(rule_id: UUID, who: Manager, db: Db, *, if_match: IfMatch 
     async with db.begin() as tx:
         await _locked(tx, who, rule_id, if_match)
         await store.delete_rule(tx, who.account_id, str(rule_id))
-        await schedules.forget(tx, str(rule_id))
-        await absences.forget(tx, str(rule_id))
+        await own_times.forget(tx, str(rule_id))
 
 
 @router.post("/rules/check")
@@ -318,32 +317,10 @@ def _out(rule: store.StoredRule, known: Mapping[str, ZoneInfo]) -> RuleOut:
     return out.model_copy(update={"next_at": schedules.next_of(rule, known, now())})
 
 
-async def _follow(tx: Tx, rule: store.StoredRule) -> None:
-    """Set the timers of a rule that comes by itself, and drop those of one that does not, or not any more."""
-    await schedules.follow(tx, rule)
-    await absences.forget(tx, rule.id)
-    await absences.watch(tx, {rule.account_id}, only=rule.id)
-
-
-_OWN_TIMES: Final[Mapping[str, Trigger]] = {"schedule": "schedule", "absence": "nobody_available"}
-
-
-def _own_times(given: Among | None, name: str, trigger: Trigger) -> Any:
-    """When a rule comes by itself, as it is kept. Raises Problem 422 where it is missing, not wanted, or of no use."""
-    of = _OWN_TIMES[name]
-    if (given is None) == (trigger == of):
-        es = f"El disparador «{of}», y solo él, lleva «{name}»."
-        en = f"The trigger `{of}`, and no other, takes `{name}`."
-        raise invalid_fields([FieldError(f"/{name}", es=es, en=en)])
-    if isinstance(given, Schedule) and (wrong := list(faults(given))):
-        raise invalid_fields([FieldError(f"/schedule/{field}", es=es, en=en) for field, es, en in wrong])
-    return None if given is None else given.model_dump(mode="json")
-
-
 def _changed(body: RuleChange, before: store.StoredRule, name: str, trigger: Trigger) -> Any:
-    of = _OWN_TIMES[name]
+    of = own_times.OF[name]
     if name in body.model_fields_set or (trigger == of) != (before.trigger == of):
-        return _own_times(getattr(body, name), name, trigger)
+        return own_times.kept(getattr(body, name), name, trigger)
     return getattr(before, name)
 
 

@@ -89,7 +89,7 @@ async def read_pairs(
             await names_of(tx, chosen.account_id, one, {key for key in keys if key}, language)
             for one, keys in ((by, {row.by for row in rows}), (across, {row.across for row in rows}))
         ]
-    rows.sort(key=lambda row: -row.happened)
+    rows.sort(key=lambda row: (-row.happened, row.by or "", row.across or ""))
     found = [
         Pair(
             by_key=row.by,
