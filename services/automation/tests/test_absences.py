@@ -10,6 +10,7 @@ from relevo.chassis.bus import until
 from relevo.chassis.testing import running
 from relevo.contracts.base import new_id, now
 from relevo.contracts.conversation import ConversationReviewed
+from relevo.contracts.identity import TeamChanged
 from relevo.contracts.permissions import Permission
 
 from .samples import conversation
@@ -85,6 +86,20 @@ async def test_it_comes_once_until_somebody_was_there_again(servers) -> None:
         )
         assert changed.status_code == 200, changed.text
         await _asked(service, 2)
+
+
+async def test_who_leaves_the_team_begins_no_other_absence(servers) -> None:
+    async with running(build, servers) as service:
+        floor, headers = await _found(service)
+        for who, ago in ((floor.eva, 30), (floor.leo, 10)):
+            await floor.is_(who, "available", 60)
+            await floor.is_(who, "away", ago)
+        await _make(service, headers, {"team_id": floor.team.id})
+        await _asked(service, 1)
+        alone = floor.team.model_copy(update={"member_ids": (floor.eva,)})
+        await service.admin.publish(TeamChanged(team=alone), account=floor.org.account, entity=alone.id, sequence=2)
+        await service.settle()
+        await _asked(service, 1)
 
 
 async def test_what_is_so_when_the_rule_is_made_counts_and_what_ends_in_time_does_not(servers) -> None:

@@ -1,15 +1,14 @@
 """Rules that come when nobody is available: a timer while it is so, which asks once for the conversations that they are about."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from relevo.automation import alerts_store, store
 from relevo.automation.caught_up import behind, put_off
-from relevo.automation.domain.alerts import Status, nobody_since
+from relevo.automation.domain.alerts import nobody_since
 from relevo.automation.domain.reviews import Absence
 from relevo.automation.reviews import ask
-from relevo.automation.store import StoredRule
 from relevo.chassis import Received, Runtime, Tx, directory
 from relevo.chassis.timers import DueTimer, Timer, cancel, schedule_all
 from relevo.contracts import streams
@@ -65,17 +64,19 @@ async def watch(tx: Tx, accounts: set[str], only: str | None = None) -> None:
     moment = now()
     waiting: list[Timer] = []
     moot: list[str] = []
+    asked: dict[str, datetime] = {}
     for rule, asked_since in rules:
         absence = Absence.model_validate(rule.absence)
-        since = _since(rule, absence, people[rule.account_id], statuses)
-        if since is None or since == asked_since:
+        since = nobody_since(people[rule.account_id].get(absence.team_id, ()), statuses, rule.created_at)
+        if since is None or (asked_since is not None and since <= asked_since):
             moot.append(rule.id)
         elif (at := since + timedelta(minutes=absence.minutes)) > moment:
             waiting.append(Timer(rule.id, at, account_id=rule.account_id))
         else:
             ask(tx, rule, absence, since, moment)
-            await store.absence_asked(tx, rule, since)
+            asked[rule.id] = since
             moot.append(rule.id)
+    await store.absences_asked(tx, accounts, asked)
     await cancel(tx, ABSENCE, *moot)
     await schedule_all(tx, ABSENCE, waiting)
 
@@ -83,12 +84,6 @@ async def watch(tx: Tx, accounts: set[str], only: str | None = None) -> None:
 async def forget(tx: Tx, rule_id: str) -> None:
     """The rule is gone, or comes otherwise."""
     await cancel(tx, ABSENCE, rule_id)
-
-
-def _since(
-    rule: StoredRule, absence: Absence, people: Mapping[str | None, Sequence[str]], statuses: Mapping[str, Status]
-) -> datetime | None:
-    return nobody_since(people.get(absence.team_id, ()), statuses, rule.created_at)
 
 
 async def _people(tx: Tx, account: str) -> dict[str | None, Sequence[str]]:

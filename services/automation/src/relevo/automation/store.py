@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -107,8 +107,10 @@ _ON_ABSENCE = text(f"""
     where account_id = any(cast(:accounts as uuid[])) and enabled and absence is not null
       and (cast(:only as uuid) is null or id = cast(:only as uuid)) order by id for update
 """)
-_ABSENCE_ASKED = text("""
-    update rules set absence_asked_since = :since where account_id = cast(:account as uuid) and id = cast(:id as uuid)
+_ABSENCES_ASKED = text("""
+    update rules set absence_asked_since = n.since
+    from unnest(cast(:ids as uuid[]), cast(:sinces as timestamptz[])) as n (id, since)
+    where rules.account_id = any(cast(:accounts as uuid[])) and rules.id = n.id
 """)
 _DELETE = text("delete from rules where account_id = cast(:account as uuid) and id = cast(:id as uuid)")
 _RECORD = text("""
@@ -197,9 +199,11 @@ async def on_absence(
     return found
 
 
-async def absence_asked(tx: Tx, rule: StoredRule, since: datetime) -> None:
-    """Remember that a rule came for this absence."""
-    await tx.execute(_ABSENCE_ASKED, {"account": rule.account_id, "id": rule.id, "since": since})
+async def absences_asked(tx: Tx, accounts: Iterable[str], since: Mapping[str, datetime]) -> None:
+    """Remember, by rule, since when nobody was available when it came."""
+    if since:
+        given = {"accounts": sorted(accounts), "ids": list(since), "sinces": list(since.values())}
+        await tx.execute(_ABSENCES_ASKED, given)
 
 
 async def insert_rule(tx: Tx, rule: StoredRule) -> None:
