@@ -4,18 +4,22 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+import structlog
+
 from relevo.chassis.calendars import calendars
 from relevo.chassis.database import Tx
 from relevo.chassis.received import Received
 from relevo.chassis.timers import DueTimer, Timer, schedule_all
 from relevo.contracts.base import now
-from relevo.contracts.conversation import ConversationReviewed, ReviewConversations
+from relevo.contracts.conversation import REVIEWED_AT_MOST, ConversationReviewed, ReviewConversations
 from relevo.conversation import store
 from relevo.conversation.domain.reviews import concerns
 from relevo.conversation.store import reviews
 
 REVIEW: Final = "review"
 """The timers of reviews: one for each piece of what was found."""
+log = structlog.get_logger("relevo.conversation")
+
 PIECE: Final = 100
 _APART: Final = timedelta(seconds=0.2)
 """Between two pieces: at most five hundred conversations a second are told of, beside everything else."""
@@ -32,6 +36,8 @@ async def ask(tx: Tx, asked: Sequence[Received]) -> None:
         begun = now()
         told = data.model_dump(mode="json")
         found = await reviews.found(tx, account, data)
+        cut = len(found) == REVIEWED_AT_MOST
+        log.info("review", account=account, rule=data.rule_id, conversations=len(found), cut_at_most=cut)
         for number, start in enumerate(range(0, len(found), PIECE)):
             payload = {"asked": told, "ids": found[start : start + PIECE]}
             pieces.append(Timer(f"{received.envelope.id}:{number}", begun + number * _APART, payload, account))

@@ -188,9 +188,15 @@ async def with_label(tx: Tx, chosen: store.Selection) -> tuple[store.Selection, 
     return replace(chosen, labels=tuple(known.all_of(key))), key, known.name(key)
 
 
-def told_by(chosen: store.Selection, metric: Metric) -> None:
-    """Raises Problem 422 for a metric that is not told by label, when it is asked for one."""
-    if chosen.labels is not None and metric in UNLABELLED:
+def definition_of(metric: Metric, language: Language) -> str:
+    """When there is one of a metric, in the reader's language."""
+    _, es, en = METRICS[metric]
+    return es if language == "es" else en
+
+
+def told_by(chosen: store.Selection, metric: Metric, *by: totals.By) -> None:
+    """Raises Problem 422 for a metric that is not told by label, when it is asked for one, or by them."""
+    if (chosen.labels is not None or "label" in by) and metric in UNLABELLED:
         raise bad_query(
             "metric",
             es="Esta métrica no se mide por etiqueta: quita «label» o elige otra.",
@@ -292,8 +298,7 @@ async def _earlier(
 def metric_summary(
     metric: Metric, row: totals.MetricRow | None, states: dict[str, float] | None, language: Language
 ) -> MetricSummary:
-    unit, es, en = METRICS[metric]
-    definition = es if language == "es" else en
+    unit, definition = METRICS[metric].unit, definition_of(metric, language)
     if metric in _BY_STATE:
         states = states or {}
     if row is None:

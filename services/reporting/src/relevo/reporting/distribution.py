@@ -15,7 +15,7 @@ from relevo.chassis.problems import language_of
 from relevo.contracts.base import Time
 from relevo.contracts.metrics import METRICS, Metric
 from relevo.reporting import tables
-from relevo.reporting.api import Chosen, bad_query, told_by, with_label
+from relevo.reporting.api import Chosen, bad_query, definition_of, told_by, with_label
 from relevo.reporting.groups import MAX_GROUPS, names_of
 from relevo.reporting.store import Selection, value_of, where
 from relevo.reporting.totals import key_of
@@ -44,6 +44,7 @@ class Distribution(BaseModel):
     since: Time
     until: Time
     metric: Metric
+    definition: str = Field(description="When there is one, in the reader's language.")
     edges: list[float]
     groups: list[Distributed] = Field(max_length=MAX_GROUPS)
     more: bool = False
@@ -75,12 +76,13 @@ async def read_distribution(
             es="Indica segundos mayores que cero, cada uno mayor que el anterior.",
             en="Give seconds above zero, rising.",
         )
+    language = language_of(request)
     async with db.begin() as tx:
         chosen, *_ = await with_label(tx, chosen)
         found = await read(tx, chosen, metric, spans, by)
         names: dict[str | None, str] = {None: ""}
         if by is not None:
-            names = await names_of(tx, chosen.account_id, by, {key for key in found if key}, language_of(request))
+            names = await names_of(tx, chosen.account_id, by, {key for key in found if key}, language)
         elif not found:
             found[None] = [0] * (len(spans) + 1)
     groups = [Distributed(key=key, name=names[key], count=sum(n), counts=n) for key, n in found.items()]
@@ -89,6 +91,7 @@ async def read_distribution(
         since=chosen.since,
         until=chosen.until,
         metric=metric,
+        definition=definition_of(metric, language),
         edges=list(spans),
         groups=groups[:MAX_GROUPS],
         more=len(groups) > MAX_GROUPS,

@@ -6,13 +6,12 @@ label read facts, as roll-ups cannot know; docs/adr/0027.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
     FromClause,
-    Select,
     Text,
     and_,
     column,
@@ -56,16 +55,18 @@ def labelled(account_id: str, since: datetime, keys: Sequence[str]) -> ColumnEle
 
 
 def labels_of_facts(
-    picked: Select[Any], since: datetime, became: dict[str, str], also: Sequence[str] = ()
+    conditions: Sequence[ColumnElement[bool]], since: datetime, became: dict[str, str], also: Sequence[str] = ()
 ) -> FromClause:
-    """Each of the facts once for each label that it counts for, as `label`; ``became``: what merged ones are now.
+    """Each of the facts that these conditions pick once for each label that it counts for, as `label`; ``became``: what merged ones are now.
 
-    ``also``: what else is wanted of the facts.
+    ``also``: further columns of the facts. What is not told by label is left out.
 
     ``since``: no fact is older. What was put on is joined as a whole, as a look for each fact would take a second for
     every forty thousand of them.
     """
-    some = picked.cte("picked")
+    columns = (*_TOLD, "account_id", "conversation_id", "at", "labels", *also)
+    told = (*conditions, _f.metric.not_in(sorted(UNLABELLED)))
+    some = select(*(_f[name] for name in columns)).where(*told).cte("picked")
     merged, into = literal(list(became), ARRAY(Text)), literal(list(became.values()), ARRAY(Text))
     now = func.unnest(merged, into).table_valued(column("merged", Text), column("became", Text)).render_derived("now")
     own = func.jsonb_array_elements_text(some.c.labels).table_valued(column("key", Text)).render_derived("own")

@@ -15,9 +15,9 @@ from relevo.chassis.http import Db
 from relevo.chassis.labels import labels
 from relevo.chassis.problems import language_of
 from relevo.contracts.base import Time
-from relevo.contracts.metrics import BUSINESS_TIMES, METRICS, UNLABELLED, Metric, Unit
+from relevo.contracts.metrics import BUSINESS_TIMES, METRICS, Metric, Unit
 from relevo.reporting import tables
-from relevo.reporting.api import Chosen, bad_query, told_by, with_label
+from relevo.reporting.api import Chosen, bad_query, definition_of, told_by, with_label
 from relevo.reporting.domain.rollup import Piece, pieces
 from relevo.reporting.groups import names_of
 from relevo.reporting.labelled import labels_of_facts
@@ -48,6 +48,7 @@ class Pairs(BaseModel):
     since: Time
     until: Time
     metric: Metric
+    definition: str = Field(description="When there is one, in the reader's language.")
     unit: Unit
     by: By
     across: By
@@ -80,7 +81,7 @@ async def read_pairs(
     """
     if by == across:
         raise bad_query("across", es="Elige otra cosa que en «by».", en="Choose something else than for `by`.")
-    told_by(replace(chosen, labels=("",)) if "label" in {by, across} else chosen, metric)
+    told_by(chosen, metric, by, across)
     language = language_of(request)
     async with db.begin() as tx:
         chosen, *_ = await with_label(tx, chosen)
@@ -104,12 +105,12 @@ async def read_pairs(
         for row in rows[:MAX_PAIRS]
     ]
     found.sort(key=_place)
-    unit = METRICS[metric].unit
     return Pairs(
         since=chosen.since,
         until=chosen.until,
         metric=metric,
-        unit=unit,
+        definition=definition_of(metric, language),
+        unit=METRICS[metric].unit,
         by=by,
         across=across,
         pairs=found,
@@ -189,17 +190,5 @@ def _of_facts(chosen: Selection, metric: Metric, keys: tuple[By, ...], merged: d
     if "label" not in keys:
         return _counted(f, conditions, metric, keys, value_of(chosen))
     also = [key_of(f, one).name for one in keys if one != "label"]
-    picked = select(
-        f.fact_id,
-        f.account_id,
-        f.conversation_id,
-        f.at,
-        f.metric,
-        f.state,
-        f.labels,
-        f.value,
-        f.business_value,
-        *(f[name] for name in also),
-    ).where(*conditions, f.metric.not_in(sorted(UNLABELLED)))
-    c = labels_of_facts(picked, chosen.since, merged, also).c
+    c = labels_of_facts(conditions, chosen.since, merged, also).c
     return _counted(c, [true()], metric, keys, value_of(chosen, c))

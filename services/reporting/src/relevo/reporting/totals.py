@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from relevo.chassis.database import Tx
-from relevo.contracts.metrics import BUSINESS_TIMES, METRICS, UNLABELLED, Metric
+from relevo.contracts.metrics import BUSINESS_TIMES, METRICS, Metric
 from relevo.reporting import tables
 from relevo.reporting.domain.rollup import Piece, pieces
 from relevo.reporting.labelled import labels_of_facts
@@ -204,13 +204,7 @@ def _of_facts(selection: Selection, by: By | None, merged: dict[str, str]) -> Se
     f = tables.facts.c
     conditions = [*where(f, f.at, selection), f.replaced.is_(False)]
     if by == "label":
-        source: Any = labels_of_facts(
-            select(
-                f.fact_id, f.account_id, f.conversation_id, f.at, f.metric, f.state, f.labels, f.value, f.business_value
-            ).where(*conditions, f.metric.not_in(sorted(UNLABELLED))),
-            selection.since,
-            merged,
-        )
+        source: Any = labels_of_facts(conditions, selection.since, merged)
         c, key, conditions = source.c, source.c.label, [true()]
     else:
         source, c, key = tables.facts, f, _key(f, by)
