@@ -1,6 +1,5 @@
 """A rule's schedule comes: each conversation that it is about is told of once, as it is then, and no other."""
 
-import json
 from datetime import timedelta
 
 import psycopg
@@ -16,6 +15,8 @@ from relevo.conversation.domain.reviews import concerns
 from relevo.conversation.due import TIMERS
 from relevo.conversation.store import reviews as store
 
+from .test_reminders import told
+
 
 async def review(desk, **asked):
     """The ids that are told of, sorted."""
@@ -24,10 +25,10 @@ async def review(desk, **asked):
     sent = await desk.service.admin.publish(command, account=desk.world.account_id, entity=rule, actor=f"rule:{rule}")
     await desk.service.settle()
     await ring(desk)
-    told = [one["conversation"]["id"] for one in await told_of(desk, rule)]
+    ids = [one["conversation"]["id"] for one in await told_of(desk, rule)]
     async with desk.service.runtime.database.begin(desk.world.account_id) as tx:
-        assert await store.found(tx, desk.world.account_id, command) == told, "nothing is found in vain"
-    return sent, told
+        assert await store.found(tx, desk.world.account_id, command) == ids, "nothing is found in vain"
+    return sent, ids
 
 
 async def ring(desk):
@@ -39,11 +40,7 @@ async def ring(desk):
 
 
 async def told_of(desk, rule):
-    stored = await desk.service.admin.stored("EVT_CONVERSATION")
-    found = [
-        json.loads(body) for _, headers, body in stored if headers["ce-type"].endswith(".conversation_reviewed.v1")
-    ]
-    return [one for one in found if one["rule_id"] == rule]
+    return [one for one in await told(desk, "conversation_reviewed") if one["rule_id"] == rule]
 
 
 async def talk(desk, who, **changes):

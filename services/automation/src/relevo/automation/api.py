@@ -318,7 +318,7 @@ def _out(rule: store.StoredRule, known: Mapping[str, ZoneInfo]) -> RuleOut:
 
 
 def _changed(body: RuleChange, before: store.StoredRule, name: str, trigger: Trigger) -> Any:
-    of = own_times.OF[name]
+    of = own_times.TRIGGER_OF[name]
     if name in body.model_fields_set or (trigger == of) != (before.trigger == of):
         return own_times.kept(getattr(body, name), name, trigger)
     return getattr(before, name)

@@ -11,13 +11,13 @@ from relevo.automation.store import StoredRule
 from relevo.chassis.database import Tx
 from relevo.chassis.problems import FieldError, invalid_fields
 
-OF: Final[Mapping[str, Trigger]] = {"schedule": "schedule", "absence": "nobody_available"}
+TRIGGER_OF: Final[Mapping[str, Trigger]] = {"schedule": "schedule", "absence": "nobody_available"}
 """The trigger of each field that says when a rule comes by itself."""
 
 
 def kept(given: Among | None, name: str, trigger: Trigger) -> Any:
     """The field as it is kept. Raises Problem 422 where it is missing, not wanted, or of no use."""
-    of = OF[name]
+    of = TRIGGER_OF[name]
     if (given is None) == (trigger == of):
         es = f"El disparador «{of}», y solo él, lleva «{name}»."
         en = f"The trigger `{of}`, and no other, takes `{name}`."

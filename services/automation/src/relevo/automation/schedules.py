@@ -6,12 +6,13 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from relevo.automation import store
-from relevo.automation.domain.schedules import Schedule, next_after, zone_of
+from relevo.automation.domain.schedules import Schedule, next_after
 from relevo.automation.reviews import ask
 from relevo.automation.store import StoredRule
 from relevo.chassis import Tx, directory
 from relevo.chassis.timers import DueTimer, Timer, cancel, schedule_all
 from relevo.contracts.base import now
+from relevo.kernel.zones import zone_named
 
 SCHEDULE: Final = "rule_schedule"
 """The timers of scheduled rules, by the rule's id."""
@@ -61,4 +62,4 @@ def next_of(rule: StoredRule, known: Mapping[str, ZoneInfo], moment: datetime) -
 async def zones(tx: Tx, accounts: Collection[str]) -> dict[str, ZoneInfo]:
     """The time zones of accounts."""
     found = await directory.accounts(tx, accounts)
-    return {id_: zone_of(account.time_zone) or _UTC for id_, account in found.items()}
+    return {id_: zone_named(account.time_zone) or _UTC for id_, account in found.items()}

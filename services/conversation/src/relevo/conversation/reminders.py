@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from relevo.chassis import directory, timers
 from relevo.chassis.calendars import calendars
@@ -20,6 +20,7 @@ from relevo.conversation.domain import reminders
 from relevo.conversation.domain.state import Conversation, Refused
 from relevo.conversation.store import reminders as kept
 from relevo.conversation.store.reminders import Kept
+from relevo.kernel.zones import zone_named
 
 REMINDER: Final = "reminder"
 """The timers of reminders, by reminder id. One that an answer made moot does nothing when it rings."""
@@ -27,10 +28,7 @@ REMINDER: Final = "reminder"
 
 async def _zone_of(tx: Tx, account_id: str) -> ZoneInfo:
     account = (await directory.accounts(tx, [account_id])).get(account_id)
-    try:
-        return ZoneInfo(account.time_zone if account else "UTC")
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
+    return zone_named(account.time_zone if account else None) or ZoneInfo("UTC")
 
 
 async def due_at(

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from typing import Annotated, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from pydantic import Field, StringConstraints
 
 from relevo.automation.domain.reviews import Among
+from relevo.kernel.zones import zone_named
 
 CLOSEST: Final = timedelta(minutes=15)
 """Two times of a schedule are at least so far apart."""
@@ -39,7 +40,7 @@ class Schedule(Among):
 
 def faults(schedule: Schedule) -> Iterable[tuple[str, str, str]]:
     """What is wrong with it: the field, and the mend in Spanish and English."""
-    if schedule.zone is not None and zone_of(schedule.zone) is None:
+    if schedule.zone is not None and zone_named(schedule.zone) is None:
         yield "zone", "No existe esa zona horaria: usa un nombre IANA.", "There is no such time zone: use an IANA name."
     try:
         # The zone does not matter here: a change of clocks moves times, nobody asked for those gaps.
@@ -64,17 +65,9 @@ def next_after(schedule: Schedule, zone: ZoneInfo, moment: datetime) -> datetime
     ``zone`` counts where the schedule names none. A time that a change of clocks leaves out comes right after it, one that comes
     twice comes once; of what recurs within the hour each is a time (as Debian's cron has it).
     """
-    local = moment.astimezone(zone_of(schedule.zone) or zone)
+    local = moment.astimezone(zone_named(schedule.zone) or zone)
     found = next(_times(schedule.cron, local), None)
     return None if found is None else found.astimezone(UTC)
-
-
-def zone_of(name: str | None) -> ZoneInfo | None:
-    """The time zone of this name, if there is one."""
-    try:
-        return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
 
 
 def _times(cron: str, start: datetime) -> CronSim:

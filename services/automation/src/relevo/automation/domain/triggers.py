@@ -71,7 +71,8 @@ Trigger = Literal[
     "schedule",
     "nobody_available",
 ]
-"""`schedule`, `nobody_available`: the rule's own times, of each conversation that it is about then. `conversation_updated` is any change of a conversation that there is already, but a message: it comes beside its own trigger."""
+"""`conversation_updated` is any change of a conversation that there is already, but a message: it comes beside its own trigger.
+`schedule`, `nobody_available`: the rule's own times, of each conversation that it is about then."""
 
 _UPDATED: Final = "conversation_updated"
 _TRIGGERS: Final[Mapping[type[Model], tuple[Trigger, ...]]] = {
@@ -191,9 +192,7 @@ def occurrence(envelope: Envelope, data: Model) -> Occurrence | None:
     if not triggers:
         return None
     match data:
-        case ConversationEvent():
-            subject, values = subject_of(data.conversation), _facts(data)
-        case ConversationReviewed():
+        case ConversationEvent() | ConversationReviewed():
             subject, values = subject_of(data.conversation), _facts(data)
         case SlaEvent():
             subject, values = _under_sla(data), _sla_facts(data)

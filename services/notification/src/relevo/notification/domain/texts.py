@@ -3,12 +3,12 @@
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from functools import lru_cache
 from string import Formatter
 from typing import Any, Final, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from relevo.kernel.zones import zone_named
 from relevo.notification.domain.access_texts import ACCESS
 
 Language = Literal["es", "en"]
@@ -184,13 +184,10 @@ class Footing:
 
 def local(at: datetime, time_zone: str, language: Language) -> str:
     """A moment as somebody in that zone reads it; UTC when the zone is none."""
-    try:
-        zone: tzinfo = ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        zone, time_zone = UTC, "UTC"
-    there = at.astimezone(zone)
+    zone = zone_named(time_zone)
+    there, shown = at.astimezone(zone or UTC), time_zone if zone else "UTC"
     month = _MONTHS[there.month - 1] if language == "es" else f"{there:%b}"
-    return f"{there.day} {month} {there.year}, {there:%H:%M} ({time_zone})"
+    return f"{there.day} {month} {there.year}, {there:%H:%M} ({shown})"
 
 
 def mail_text(text: Text, language: Language, link: str | None, footing: Footing | None = None) -> str:
