@@ -79,7 +79,7 @@ def test_why_not_says_how_many_in_how_long():
         "Ana has been given 2 within the last 1 min, as many as the policy gives.",
     )
     (why,) = why_not(agent, held.key, clock.pool.policy, record, when="then")
-    assert why.es == "Ana había recibido 2 en los últimos 1 min, que es lo más que reparte la política."
+    assert why.es == "Ana había recibido 2 en 1 min, que es lo más que reparte la política."
 
 
 def test_a_policy_keeps_its_pace():

@@ -302,7 +302,7 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = {
         "Too long: at most {max_length} characters.",
     ),
     "string_pattern_mismatch": ("No tiene la forma esperada: {pattern}", "Does not have the expected form: {pattern}"),
-    "too_short": ("Hacen falta al menos {min_length} elementos.", "At least {min_length} items are needed."),
+    "too_short": ("Faltan elementos: el mínimo es {min_length}.", "Too few items: the least is {min_length}."),
     "too_long": ("Como mucho {max_length} elementos.", "At most {max_length} items."),
     "int_type": _WHOLE,
     "int_parsing": _WHOLE,

@@ -196,7 +196,7 @@ def _paced(terms: Terms) -> tuple[str, str, str, str]:
     """Why nothing is given for a while: so many in so long are as many as the policy gives."""
     assert terms.pace is not None
     most, within = terms.pace.most, duration(terms.pace.within_seconds)
-    es = f"recibido {most} en los últimos {within}, que es lo más que reparte la política"
+    es = f"recibido {most} en {within}, que es lo más que reparte la política"
     en = f"been given {most} within the last {within}, as many as the policy gives"
     return f"ha {es}", f"había {es}", f"has {en}", f"had {en}"
 
