@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relevo.chassis import health, idempotency, problems, telemetry
 from relevo.chassis.auth import Principal, Require
-from relevo.chassis.database import Database, is_transient
+from relevo.chassis.database import Database, described, is_transient
 from relevo.chassis.settings import ServiceSettings
 from relevo.contracts.base import new_id
 from relevo.contracts.routes import API
@@ -281,7 +281,7 @@ class _Outer:
 
     def _problem(self, error: Exception, scope: Scope, request_id: str) -> problems.Problem:
         if is_transient(error):
-            log.warning("request_unavailable", route=self._template(scope), error=type(error).__name__)
+            log.warning("request_unavailable", route=self._template(scope), error=described(error))
             return problems.unavailable(
                 es="El servicio no está disponible ahora: inténtalo de nuevo en un momento.",
                 en="The service is not available right now: try again in a moment.",

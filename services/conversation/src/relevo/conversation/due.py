@@ -33,10 +33,10 @@ async def on_snooze(due: Sequence[DueTimer], tx: Tx) -> None:
 
 async def on_send(due: Sequence[DueTimer], tx: Tx) -> None:
     """Messages whose time has come are sent; one that its conversation does not allow stays aside, with the reason."""
-    found = await waiting.find(tx, ((timer.account_id, timer.key) for timer in due))
-    changes = Changes(
-        await store.conversations.lock(tx, ((one.account_id, one.conversation_id) for one in found.values()))
-    )
+    keys = [(timer.account_id, timer.key) for timer in due]
+    of = [(one.account_id, one.conversation_id) for one in (await waiting.find(tx, keys)).values()]
+    changes = Changes(await store.conversations.lock(tx, of))
+    found = await waiting.lock(tx, keys)
     quoted = await store.messages.find(tx, ((w.account_id, w.reply_to) for w in found.values() if w.reply_to))
     moment = now()
     for timer in due:

@@ -1,6 +1,6 @@
 """What the routes of this service share: who may ask, how an act on a conversation is carried out, how errors read."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
@@ -22,7 +22,7 @@ from relevo.conversation.domain import joining
 from relevo.conversation.domain.state import Change, Conversation, Refused
 from relevo.conversation.store import conversations
 from relevo.conversation.store.merges import UNDOABLE
-from relevo.conversation.store.rows import Row
+from relevo.conversation.store.rows import Key, Row
 from relevo.kernel.access import ConversationFacts, may_see
 from relevo.kernel.text import clean
 
@@ -77,8 +77,12 @@ Acting = Annotated[ActOnce, Depends()]
 
 async def locked(tx: Tx, who: Principal, conversation_id: UUID) -> Conversation:
     """The conversation, locked. Raises Problem 404 when it is not there for this principal, 409 when it is part of another one."""
-    found = await conversations.lock(tx, [(who.account_id, str(conversation_id))])
-    conversation = found.get((who.account_id, str(conversation_id)))
+    return of_locked(who, await conversations.lock(tx, [(who.account_id, str(conversation_id))]), conversation_id)
+
+
+def of_locked(who: Principal, held: Mapping[Key, Conversation], conversation_id: UUID) -> Conversation:
+    """One of the conversations that are locked. Raises Problem as `locked` does."""
+    conversation = held.get((who.account_id, str(conversation_id)))
     if conversation is None:
         raise no_conversation()
     if not may_see(who.viewer, ConversationFacts.of(who.account_id, conversation.state.access)):

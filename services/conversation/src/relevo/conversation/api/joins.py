@@ -150,8 +150,9 @@ async def undo_conversation_merge(
     try:
         async with db.begin() as tx:
             await once.start(tx)
+            named = can_be_undone(await store.read(tx, account, str(merge_id)), moment)
+            base, other = await _both(tx, who, named["base_id"], named["other_id"], part=True)
             record = store.join_of(can_be_undone(await store.read(tx, account, str(merge_id)), moment))
-            base, other = await _both(tx, who, record.base_id, record.other_id, part=True)
             kept, back = joining.split(base, other, record, moment)
             await _written(tx, who, [base, other], [kept, back])
             await store.undone(tx, account, record, moment)

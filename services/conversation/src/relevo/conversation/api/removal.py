@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, StringConstraints
 
 from relevo.chassis import paging
 from relevo.chassis.auth import Principal, require
+from relevo.chassis.database import Tx
 from relevo.chassis.http import Db
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
@@ -16,13 +17,15 @@ from relevo.contracts.base import now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.snapshots import ConversationSnapshot
 from relevo.conversation import lists
-from relevo.conversation.api.common import SEQUENCE, Body, after, apply, locked, no_conversation
+from relevo.conversation.api.common import SEQUENCE, Body, after, apply, locked, no_conversation, of_locked
 from relevo.conversation.api.contacts import write as write_contact
 from relevo.conversation.changes import Changes
 from relevo.conversation.domain import removal
 from relevo.conversation.domain.profile import edit
+from relevo.conversation.domain.state import Conversation
 from relevo.conversation.store import conversations, joins, profiles
 from relevo.conversation.store import removal as store
+from relevo.conversation.store.rows import Key
 from relevo.kernel.text import clean
 
 router = APIRouter(tags=["conversations"])
@@ -73,12 +76,12 @@ async def delete_conversation(
     """Delete a conversation with all that was said in it and in its parts, for good. Who did it and why is kept."""
     async with db.begin() as tx:
         await once.start(tx)
-        conversation = await locked(tx, who, conversation_id)
+        held = await _with_parts(tx, who.account_id, str(conversation_id))
+        conversation = of_locked(who, held, conversation_id)
         at = now()
-        parts = (await joins.parts(tx, who.account_id, [str(conversation_id)])).get(str(conversation_id), [])
-        held = await conversations.lock(tx, [(who.account_id, id_) for id_ in parts])
-        changes = Changes({**held, (who.account_id, str(conversation_id)): conversation})
-        gone = [removal.delete(one, body.reason, at) for one in (*held.values(), conversation)]
+        changes = Changes(held)
+        parts = [one for one in held.values() if one is not conversation]
+        gone = [removal.delete(one, body.reason, at) for one in (*parts, conversation)]
         for change in gone:
             changes.apply(change, actor=who.actor)
         await changes.save(tx)
@@ -87,6 +90,20 @@ async def delete_conversation(
             await store.delete(tx, state, actor=who.actor, name=who.name, reason=body.reason, at=at)
         await once.finish(tx, None)
     return Response(status_code=204)
+
+
+async def _with_parts(tx: Tx, account_id: str, conversation_id: str) -> dict[Key, Conversation]:
+    """A conversation and its parts, locked in the order of their ids, as by every door that locks several."""
+    held: dict[Key, Conversation] = {}
+    asked: set[Key] = set()
+    while True:
+        parts = (await joins.parts(tx, account_id, [conversation_id])).get(conversation_id, [])
+        wanted = {(account_id, id_) for id_ in (conversation_id, *parts)}
+        # Nobody adds a part while the conversation is locked: what is found then is all.
+        if wanted <= asked:
+            return held
+        asked |= wanted
+        held |= await conversations.lock(tx, wanted)
 
 
 @router.post("/conversations/{conversation_id}/spam")

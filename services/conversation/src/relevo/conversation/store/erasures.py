@@ -35,10 +35,14 @@ _MESSAGES: Final = f"""(
     union all
     select id from messages where account_id = cast(:account as uuid) and withheld_from = any(cast(:contacts as uuid[]))
 )"""
-# In this order: what hangs on messages first.
+# Conversations are locked before what hangs from them, by every door, or two that meet wait for one another.
 _STATEMENTS: Final = tuple(
     text(statement)
     for statement in (
+        """
+        select from conversations where account_id = cast(:account as uuid) and id = any(cast(:conversations as uuid[]))
+        order by id for update
+        """,
         f"delete from message_edits where account_id = cast(:account as uuid) and message_id in {_MESSAGES}",
         f"""
         update files set forgotten = true, name = ''

@@ -55,7 +55,7 @@ _WAITING = text(
 _READ = text(
     f"""
     select {_COLUMNS} from conversation_merges j
-    where j.account_id = cast(:account as uuid) and j.id = cast(:id as uuid) for update
+    where j.account_id = cast(:account as uuid) and j.id = cast(:id as uuid)
     """
 )
 _OF_BASE = text(
@@ -123,7 +123,7 @@ async def messages_wait(tx: Tx, account_id: str, conversation_id: str) -> bool:
 
 
 async def read(tx: Tx, account_id: str, merge_id: str) -> Row | None:
-    """One merge, locked."""
+    """One merge, as it stays while its base is locked."""
     return next(plain(await tx.execute(_READ, {"account": account_id, "id": merge_id})), None)
 
 

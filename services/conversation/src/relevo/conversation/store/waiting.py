@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from relevo.chassis.database import Tx
 from relevo.conversation.store.rows import Key, Row, plain
@@ -49,16 +50,16 @@ _LIST = text(
     """
 )
 
-_FIND = text(
-    f"""
+_FOUND: Final = f"""
     select {_COLUMNS}
     from waiting_messages w
     where w.refused is null and (w.account_id, w.id) in (
         select k.account_id, k.id from unnest(cast(:accounts as uuid[]), cast(:ids as uuid[])) as k(account_id, id)
     )
-    order by w.id for update
-    """
-)
+    order by w.id
+"""
+_FIND = text(_FOUND)
+_LOCK = text(f"{_FOUND} for update")
 
 _SENT = text("delete from waiting_messages where account_id = :account and id = :id")
 _REFUSE = text("update waiting_messages set refused = :why where id = :id and account_id = :account")
@@ -90,9 +91,18 @@ async def of_conversation(tx: Tx, account_id: str, conversation_id: str) -> Sequ
 
 
 async def find(tx: Tx, keys: Iterable[Key]) -> dict[str, Waiting]:
-    """Those of these messages that still wait, by id, locked: whoever would undo them now waits."""
+    """Those of these messages that still wait, by id."""
+    return await _those(tx, _FIND, keys)
+
+
+async def lock(tx: Tx, keys: Iterable[Key]) -> dict[str, Waiting]:
+    """Those of these messages that still wait, by id: whoever would undo them now waits. Their conversations are locked."""
+    return await _those(tx, _LOCK, keys)
+
+
+async def _those(tx: Tx, statement: TextClause, keys: Iterable[Key]) -> dict[str, Waiting]:
     wanted = list(keys)
-    rows = await tx.execute(_FIND, {"accounts": [a for a, _ in wanted], "ids": [i for _, i in wanted]})
+    rows = await tx.execute(statement, {"accounts": [a for a, _ in wanted], "ids": [i for _, i in wanted]})
     return {row["id"]: Waiting(**row) for row in plain(rows)}
 
 
