@@ -1,8 +1,10 @@
 """Lists, their orders and pages, and counts: all of them show exactly what the access rule lets one see."""
 
 import asyncio
+import itertools
 import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -245,15 +247,51 @@ def test_filters_narrow_to_exactly_what_they_say(filled, world):
     filled(body)
 
 
+def test_whatever_is_asked_for_nobody_sees_more_or_less_of_it(filled, world):
+    """What filters say of conversations is taken out of the access rule: it must not be taken for more than it says."""
+    inboxes = ((), INBOXES[:1], INBOXES[1:], INBOXES)
+    people: Any = ({}, {"assignee_id": AGENTS[0]}, {"assignee_id": AGENTS[1]}, {"unassigned": True})
+    teams: Any = ({}, {"team_id": TEAMS[0]}, {"team_id": TEAMS[1]}, {"no_team": True})
+    stages = ((), ("archived",), ("closed",), ("closed", "archived"))
+
+    def holds(row, asked):
+        return (
+            (not asked.inbox_ids or str(row["inbox_id"]) in asked.inbox_ids)
+            and (not asked.assignee_id or str(row["assignee_id"]) == asked.assignee_id)
+            and (not asked.unassigned or row["assignee_id"] is None)
+            and (not asked.team_id or str(row["team_id"]) == asked.team_id)
+            and (not asked.no_team or row["team_id"] is None)
+            and (row["stage"] in asked.stage if asked.stage else not row["archived"])
+        )
+
+    async def body(service):
+        shuffle(service, 5)
+        cases = [
+            (viewer, Filters(inbox_ids=tuple(of), **assigned, **team, stage=stage))
+            for viewer in every_viewer(world.account_id)
+            for of, assigned, team, stage in itertools.product(inboxes, people, teams, stages)
+        ]
+        left = 0
+        async with service.database.begin(world.account_id) as tx:
+            for viewer, asked in random.Random(7).sample(cases, 600):
+                expected = {str(row["id"]) for row in seen_by(service, viewer) if holds(row, asked)}
+                rows = await lists.conversations_page(tx, viewer, asked, 100)
+                assert {row["id"] for row, _ in rows} == expected, (viewer, asked)
+                left += len(expected)
+        assert left > 600
+
+    filled(body)
+
+
 def test_a_channel_is_its_inboxes():
     channels = {"a": "email", "b": "email", "c": "webchat"}
     of = lambda *inboxes: within_channels(Filters(channel=("email",), inbox_ids=inboxes), channels)  # noqa: E731
-    assert of().inbox_ids == ("a", "b")
+    assert of() == Filters(inbox_ids=("a", "b"))
     assert of("b", "c").inbox_ids == ("b",)
     assert of("unknown").inbox_ids == ("unknown",)
     assert of("c").among == ()
     assert within_channels(Filters(inbox_ids=("c",)), channels).inbox_ids == ("c",)
-    assert within_channels(Filters(channel=("api",)), channels).inbox_ids == ()
+    assert within_channels(Filters(channel=("api",)), channels) == Filters(channel=("api",))
 
 
 def test_views_are_saved_for_oneself_or_for_all(at_desk):

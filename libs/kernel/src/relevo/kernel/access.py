@@ -184,6 +184,8 @@ def _equals(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
 def _one_of(column: ColumnElement[Any], values: frozenset[str]) -> ColumnElement[bool]:
     # One array parameter, so that the statement is the same whatever the number of teams.
     items = [_as(column.type, value) for value in sorted(values)]
+    if not items:  # which a planner takes for a way like any other
+        return false()
     if len(items) == 1:  # whose order an index keeps, as it does not for several
         return column == bindparam(None, items[0], type_=column.type)
     return column == any_(bindparam(None, items, type_=ARRAY(column.type)))

@@ -80,7 +80,9 @@ def within_channels(asked: Filters, channels: Mapping[str, str]) -> Filters:
     if asked.inbox_ids:
         fitting = tuple(inbox for inbox in asked.inbox_ids if channels.get(inbox, asked.channel[0]) in asked.channel)
         return replace(asked, inbox_ids=fitting) if fitting else replace(asked, among=())
-    return replace(asked, inbox_ids=tuple(inbox for inbox, channel in channels.items() if channel in asked.channel))
+    inboxes = tuple(inbox for inbox, channel in channels.items() if channel in asked.channel)
+    # Said twice, the planner would take it for twice as rare.
+    return replace(asked, inbox_ids=inboxes, channel=()) if inboxes else asked
 
 
 def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
@@ -93,7 +95,7 @@ def conditions(account_id: str, asked: Filters) -> list[ColumnElement[bool]]:
     # Said twice, the planner would take it for twice as rare.
     if asked.status and set(asked.status) != set(UNRESOLVED_STATUSES):
         found.append(_c.status.in_(asked.status))
-    if asked.stage:
+    if asked.stage and asked.stage != ("archived",):
         found.append(_c.stage.in_(asked.stage))
     if _only_unresolved(asked):
         found.append(UNRESOLVED)

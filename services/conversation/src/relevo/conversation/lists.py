@@ -11,8 +11,10 @@ from sqlalchemy import (
     DateTime,
     Select,
     Uuid,
+    cast,
     func,
     literal,
+    null,
     select,
     text,
     tuple_,
@@ -111,20 +113,29 @@ def _seen(viewer: Viewer, filters: Filters) -> ColumnElement[bool]:
     One condition, though it is an *or* that no index has in order: an index that has the filter in order, or the whole
     account, is read until enough of it is seen, or the indexes of the *or* are put together, whichever is less.
     """
-    return visible(_within(viewer, filters), FACTS)
-
-
-def _within(viewer: Viewer, filters: Filters) -> Viewer:
-    """A viewer who sees the same of what the filters leave: of the ways that nothing left has, the planner cannot know it."""
-    teams, inboxes = viewer.team_ids, viewer.inbox_ids
-    if filters.inbox_ids:
+    if len(filters.inbox_ids) > 1:
         asked = frozenset(filters.inbox_ids)
-        inboxes = asked if inboxes is None else inboxes & asked
+        viewer = replace(viewer, inbox_ids=asked if viewer.inbox_ids is None else viewer.inbox_ids & asked)
+    return visible(viewer, _left_by(filters))
+
+
+def _left_by(filters: Filters) -> ConversationColumns:
+    """The facts of what the filters leave: those that they say are constants, of which the planner has not to guess.
+
+    Without it, a way of the *or* that nothing left has (whose are nobody's, and mine) is guessed to have as much as ever.
+    """
+    known: dict[str, ColumnElement[Any]] = {}
+    if len(filters.inbox_ids) == 1:
+        known["inbox_id"] = literal(filters.inbox_ids[0], _c.inbox_id.type)
+    if filters.assignee_id:
+        known["assignee_id"] = literal(filters.assignee_id, _c.assignee_id.type)
+    elif filters.unassigned:
+        known["assignee_id"] = cast(null(), _c.assignee_id.type)
     if filters.team_id:
-        teams &= {filters.team_id}
-        if not teams:
-            inboxes = frozenset()
-    return replace(viewer, team_ids=teams, inbox_ids=inboxes)
+        known["team_id"] = literal(filters.team_id, _c.team_id.type)
+    elif filters.no_team:
+        known["team_id"] = cast(null(), _c.team_id.type)
+    return replace(FACTS, **known)
 
 
 async def conversations_page(
