@@ -8,7 +8,7 @@ It reads the events of presence, of conversations, of assignment and of people, 
 `at` is when the broker stored it, `time` when its author says that it happened. A file of such lines is judged by
 `python judge.py events.jsonl [--capacity 10] [--weight email=0.5] [--lighter 600=0.5]
 [--priority-worth 600]`; `read` takes them from a broker.
-Five things are judged:
+These things are judged:
 
 - over capacity: nobody is given a conversation by the machine where it does not fit into their units of capacity as a
   whole, beside what they hold: each takes one, or what is said of its channel, or the given share of that once its
@@ -17,6 +17,8 @@ Five things are judged:
 - idle: nobody who could take a waiting conversation waits beside it for longer than a second;
 - out of order: nothing is given away while something that goes before it, and takes no more, waits: of higher priority,
   or longer; where the policy weighs one against the other, what has waited for longer by that;
+- unskilled: nothing is given to who lacks what it needed then, where it is known what agents can;
+- rings: what waits needs less once it has waited for so long, and not before;
 - left behind: nobody holds what they had when they went offline (away) for longer than the policy lets them, and it is taken
   from nobody before that.
 
@@ -43,7 +45,7 @@ RANK = {"urgent": 3, "high": 2, "medium": 1, None: 1, "low": 0}
 IDLE_SECONDS = 1.0
 SHOWN = 5
 STREAMS = ("EVT_IDENTITY", "EVT_PRESENCE", "EVT_CONVERSATION", "EVT_ASSIGNMENT")
-GIVEN_BY_TURN = {"round_robin", "least_loaded", "longest_idle", "last_agent"}
+GIVEN_BY_TURN = {"round_robin", "least_loaded", "longest_idle", "most_skilled", "last_agent"}
 """Reasons of what went in its turn, to whoever was next: the owner's, and what is opened again, go before the queue."""
 
 GONE = {"holder_offline": "offline", "holder_away": "away"}
@@ -52,8 +54,11 @@ GONE = {"holder_offline": "offline", "holder_away": "away"}
 UNIT = 100
 """Weights are whole hundredths of a unit."""
 
-Key = tuple[str, str | None, str | None]
-"""Inbox, team and channel."""
+Needs = tuple[tuple[str, int], ...]
+"""The least levels of whoever gets it, by skill."""
+
+Key = tuple[str, str | None, str | None, Needs]
+"""Inbox, team, channel and what is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,8 @@ class Agent:
     reach: tuple[frozenset[str] | None, frozenset[str]] | None = None
     """Inboxes (None: every one) and teams; None: never told, they reach everything."""
     active: bool = True
+    skills: Mapping[str, int] | None = None
+    """Levels by skill; None: never told, they can everything."""
     available: bool = False
     holds: dict[str, Holding] = field(default_factory=dict)
     held: list[Holding] = field(default_factory=list)
@@ -142,7 +149,12 @@ class Agent:
     came_back: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     """Since when they had been gone as what, the last time, and when it was told that they are not any more."""
 
+    def can(self, needs: Needs) -> bool:
+        return self.skills is None or all(self.skills.get(name, 0) >= level for name, level in needs)
+
     def reaches(self, key: Key) -> bool:
+        if not self.can(key[3]):
+            return False
         if self.reach is None:
             return True
         inboxes, teams = self.reach
@@ -180,8 +192,12 @@ class Judge:
         lighter: tuple[float, int] | None = None,
         priority_worth: float | None = None,
         pace: tuple[int, float] | None = None,
+        skills: Mapping[str, Mapping[str, int]] | None = None,
+        ladders: Sequence[Sequence[tuple[float, Mapping[str, int]]]] = (),
     ) -> None:
-        """`pace`: how many are given to an agent within how many seconds at most.
+        """`skills`: what agents can, all of them; None: nobody says. `ladders`: what is needed from how many seconds of waiting on.
+
+        `pace`: how many are given to an agent within how many seconds at most.
 
         `priority_worth`: how many seconds of waiting each step of priority is worth; None: the higher always goes first.
 
@@ -197,6 +213,9 @@ class Judge:
         self.lighter = lighter
         self.priority_worth = priority_worth
         self.pace = pace
+        self.skills = skills
+        self.ladders = [[(after, _needs(needs)) for after, needs in one] for one in ladders]
+        self.slow: set[str] = set()
         self.channels: dict[str, str | None] = {}
         self.asked: dict[str, list[tuple[datetime, datetime, bool]]] = {}
         """When it happened, and was told, that a conversation's customer waits for an answer, or does not any more."""
@@ -246,6 +265,8 @@ class Judge:
             case _:
                 return
         self.look(event.at)
+        for waits in self.waiting.values() if self.ladders else ():
+            self._widened_in_time(waits, event.at)
 
     def judged(self) -> Verdict:
         """The verdict, once all is taken."""
@@ -267,7 +288,10 @@ class Judge:
         return self.verdict
 
     def _agent(self, agent_id: str) -> Agent:
-        return self.agents.setdefault(agent_id, Agent(agent_id))
+        if agent_id not in self.agents:
+            can = None if self.skills is None else self.skills.get(agent_id, {})
+            self.agents[agent_id] = Agent(agent_id, skills=can)
+        return self.agents[agent_id]
 
     def _limit(self, agent_id: str) -> int:
         return self.own.get(agent_id, self.capacity)
@@ -320,12 +344,16 @@ class Judge:
         given = event.type == "conversation_assigned" and data.get("mode") == "automatic"
         if given and (since := self.became.pop(holder, None)) is not None and waited is not None:
             self.delays.append((event.at - since).total_seconds())
+        needs = _needs(data.get("needs") or {})
+        if event.type == "conversation_assigned" and by_turn and not self._agent(holder).can(needs):
+            self.verdict.blame("unskilled", f"{one}: to {holder}, who lacks some of {needs}")
         if event.type == "conversation_assigned" and by_turn and waited is not None:
             self.given.append(Given(holder, waited, event.time, event.at))
         self._hold(one, holder, event)
         if event.type == "conversation_queued":
-            key = data["inbox_id"], data.get("team_id"), data.get("channel")
+            key = data["inbox_id"], data.get("team_id"), data.get("channel"), needs
             since = datetime.fromisoformat(data["queued_at"])
+            self._not_widened_early(one, waited, needs, (event.at - since).total_seconds())
             self.waiting[one] = Waiting(one, key, self._rank(one, data), since, event.at, worth=self.priority_worth)
             self.queues[key] += 1
             self.waits.append(self.waiting[one])
@@ -383,6 +411,22 @@ class Judge:
             self.beside.setdefault(pair, at)
         for agent in self.agents.values() if self.taken_back else ():
             self._left_behind(agent, at)
+
+    def _not_widened_early(self, one: str, before: Waiting | None, needs: Needs, seconds: float) -> None:
+        if before is None or before.key[3] == needs:
+            return
+        for ladder in self.ladders:
+            due = next((after for after, step in ladder if step == needs), None)
+            if any(step == before.key[3] for _, step in ladder) and (due is None or due > seconds):
+                self.verdict.blame("rings", f"{one}: needed {before.key[3]}, and {needs} after {seconds} s")
+
+    def _widened_in_time(self, waits: Waiting, at: datetime) -> None:
+        needs, waited = waits.key[3], (at - waits.since).total_seconds() - self.idle_seconds
+        for ladder in self.ladders if waits.conversation not in self.slow else ():
+            step = next((n for n, (_, one) in enumerate(ladder) if one == needs and needs), None)
+            if step is not None and step + 1 < len(ladder) and waited > ladder[step + 1][0]:
+                self.slow.add(waits.conversation)
+                self.verdict.blame("rings", f"{waits.conversation}: still needs {needs} after {waited} s")
 
     def _not_too_early(self, event: Event) -> None:
         state = GONE.get(event.data["reason"]["code"])
@@ -524,6 +568,8 @@ def judge(
     lighter: tuple[float, int] | None = None,
     priority_worth: float | None = None,
     pace: tuple[int, float] | None = None,
+    skills: Mapping[str, Mapping[str, int]] | None = None,
+    ladders: Sequence[Sequence[tuple[float, Mapping[str, int]]]] = (),
 ) -> tuple[Verdict, Judge]:
     """Judge events, in whatever order they come; `until`: nothing more was published until then."""
     one = Judge(
@@ -535,12 +581,18 @@ def judge(
         lighter=lighter,
         priority_worth=priority_worth,
         pace=pace,
+        skills=skills,
+        ladders=ladders,
     )
     for event in sorted(events, key=lambda event: (event.at, event.seq)):
         one.take(event)
     if until is not None:
         one.look(until)
     return one.judged(), one
+
+
+def _needs(levels: Mapping[str, int]) -> Needs:
+    return tuple(sorted(levels.items()))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -608,6 +660,10 @@ def main() -> int:
     parser.add_argument("--lighter", metavar="SECONDS=SHARE", help="as 600=0.5")
     parser.add_argument("--pace", metavar="MOST=SECONDS", help="as 5=600")
     parser.add_argument("--priority-worth", type=float, metavar="SECONDS", help="of waiting, for each step of priority")
+    parser.add_argument("--skills", type=Path, metavar="FILE", help="JSON: levels by skill, by agent")
+    parser.add_argument(
+        "--ladders", type=Path, metavar="FILE", help="JSON: of each rule [[0, needs], [seconds, needs], …]"
+    )
     given = parser.parse_args()
     with given.events.open(encoding="utf-8") as file:
         events = [Event.of(json.loads(line)) for line in file]
@@ -622,6 +678,8 @@ def main() -> int:
         lighter=lighter,
         priority_worth=given.priority_worth,
         pace=(int(most), float(seconds)) if most else None,
+        skills=json.loads(given.skills.read_text()) if given.skills else None,
+        ladders=json.loads(given.ladders.read_text()) if given.ladders else (),
     )
     sys.stdout.write(verdict.text() + "\n")
     return 1 if verdict.faults else 0

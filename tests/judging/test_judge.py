@@ -87,6 +87,36 @@ def test_who_has_their_pace_is_not_idle_and_gets_no_more_until_it_has_passed(log
     assert log.faults(9, until=13, pace=(4, 10)) == {"idle"}
 
 
+def test_what_needs_a_skill_goes_to_who_has_it_and_to_others_once_less_will_do(log: Log) -> None:
+    ladder: list[Any] = [(0, {"pt": 3}), (5, {"pt": 1}), (9, {})]
+    can: dict[str, Any] = {"skills": {"ana": {"pt": 2}, "bea": {}}, "ladders": [ladder]}
+    log.status(0, "ana")
+    log.status(0, "bea")
+    log.wait(1, "c1", needs={"pt": 3})
+    assert log.faults(1, until=5.9, **can) == set(), "nobody can take it, so nobody is idle"
+    log.decided(6.05, "c1", None, "widened", needs={"pt": 1}, queued_at=(T0 + timedelta(seconds=1)).isoformat())
+    assert log.faults(1, until=6.9, **can) == set()
+    assert log.faults(1, until=7.5, **can) == {"idle"}
+    log.decided(6.1, "c1", "ana", needs={"pt": 1})
+    log.wait(21, "c2", needs={"pt": 3})
+    assert log.faults(1, until=23, **can) == set()
+
+
+def test_less_is_needed_when_its_time_has_come_and_not_before(log: Log) -> None:
+    can: dict[str, Any] = {"skills": {"bea": {}}, "ladders": [[(0, {"pt": 3}), (5, {"pt": 1}), (9, {})]]}
+    log.status(0, "bea", "away")
+    log.wait(1, "c1", needs={"pt": 3})
+    log.status(6.9, "bea", "busy")
+    assert log.faults(1, **can) == set()
+    log.status(7.1, "bea", "away")
+    assert log.faults(1, **can) == {"rings"}
+    log.wait(21, "c2", needs={"pt": 3})
+    log.decided(22, "c2", None, "widened", needs={}, queued_at=(T0 + timedelta(seconds=21)).isoformat())
+    assert log.faults(1, **can | {"ladders": [[(0, {"pt": 3}), (30, {})]]}) == {"rings"}
+    log.decided(22.1, "c2", "bea", needs={"pt": 1})
+    assert log.faults(1, skills={"bea": {}}) == {"unskilled"}
+
+
 def test_a_day_without_fault(log: Log) -> None:
     log.wait(0, "c1")
     log.wait(1, "c2", "urgent")

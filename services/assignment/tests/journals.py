@@ -17,10 +17,12 @@ from relevo.assignment.domain.inputs import (
     Opened,
     PolicyEdited,
     Reopened,
+    SkillsSet,
     StatusGiven,
     TeamEdited,
 )
 from relevo.assignment.domain.policy import Lighter, Overflow, Pace, Policy, RoutingRule, TakeBack
+from relevo.assignment.domain.skills import Ring
 from relevo.contracts.base import new_id
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -44,12 +46,13 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                 "team",
                 "assign",
                 "capacity",
+                "skills",
                 "policy",
                 "customer",
                 "due",
                 "facts",
             ],
-            [30, 14, 4, 14, 6, 1, 8, 4, 2, 5, 5, 5],
+            [30, 14, 4, 14, 6, 1, 8, 4, 4, 2, 5, 5, 5],
         )[0]
         if kind == "open":
             one = new_id()
@@ -104,8 +107,10 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
             yield Assign(one, f"agent:{agents[0]}", "manual", dice.random() < 0.7, whom, dice.random() < 0.4, where)
         elif kind == "capacity":
             yield CapacitySet(dice.choice(agents), dice.choice([None, 0, 1, 2, 5]))
+        elif kind == "skills":
+            yield SkillsSet(dice.choice(agents), dice.choice([{}, {"pt": 2}, {"pt": 5, "sql": 1}]))
         elif kind == "policy":
-            strategy = dice.choice(["round_robin", "least_loaded", "longest_idle"])
+            strategy = dice.choice(["round_robin", "least_loaded", "longest_idle", "most_skilled"])
             yield PolicyEdited(
                 Policy(
                     strategy,
@@ -133,6 +138,9 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
             yield dice.choice([ConversationDue(dice.choice(sorted(conversations))), AgentDue(dice.choice(agents))])
 
 
+RINGS = (Ring(30, {"pt": 1}), Ring(60))
+
+
 def facts(dice: random.Random) -> dict[str, list[str]]:
     """What rules look at."""
     return dice.choice(({}, {"conversation.labels": ["noche"]}, {"contact.labels": ["vip"]}))
@@ -148,6 +156,12 @@ def rules(dice: random.Random, teams: list[str]) -> tuple[RoutingRule, ...]:
             "mail", condition("conversation.channel", "equals", "email"), None, "least_loaded", out_of_shift=True
         ),
         RoutingRule("urgent", condition("conversation.priority", "in", ["high", "urgent"]), busy_as_fallback=True),
+        RoutingRule(
+            "habla",
+            condition("conversation.channel", "equals", "web"),
+            needs={"pt": dice.choice([2, 5])},
+            rings=dice.choice(((), RINGS, RINGS[1:])),
+        ),
         RoutingRule("team", condition("conversation.team_id", "present", None), owner_first=False),
     )
     return tuple(one for one in dice.sample(every, len(every)) if dice.random() < 0.3)

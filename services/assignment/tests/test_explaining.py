@@ -105,7 +105,7 @@ def agrees(decision, key, policy, then):
             continue
         if codes in (["in_turn"], ["next"]):
             free.add(one)
-        if not {"removed", "other_inboxes", "other_team"} & set(codes):
+        if not {"removed", "other_inboxes", "other_team", "unskilled"} & set(codes):
             reached += 1
             if one not in free:
                 excluded[codes[0]] = excluded.get(codes[0], 0) + 1
@@ -159,7 +159,7 @@ def test_in_any_journal_each_decision_is_explained_as_it_was_counted(seed):
         held = pool.held[decision.conversation_id]
         agrees(
             decision,
-            GroupKey(held.inbox_id, decision.team_id, decision.passed, held.channel, decision.rule),
+            GroupKey(held.inbox_id, decision.team_id, decision.passed, held.channel, decision.rule, decision.needs),
             policies[decision.policy_version],
             then_of(pool, decision),
         )

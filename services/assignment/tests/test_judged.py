@@ -20,6 +20,7 @@ TAKEN_BACK = {"offline": 1, "away": 2}
 LIGHTER = (1, 40)
 PACE = (CAPACITY, 1)
 WEIGHTS = {"email": 50, "whatsapp": 150}
+LADDER = ((0, {"pt": 3}), (1, {"pt": 2}), (2, {}))
 STATES = ("available", "available", "available", "busy", "away", "offline")
 
 
@@ -51,7 +52,11 @@ async def begin_again(world: World, people: list[str], settled: Callable[[], Awa
         if known.status == "open":
             await world.resolve(one)
     await settled()
-    came = [await world.open() for _ in range(6 * CAPACITY)]
+    # Two of the six work on this inbox, and carry two of these each.
+    came = [await world.open(inbox_id=new_id(), channel="whatsapp") for _ in range(4)]
+    await settled()
+    assert await until(lambda: widened(world, 2 * len(came)), 30), "nobody is there until anybody will do"
+    came += [await world.open() for _ in range(4 * CAPACITY)]
     await settled()
     for who in people[:6]:
         await world.status(who, "available")
@@ -63,6 +68,12 @@ async def begin_again(world: World, people: list[str], settled: Callable[[], Awa
 
     assert await until(all_given, 30), "once what they were given before is long enough ago"
     await settled()
+
+
+async def widened(world: World, times: int) -> bool:
+    """Whether it was told so often that less is needed now."""
+    events = await read(world.admin.nats, world.account, ["EVT_ASSIGNMENT"])
+    return sum(one.data["reason"]["code"] == "widened" for one in events) >= times
 
 
 async def leave(world: World, people: list[str], one: Running) -> None:
@@ -103,6 +114,14 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         urgent = {"field": "conversation.priority", "operator": "equals", "value": "urgent"}
         policy |= {"rules": [{"name": "u", "when": urgent, "busy_as_fallback": True}]}
         policy["rules"] += [{"name": "m", "when": mail, "strategy": "least_loaded"}]
+        phone = {"field": "conversation.channel", "operator": "equals", "value": "whatsapp"}
+        rings = [{"after_seconds": after, "needs": needs} for after, needs in LADDER[1:]]
+        policy["rules"] += [{"name": "s", "when": phone, "needs": LADDER[0][1], "rings": rings}]
+        policy["rules"][-1] |= {"strategy": dice.choice(["most_skilled", "round_robin"])}
+        can = {who: {"pt": n % 4} if n % 4 else {} for n, who in enumerate(people)}
+        for who, levels in can.items():
+            set_ = await one.http.put(f"/routing/agents/{who}/skills", json={"skills": levels}, headers=world.as_(boss))
+            assert set_.status_code == 200, set_.text
         answer = await one.http.put("/routing/policy", json=policy, headers=head)
         assert answer.status_code == 200, answer.text
         await live(world, dice, people, 250)
@@ -113,6 +132,7 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         # All is decided: whoever is still beside a queue would be for ever. Before that, machines may be slow.
         for_ever = now() + timedelta(hours=1)
         more = {"taken_back": TAKEN_BACK, "weights": WEIGHTS, "lighter": LIGHTER, "pace": pace}
+        more |= {"skills": can, "ladders": [LADDER]}
         verdict, found = judge(events, capacity=CAPACITY, until=for_ever, idle_seconds=60, **more)
         assert not verdict.faults, verdict.text()
         assert verdict.figures["given by turn out of the queue"] > 10

@@ -18,6 +18,8 @@ DEFECTS = {
     "takes_whatever_changed": (RACES, "in _judge"),
     "judged_over_capacity": (DAY, "over capacity"),
     "judged_too_fast": (DAY, "too fast"),
+    "judged_unskilled": (DAY, "unskilled"),
+    "judged_widened_early": (DAY, "rings"),
     "judged_part_of_a_unit": (DAY, "over capacity"),
     "light_for_ever": ("test_units.py", "a customer who writes is not sent away"),
     "judged_two_holders": (DAY, "two holders"),

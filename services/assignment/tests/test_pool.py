@@ -27,6 +27,7 @@ from relevo.assignment.domain.inputs import (
     PolicyEdited,
     Ranked,
     Reopened,
+    SkillsSet,
     StatusGiven,
     TeamEdited,
     decode,
@@ -36,6 +37,7 @@ from relevo.assignment.domain.policy import Lighter, Overflow, Pace, Policy, Rou
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
 from relevo.assignment.domain.rules import Rules
+from relevo.assignment.domain.skills import lacking
 from relevo.assignment.domain.units import UNIT
 
 from .journals import condition, facts, rules
@@ -457,7 +459,7 @@ CONVERSATIONS = [f"c{n:02}" for n in range(25)]
 INBOXES = ["i", "j"]
 CHANNEL = {"i": "web", "j": "email"}
 TEAMS = ["t", "u"]
-STRATEGIES = ("round_robin", "least_loaded", "longest_idle")
+STRATEGIES = ("round_robin", "least_loaded", "longest_idle", "most_skilled")
 
 
 BACKS = st.builds(
@@ -493,6 +495,7 @@ class Matching(RuleBasedStateMachine):
                 self.in_pace(decision, entry.at)
             if decision.reason.code in (*STRATEGIES, "last_agent", "same_agent", "woken"):
                 chosen = self.pool.roster.agents[decision.assignee_id]
+                assert not list(lacking(chosen.skills, decision.needs))
                 assert chosen.used <= chosen.limit(self.policy) * UNIT, (
                     "automatic assignment never exceeds the capacity"
                 )
@@ -590,6 +593,10 @@ class Matching(RuleBasedStateMachine):
     def capacity(self, name, capacity):
         self.take(CapacitySet(name, capacity))
 
+    @rule(name=st.sampled_from(NAMES), skills=st.dictionaries(st.sampled_from(["pt", "sql"]), st.integers(1, 5)))
+    def learn(self, name, skills):
+        self.take(SkillsSet(name, skills))
+
     @rule(strategy=st.sampled_from(STRATEGIES), busy=st.booleans(), default=st.integers(0, 3), days=st.integers(0, 1))
     def govern(self, strategy, busy, default, days):
         more = {"strategy": strategy, "default_capacity": default, "busy_as_fallback": busy, "last_agent_days": days}
@@ -657,9 +664,23 @@ class Matching(RuleBasedStateMachine):
                 assert one.rule == Rules(self.pool.policy).of(one)
 
     @invariant()
+    def what_waits_needs_what_its_rule_says_and_no_less_before_its_time(self):
+        for one in self.pool.held.values():
+            if one.state == "assigned":
+                assert one.needs == ()
+            if one.state == "queued":
+                steps = self.pool.policy.ladder(one.rule)
+                waited = max((self.entries[-1].at - one.queued_at).total_seconds(), 0)
+                assert one.needs in [needs for after, needs in steps if after <= waited] or (one.needs, steps) == (
+                    (),
+                    (),
+                )
+
+    @invariant()
     def the_index_agrees_with_the_agents(self):
         roster = self.pool.roster
-        for key in [GroupKey(i, t, (), CHANNEL[i]) for i in INBOXES for t in (None, *TEAMS)]:
+        needs = ((), (("pt", 2),), (("pt", 5), ("sql", 1)))
+        for key in [GroupKey(i, t, (), CHANNEL[i], "", n) for i in INBOXES for t in (None, *TEAMS) for n in needs]:
             terms = roster.policy.terms(key.channel)
             members = [one for one in roster.agents.values() if one.reaches(key)]
             group = roster.group(key)

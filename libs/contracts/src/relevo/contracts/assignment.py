@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from relevo.contracts.base import Id, Model, Time
 from relevo.contracts.snapshots import BusinessHours, Priority
 
@@ -9,6 +11,7 @@ ReasonCode = Literal[
     "round_robin",
     "least_loaded",
     "longest_idle",
+    "most_skilled",
     "last_agent",
     "same_agent",
     "woken",
@@ -27,6 +30,7 @@ ReasonCode = Literal[
     "holder_off_shift",
     "unanswered",
     "overflow",
+    "widened",
     "routing_rule",
     "team_changed",
     "no_agent_available",
@@ -68,11 +72,13 @@ class ConversationAssigned(AssignmentEvent):
     """A conversation got an agent (a transfer when it had another). ``waited_seconds`` is the time in the queue.
 
     ``waited_business_seconds`` is the business time of it by ``business_hours``; both None where no calendar counted.
+    ``needs`` is what they had to be able to, where their turn came: as in ``ConversationQueued``, in the end.
     """
 
     waited_seconds: float | None = None
     waited_business_seconds: float | None = None
     business_hours: BusinessHours | None = None
+    needs: dict[str, int] = Field(default_factory=dict)
 
 
 class ConversationUnassigned(AssignmentEvent):
@@ -80,9 +86,13 @@ class ConversationUnassigned(AssignmentEvent):
 
 
 class ConversationQueued(AssignmentEvent):
-    """A conversation waits for an agent. ``priority`` is that of its place: higher than its own where that was raised."""
+    """A conversation waits for an agent. ``priority`` is that of its place: higher than its own where that was raised.
+
+    ``needs`` is what whoever gets it must be able to: levels from 1 to 5 by skill. When less will do, it is told anew.
+    """
 
     priority: Priority | None = None
+    needs: dict[str, int] = Field(default_factory=dict)
 
 
 class AgentLoadChanged(Model):

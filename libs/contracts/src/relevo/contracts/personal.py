@@ -77,6 +77,8 @@ PERSONAL: Final[Mapping[type[Model], Mapping[str, Any]]] = {
 NOT_PERSONAL: Final = frozenset(
     {
         "accounts.RowsDropped.table",
+        "assignment.ConversationAssigned.needs",
+        "assignment.ConversationQueued.needs",
         "assignment.Reason.en",
         "assignment.Reason.es",
         "automation.RuleExecuted.actions",

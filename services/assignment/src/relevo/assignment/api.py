@@ -89,6 +89,7 @@ class DecisionOut(BaseModel):
     waited_seconds: float | None
     policy_version: int
     rule: str = Field(description="The rule of the policy that it went by; empty: none.")
+    needs: dict[str, int] = Field(description="The least levels of whoever gets it, by skill, at that moment.")
     journal_id: int
 
 
@@ -132,6 +133,7 @@ class AgentLoadOut(BaseModel):
     used: float
     capacity: int
     own_capacity: int | None
+    skills: dict[str, int]
     last_assigned_at: Time | None
 
 

@@ -349,10 +349,13 @@ def event_of(decision: Decision, decision_id: str, held: Held, known: Calendars)
     }
     if decision.kind == "assigned":
         return ConversationAssigned(
-            **given, waited_seconds=decision.waited_seconds, **_business_time(decision, held, known)
+            **given,
+            waited_seconds=decision.waited_seconds,
+            needs=dict(decision.needs),
+            **_business_time(decision, held, known),
         )
     if decision.kind == "queued":
-        return ConversationQueued(**given, priority=PRIORITIES[decision.rank])
+        return ConversationQueued(**given, priority=PRIORITIES[decision.rank], needs=dict(decision.needs))
     return ConversationUnassigned(**given)
 
 

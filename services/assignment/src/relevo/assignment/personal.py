@@ -8,12 +8,12 @@ PERSONAL: Final = Personal(
     plain={
         # The team's own people, words and settings; ids, codes, labels, languages and times of conversations.
         "pools": ("policy",),
-        "agents": ("name", "state"),
-        "agents_then": ("state",),
+        "agents": ("name", "skills", "state"),
+        "agents_then": ("skills", "state"),
         "teams": ("name",),
         "stays": ("channel", "state"),
-        "conversations_held": ("channel", "state", "reason", "facts", "rule"),
-        "decisions": ("actor", "excluded", "kind", "mode", "reason", "rule"),
+        "conversations_held": ("channel", "state", "reason", "facts", "needs", "rule"),
+        "decisions": ("actor", "excluded", "kind", "mode", "needs", "reason", "rule"),
         "journal": ("cause", "error", "kind", "payload"),
     }
 )

@@ -15,7 +15,7 @@ from relevo.chassis.database import Tx
 from relevo.kernel.access import ConversationColumns, ConversationFacts, Viewer, visible
 
 _ASSIGNMENT = """
-    select cast(h.conversation_id as text) as conversation_id, h.channel, h.rule, h.state, h.version, cast(h.team_id as text) as team_id,
+    select cast(h.conversation_id as text) as conversation_id, h.channel, h.rule, h.needs, h.state, h.version, cast(h.team_id as text) as team_id,
            cast(h.assignee_id as text) as assignee_id, cast(h.inbox_id as text) as inbox_id, h.queued_at, h.reason,
            cast(h.decision_id as text) as decision_id, cast(f.participant_ids as text[]) as participant_ids,
            cast(f.owner_id as text) as owner_id,
@@ -41,7 +41,7 @@ _FACTS = text("""
 _DECISIONS = text("""
     select cast(d.id as text) as id, d.version, d.kind, d.mode, d.actor, cast(d.assignee_id as text) as assignee_id,
            cast(d.team_id as text) as team_id, cast(d.from_assignee_id as text) as from_assignee_id,
-           cast(d.from_team_id as text) as from_team_id, d.reason, d.candidates, d.excluded, d.policy_version, d.rule,
+           cast(d.from_team_id as text) as from_team_id, d.reason, d.candidates, d.excluded, d.policy_version, d.rule, d.needs,
            d.journal_id, d.waited_seconds, d.created_at, a.name as assignee_name,
            array(select n.name from unnest(d.runners_up) with ordinality as r (id, place)
                  join agents n on n.agent_id = r.id order by r.place) as runners_up
@@ -52,7 +52,7 @@ _DECISIONS = text("""
 """)
 
 _AGENTS = text("""
-    select cast(agent_id as text) as agent_id, name, state, state_since, load, load * 100 + extra as used, a.capacity as own_capacity,
+    select cast(agent_id as text) as agent_id, name, state, state_since, load, load * 100 + extra as used, a.capacity as own_capacity, a.skills,
            coalesce(a.capacity, cast(p.policy ->> 'default_capacity' as integer)) as capacity, last_assigned_at
     from agents a join pools p on p.account_id = a.account_id
     where a.account_id = cast(:account as uuid) and active order by lower(name), agent_id

@@ -8,13 +8,14 @@ from sqlalchemy import text
 from relevo.assignment.domain import explaining
 from relevo.assignment.domain.policy import Policy, read
 from relevo.assignment.domain.roster import Agent
+from relevo.assignment.domain.skills import Needs, needs_of
 from relevo.chassis.database import Tx
 from relevo.contracts.assignment import Reason
 
 _RECORD = text("""
     select d.version, d.run, d.step, d.kind, d.mode, d.reason, d.rule, cast(d.assignee_id as text) as assignee_id,
            a.name as assignee_name, cast(d.from_assignee_id as text) as from_assignee_id, b.name as from_assignee_name,
-           cast(d.team_id as text) as team_id, d.waited_seconds, d.policy_version, d.created_at, cast(d.passed as text[]) as passed,
+           cast(d.team_id as text) as team_id, d.waited_seconds, d.policy_version, d.created_at, cast(d.passed as text[]) as passed, d.needs,
            cast(d.runners_up as text[]) as runners_up,
            array(select n.name from unnest(d.runners_up) with ordinality as r (id, place)
                  join agents n on n.agent_id = r.id order by r.place) as runners_up_names
@@ -29,7 +30,7 @@ _RECORD = text("""
 
 _AGENT_THEN = text("""
     select cast(t.agent_id as text) as id, a.name, t.active, t.state, t.in_shift, t.capacity, t.load, t.extra,
-           cast(t.team_ids as text[]) as team_ids, cast(t.inbox_ids as text[]) as inbox_ids, t.given
+           cast(t.team_ids as text[]) as team_ids, cast(t.inbox_ids as text[]) as inbox_ids, t.given, t.skills
     from agents_then t join agents a on a.agent_id = t.agent_id
     where t.account_id = cast(:account as uuid) and t.agent_id = cast(:agent as uuid) and (t.run, t.step) <= (:run, :step)
     order by t.run desc, t.step desc limit 1
@@ -56,6 +57,7 @@ class Decided:
     at: datetime
     team_id: str | None
     passed: tuple[str, ...]
+    needs: Needs
     run: int
     step: int | None
 
@@ -79,7 +81,9 @@ async def decided(tx: Tx, account_id: str, conversation_id: str, version: int | 
         policy_version=row.policy_version,
         rule=row.rule,
     )
-    return Decided(record, row.version, row.created_at, row.team_id, tuple(row.passed), row.run, row.step)
+    return Decided(
+        record, row.version, row.created_at, row.team_id, tuple(row.passed), needs_of(row.needs), row.run, row.step
+    )
 
 
 async def agent_then(tx: Tx, account_id: str, agent_id: str, run: int, step: int) -> Agent | None:
@@ -93,6 +97,7 @@ async def agent_then(tx: Tx, account_id: str, agent_id: str, run: int, step: int
         "team_ids": frozenset(row["team_ids"]),
         "inbox_ids": None if inboxes is None else frozenset(inboxes),
         "given": tuple(row["given"] or ()),
+        "skills": row["skills"] or {},
     }
     return Agent(**{**row, **sets})
 

@@ -11,6 +11,7 @@ from relevo.assignment.api import Reader, not_ready, seen_facts
 from relevo.assignment.domain import explaining
 from relevo.assignment.domain.explaining import Sentence, When
 from relevo.assignment.domain.roster import Agent, GroupKey
+from relevo.assignment.domain.skills import needs_of
 from relevo.assignment.records import Decided
 from relevo.assignment.store import pools
 from relevo.chassis.auth import Principal
@@ -109,9 +110,11 @@ async def explain_not_assigned(
             policy = await records.policy_then(tx, who.account_id, one.record.policy_version)
             known = await _then(tx, who, agent, one)
     when: When = "now" if present else "then"
-    channel, rule = (held.row["channel"], held.row["rule"]) if held is not None else ("", "")
-    team_id, rule = (facts.team_id, rule) if present else (one.team_id, one.record.rule)
-    key = GroupKey(facts.inbox_id, team_id, one.passed, channel, rule)
+    channel = held.row["channel"] if held is not None else ""
+    team_id, rule, needs = one.team_id, one.record.rule, one.needs
+    if present and held is not None:
+        team_id, rule, needs = facts.team_id, held.row["rule"], needs_of(held.row["needs"])
+    key = GroupKey(facts.inbox_id, team_id, one.passed, channel, rule, needs)
     if known is None:
         sentences = [explaining.unknown(name)]
     else:

@@ -18,6 +18,7 @@ from relevo.assignment.domain.inputs import (
     PolicyEdited,
     Ranked,
     Reopened,
+    SkillsSet,
     StatusGiven,
     TeamEdited,
 )
@@ -46,6 +47,8 @@ def apply(pool: Pool, entry: Entry) -> Refusal | None:
             people.team_edited(pool, entry, entry.given)
         case CapacitySet():
             people.capacity_set(pool, entry.given)
+        case SkillsSet():
+            people.skills_set(pool, entry.given)
         case Assign():
             return hands.assign(pool, entry, entry.given)
         case PolicyEdited():

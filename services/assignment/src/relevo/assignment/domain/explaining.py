@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from relevo.assignment.domain import skills
 from relevo.assignment.domain.inputs import Mode
 from relevo.assignment.domain.policy import Policy, Terms
 from relevo.assignment.domain.reasons import duration
@@ -52,6 +53,7 @@ class Record:
             "round_robin",
             "least_loaded",
             "longest_idle",
+            "most_skilled",
             "last_agent",
         )
 
@@ -166,7 +168,21 @@ _HINDRANCES: Final[Mapping[Hindrance, tuple[str, str, str, str]]] = {
 
 def _gaps(agent: Agent, key: GroupKey, when: When) -> Iterator[Sentence]:
     for gap in agent.gaps(key):
-        yield _said(agent, gap, _GAPS[gap], when)
+        yield _said(agent, gap, _lacks(agent, key) if gap == "unskilled" else _GAPS[gap], when)
+
+
+def _lacks(agent: Agent, key: GroupKey) -> tuple[str, str, str, str]:
+    """Of what is needed, what they cannot, or not as well."""
+    faults = list(skills.lacking(agent.skills, key.needs))
+    es = ", ".join(
+        f"{name} de nivel {need} ({f'el suyo es {has}' if has else 'no la tiene'})" for name, need, has in faults
+    )
+    en = ", ".join(
+        f"{name} of level {need} ({f'theirs is {has}' if has else 'they have none'})" for name, need, has in faults
+    )
+    es_then = es.replace("el suyo es", "el suyo era").replace("no la tiene", "no la tenía")
+    en_then = en.replace("theirs is", "theirs was").replace("they have none", "they had none")
+    return f"no llega a {es}", f"no llegaba a {es_then}", f"lacks {en}", f"lacked {en_then}"
 
 
 def _hindrances(agent: Agent, terms: Terms, when: When, *, weighs: bool) -> Iterator[Sentence]:

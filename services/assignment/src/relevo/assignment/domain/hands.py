@@ -46,7 +46,7 @@ def _settle(pool: Pool, entry: Entry, given: Assign, held: Held, *, team_id: str
     if given.set_team:
         held.facts = {**held.facts, TEAM: team_id}
         pool.rule_anew(held)
-    held.team_id, held.queued_at, held.kept_for, held.passed = team_id, None, None, ()
+    held.team_id, held.queued_at, held.kept_for, held.passed, held.needs = team_id, None, None, (), ()
     if state == "closed":
         held.state, held.assignee_id = "closed", new.id if new else None
         pool.decide(entry, held, "assigned" if new else "unassigned", why)

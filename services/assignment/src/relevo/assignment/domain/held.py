@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from relevo.assignment.domain.inputs import Entry, Mode
 from relevo.assignment.domain.roster import GroupKey
+from relevo.assignment.domain.skills import Needs
 from relevo.assignment.domain.stays import Spot
 from relevo.assignment.domain.units import UNIT
 from relevo.contracts.assignment import Reason
@@ -77,6 +78,8 @@ class Held:
     """What the policy's rules look at, beyond what is here, by the names of `rules.FIELDS`."""
     rule: str = ""
     """The rule of the policy that it goes by; empty: none."""
+    needs: Needs = ()
+    """What whoever gets it from the queue must be able to at present; nothing while it has an agent."""
     contact_id: str | None = None
     """Whose it is: the contact it was opened with, or the first that was told; None: none was."""
     had_by: str | None = None
@@ -111,7 +114,7 @@ class Held:
 
     @property
     def key(self) -> GroupKey:
-        return GroupKey(self.inbox_id, self.team_id, self.passed, self.channel, self.rule)
+        return GroupKey(self.inbox_id, self.team_id, self.passed, self.channel, self.rule, self.needs)
 
     def place(self, worth: int | None) -> Place:
         """Where it stands among those that wait. `worth`: how many seconds a step of priority is worth, as the policy says."""
@@ -142,6 +145,7 @@ class Decision:
     rank: int
     passed: tuple[str, ...]
     rule: str = ""
+    needs: Needs = ()
     candidates: int = 0
     excluded: Mapping[str, int] = field(default_factory=dict)
     runners_up: tuple[str, ...] = ()

@@ -186,6 +186,14 @@ class CapacitySet:
     capacity: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class SkillsSet:
+    """What an agent can, all of it: levels by skill."""
+
+    agent_id: str
+    skills: Mapping[str, int]
+
+
 Input = (
     Opened
     | Reopened
@@ -201,6 +209,7 @@ Input = (
     | Assign
     | PolicyEdited
     | CapacitySet
+    | SkillsSet
 )
 
 _KINDS: Final[Mapping[str, type[Input]]] = {
@@ -218,6 +227,7 @@ _KINDS: Final[Mapping[str, type[Input]]] = {
     "assign": Assign,
     "policy": PolicyEdited,
     "capacity": CapacitySet,
+    "skills": SkillsSet,
 }
 _NAMES: Final[Mapping[type[Input], str]] = {model: kind for kind, model in _KINDS.items()}
 _ADAPTERS: Final[Mapping[str, TypeAdapter[Any]]] = {kind: TypeAdapter(model) for kind, model in _KINDS.items()}

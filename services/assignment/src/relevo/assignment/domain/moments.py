@@ -9,7 +9,7 @@ everything else. An input that comes too early, or twice, changes nothing.
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from relevo.assignment.domain import reasons
+from relevo.assignment.domain import reasons, skills
 from relevo.assignment.domain.held import Held, Team
 from relevo.assignment.domain.inputs import AgentDue, ConversationDue, CustomerWaits, Entry, PolicyEdited
 from relevo.assignment.domain.policy import Lighter, Policy, TakeBack
@@ -28,6 +28,8 @@ def dues(pool: Pool) -> Iterator[tuple[ConversationDue | AgentDue, datetime]]:
         at = None if held is None else min((at for _, at in _of_conversation(pool, held)), default=None)
         if held is not None and (flows := _overflow(pool, held)) is not None:
             at = flows[1]
+        if held is not None and (widens := _widens(pool, held)) is not None:
+            at = widens if at is None else min(at, widens)
         if held is not None and (lightens := _lightens(pool, held)) is not None:
             at = lightens if at is None else min(at, lightens)
         if held is not None and (gives_up := _owner_waited_for(pool, held)) is not None:
@@ -71,6 +73,14 @@ def _overflow(pool: Pool, held: Held) -> tuple[Team | None, datetime] | None:
             to = None if one.to_team_id is None else pool.teams[one.to_team_id]
             return to, since + timedelta(seconds=one.after_seconds)
     return None
+
+
+def _widens(pool: Pool, held: Held) -> datetime | None:
+    """When less is needed of whoever gets it, as things are; None: never, or it waits for nobody."""
+    if held.state != "queued" or held.queued_at is None:
+        return None
+    after = skills.next_ring(pool.policy.ladder(held.rule), held.needs)
+    return None if after is None else held.queued_at + timedelta(seconds=after)
 
 
 def _lightens(pool: Pool, held: Held) -> datetime | None:
@@ -163,6 +173,12 @@ def conversation_came_due(pool: Pool, entry: Entry, given: ConversationDue) -> N
         why = reasons.overflowed(waited, pool.team_name(held.team_id), team.name if team else None)
         held.team_id, held.passed = team.id if team else None, ()
         pool.wait(entry, held, since=held.queued_at, why=why)
+        return
+    widens = _widens(pool, held)
+    if widens is not None and held.queued_at is not None and widens <= entry.at:
+        before = held.needs
+        pool.need_anew(held, held.queued_at, entry.at)
+        pool.ask_otherwise(entry, held, reasons.widened(widens - held.queued_at, before, held.needs))
         return
     gives_up = _owner_waited_for(pool, held)
     if gives_up is not None and gives_up <= entry.at:

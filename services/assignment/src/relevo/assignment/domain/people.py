@@ -2,7 +2,7 @@
 
 from relevo.assignment.domain import reasons
 from relevo.assignment.domain.held import Held, Team
-from relevo.assignment.domain.inputs import AgentEdited, CapacitySet, Entry, StatusGiven, TeamEdited
+from relevo.assignment.domain.inputs import AgentEdited, CapacitySet, Entry, SkillsSet, StatusGiven, TeamEdited
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE
 from relevo.contracts.assignment import Reason
@@ -74,6 +74,13 @@ def _leave_team(pool: Pool, entry: Entry, held: Held, why: Reason) -> None:
         pool.wait(entry, held, since=held.queued_at or entry.at, why=why)
     else:
         pool.decide(entry, held, "assigned" if held.assignee_id else "unassigned", why)
+
+
+def skills_set(pool: Pool, given: SkillsSet) -> None:
+    agent = pool.roster.agent(given.agent_id)
+    agent.skills = dict(given.skills)
+    pool.roster.moved(agent)
+    pool.note(agent)
 
 
 def capacity_set(pool: Pool, given: CapacitySet) -> None:

@@ -7,9 +7,11 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
+from relevo.assignment.domain import skills
+from relevo.assignment.domain.skills import MOST_NEEDS, Ladder, Level, Ring, SkillName
 from relevo.assignment.domain.units import UNIT, Share, Weight
 
-Strategy = Literal["round_robin", "least_loaded", "longest_idle"]
+Strategy = Literal["round_robin", "least_loaded", "longest_idle", "most_skilled"]
 OwnerAbsent = Literal["anyone", "wait"]
 Cause = Literal["offline", "away", "off_shift", "unanswered"]
 
@@ -60,6 +62,10 @@ class RoutingRule:
     owner_absent: OwnerAbsent | None = None
     owner_wait_seconds: Seconds | None = None
     last_agent_days: Days | None = None
+    needs: Annotated[Mapping[SkillName, Level], Field(max_length=MOST_NEEDS)] = field(default_factory=dict)
+    """The least levels of whoever gets them, by skill."""
+    rings: Annotated[tuple[Ring, ...], Field(max_length=10)] = ()
+    """What is needed instead of those that have waited for so long: ever less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,8 @@ class Terms(NamedTuple):
     out_of_shift: bool = False
     weight: int = UNIT
     pace: Pace | None = None
+    wanted: tuple[str, ...] = ()
+    """The skills by which the best is found, where the strategy looks for that."""
 
 
 def endless(overflow: Sequence[Overflow]) -> int | None:
@@ -151,7 +159,7 @@ class Policy:
 
     def under(self, rule: str) -> "Policy":
         """The policy as it is for the conversations of a rule; of one that it does not have, itself."""
-        found = next((one for one in self.rules if one.name == rule), None) if rule else None
+        found = self._named(rule)
         if found is None:
             return self
         return replace(
@@ -161,7 +169,16 @@ class Policy:
 
     def team_of(self, rule: str) -> str | None:
         """The team that a rule gives its conversations to."""
-        return next((one.team_id for one in self.rules if one.name == rule), None) if rule else None
+        found = self._named(rule)
+        return None if found is None else found.team_id
+
+    def ladder(self, rule: str) -> Ladder:
+        """What the conversations of a rule need of whoever gets them, the less the longer they wait."""
+        found = self._named(rule)
+        return () if found is None else skills.ladder(found.needs, found.rings)
+
+    def _named(self, rule: str) -> RoutingRule | None:
+        return next((one for one in self.rules if one.name == rule), None) if rule else None
 
     @property
     def asks_last_agent(self) -> bool:
@@ -190,8 +207,16 @@ class Policy:
     def terms(self, channel: str, rule: str = "") -> Terms:
         """The terms on which conversations of the channel and rule are given."""
         one = self.under(rule)
+        # By what was needed at first: in wider rings, too, whoever fits best goes first.
+        first = self.ladder(rule)[:1] if one.strategy == "most_skilled" else ()
         return Terms(
-            one.strategy, one.default_capacity, one.busy_as_fallback, one.out_of_shift, self.weight(channel), self.pace
+            one.strategy,
+            one.default_capacity,
+            one.busy_as_fallback,
+            one.out_of_shift,
+            self.weight(channel),
+            self.pace,
+            tuple(name for _, needs in first for name, _ in needs),
         )
 
     def same_for_open(self, other: "Policy") -> bool:

@@ -24,11 +24,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from relevo.assignment.domain import reasons
+from relevo.assignment.domain import reasons, skills
 from relevo.assignment.domain.held import Decision, Had, Held, Place, Team
 from relevo.assignment.domain.inputs import Assign, Entry
 from relevo.assignment.domain.policy import Policy, Terms
 from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
+from relevo.assignment.domain.skills import Needs
 from relevo.assignment.domain.stays import Stay
 from relevo.assignment.domain.units import UNIT
 from relevo.contracts.assignment import Reason
@@ -104,22 +105,39 @@ class Pool:
             held.team_id = team_id
 
     def go_by_rule(self, entry: Entry, held: Held) -> None:
-        """What rules look at is otherwise: what waits goes by the rule that fits now, at its place."""
-        if not self.rule_anew(held):
-            return
-        self.changed(held)
+        """What rules look at is otherwise, or what they say: what waits goes by the rule that fits now, at its place."""
+        another = self.rule_anew(held)
+        if another:
+            self.changed(held)
         if held.state != "queued" or held.queued_at is None:
             return
         before = held.team_id
-        self.to_team_of_rule(held)
+        if another:
+            self.to_team_of_rule(held)
         if held.team_id != before:
             held.passed = ()
             why = reasons.by_routing_rule(held.rule, self.team_name(held.team_id) or "")
             self.wait(entry, held, since=held.queued_at, why=why)
-            return
-        self.stand(held)
-        if self.roster.best(held.key) is not None:
-            self.roster.gained = True
+        elif self.need_anew(held, held.queued_at, entry.at):
+            self.ask_otherwise(entry, held, reasons.needs_of_rule(held.rule, held.needs))
+        elif another:
+            self.stand(held)
+            if self.roster.best(held.key) is not None:
+                self.roster.gained = True
+
+    def need_anew(self, held: Held, since: datetime, at: datetime) -> bool:
+        """What it needs of whoever gets it, as it has waited since then; tells whether that is something else than before."""
+        before = held.needs
+        held.needs = skills.needed(self.policy.ladder(held.rule), (at - since).total_seconds())
+        return held.needs != before
+
+    def ask_otherwise(self, entry: Entry, held: Held, why: Reason) -> None:
+        """It waits on where it is, and needs something else of whoever gets it."""
+        assert held.queued_at is not None
+        with_team_since = held.held_since
+        self.wait(entry, held, since=held.queued_at, why=why)
+        if held.state == "queued":
+            held.held_since = with_team_since
 
     def terms(self, held: Held) -> Terms:
         """On which terms it is given."""
@@ -204,12 +222,13 @@ class Pool:
 
         `after` is what somebody did that led here.
         """
+        self.need_anew(held, since, entry.at)
         if not self.hands_out(held.team_id):
             why = reasons.team_by_hand(self.team_name(held.team_id) or "")
             self.lay_down(entry, held, reasons.joined(after, why))
         elif self.roster.best(held.key) is None or (held.key in self._queues and self.roster.gained):
             # Whoever waits longer goes first: what is queued already is served by the next drain, this one with it.
-            why = reasons.nobody(self.roster.group(held.key))
+            why = reasons.nobody(self.roster.group(held.key), held.needs)
             self.wait(entry, held, since=since, why=reasons.joined(after, why))
         else:
             held.queued_at = since
@@ -227,7 +246,7 @@ class Pool:
         else:
             why = reasons.chosen(self.policy, agent, group, entry.at)
         runners_up = [one.id for one in first if one is not agent][:RUNNERS_UP]
-        excluded, since = reasons.excluded(group), held.queued_at
+        excluded, since, needs = reasons.excluded(group), held.queued_at, held.needs
         self.turn += 1
         agent.turn = self.turn
         self.hold(held, agent, entry)
@@ -240,6 +259,7 @@ class Pool:
             candidates=len(group.members),
             excluded=excluded,
             runners_up=tuple(runners_up),
+            needs=needs,
         )
 
     def _last(self, held: Held, at: datetime) -> Had | None:
@@ -272,6 +292,7 @@ class Pool:
             self.lay_down(entry, held, why)
             return
         held.state, held.queued_at, held.held_since = "queued", since, entry.at
+        self.need_anew(held, since, entry.at)
         self.stand(held)
         group = self.roster.group(held.key)
         if self.roster.best(held.key) is not None:
@@ -298,12 +319,12 @@ class Pool:
                 self.stand(held)
 
     def lay_down(self, entry: Entry, held: Held, why: Reason) -> None:
-        held.state, held.queued_at, held.held_since = "unassigned", None, None
+        held.state, held.queued_at, held.held_since, held.needs = "unassigned", None, None, ()
         self.decide(entry, held, "unassigned", why)
 
     def hold(self, held: Held, agent: Agent, entry: Entry) -> None:
         held.state, held.assignee_id, held.queued_at, held.by_hand = "assigned", agent.id, None, False
-        held.kept_for, held.held_since = None, entry.at
+        held.kept_for, held.held_since, held.needs = None, entry.at, ()
         held.weight = self.policy.weight(held.channel)
         agent.load += 1
         agent.extra += held.weight - UNIT
@@ -384,8 +405,9 @@ class Pool:
         candidates: int = 0,
         excluded: Mapping[str, int] | None = None,
         runners_up: tuple[str, ...] = (),
+        needs: Needs | None = None,
     ) -> None:
-        """Note what the conversation has become. `since`: when its wait, which ends here, began."""
+        """Note what the conversation has become. `since`: when its wait, which ends here, began; `needs`: what was needed."""
         given = entry.given
         hand = given if isinstance(given, Assign) and given.conversation_id == held.id else None
         held.version += 1
@@ -410,6 +432,7 @@ class Pool:
                 rank=held.rank,
                 passed=held.passed,
                 rule=held.rule,
+                needs=held.needs if needs is None else needs,
                 candidates=candidates,
                 excluded=excluded or {},
                 runners_up=runners_up,

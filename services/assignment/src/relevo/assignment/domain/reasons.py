@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from relevo.assignment.domain import skills
 from relevo.assignment.domain.policy import Cause, Policy, TakeBack
 from relevo.assignment.domain.roster import Agent, Group, Standing
+from relevo.assignment.domain.skills import Needs
 from relevo.assignment.domain.units import UNIT, said
 from relevo.contracts.assignment import Reason, ReasonCode
 
@@ -64,6 +66,14 @@ def chosen(policy: Policy, agent: Agent, group: Group, at: datetime) -> Reason:
             code="longest_idle",
             es=f"Más tiempo libre: {_phrase(es, es_end)}, entre {es_who}{es_rest}.",
             en=f"Longest idle: {_phrase(en, en_end)}, of {en_who}{en_rest}.",
+        )
+    if group.terms.strategy == "most_skilled" and group.terms.wanted:
+        has = skills.said((skill, agent.skills[skill]) for skill in group.terms.wanted if skill in agent.skills)
+        es, en = (f"{name} ({has})", f"{name} ({has})") if has else (name, name)
+        return Reason(
+            code="most_skilled",
+            es=f"Mejor preparado: {es}, entre {es_who}{es_rest}.",
+            en=f"Most skilled: {en}, of {en_who}{en_rest}.",
         )
     if group.terms.strategy == "least_loaded":
         limit, (used_es, used_en) = agent.limit(group.terms), said(agent.used)
@@ -135,10 +145,17 @@ def owner_absent(name: str) -> Reason:
     )
 
 
-def nobody(group: Group) -> Reason:
-    """Nobody could take it: it waits."""
+def nobody(group: Group, needs: Needs) -> Reason:
+    """Nobody could take it: it waits. `needs`: what it needs of whoever gets it."""
     counts = excluded(group)
     es_rest, en_rest = _of(counts)
+    if not group.members and needs:
+        asked = skills.said(needs)
+        return Reason(
+            code="no_candidates",
+            es=f"En espera: nadie de este canal y equipo tiene lo que pide: {asked}.",
+            en=f"Waiting: nobody who works on this inbox and team has what it needs: {asked}.",
+        )
     if not group.members:
         return Reason(
             code="no_candidates",
@@ -221,6 +238,29 @@ def by_routing_rule(rule: str, team: str) -> Reason:
         code="routing_rule",
         es=f"Ahora le corresponde la regla «{rule}»: pasa al equipo {team}.",
         en=f"The rule “{rule}” fits it now: it goes to the team {team}.",
+    )
+
+
+def needs_of_rule(rule: str, needs: Needs) -> Reason:
+    """While it waited, what it needs of whoever gets it became otherwise, by the rule that fits it, or by what that says."""
+    es, en = skills.said(needs) or "nada", skills.said(needs) or "nothing"
+    es_rule, en_rule = (f" por la regla «{rule}»", f" by the rule “{rule}”") if rule else ("", "")
+    return Reason(
+        code="routing_rule",
+        es=f"En espera: ahora pide{es_rule}: {es}.",
+        en=f"Waiting: it needs now{en_rule}: {en}.",
+    )
+
+
+def widened(after: timedelta, before: Needs, now: Needs) -> Reason:
+    """It waited for so long that less is needed of whoever gets it."""
+    waited, had = duration(after.total_seconds()), skills.said(before)
+    es = f"ahora basta {skills.said(now)}" if now else "ahora puede llevársela cualquiera"
+    en = f"{skills.said(now)} will do now" if now else "anybody will do now"
+    return Reason(
+        code="widened",
+        es=f"Esperó {waited} con {had}: {es}.",
+        en=f"It waited {waited} for {had}: {en}.",
     )
 
 

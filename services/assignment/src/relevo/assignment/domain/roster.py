@@ -8,8 +8,10 @@ from datetime import datetime
 from math import inf
 from typing import Final, Literal, NamedTuple
 
+from relevo.assignment.domain import skills
 from relevo.assignment.domain.policy import Policy, Terms
 from relevo.assignment.domain.rules import Rules
+from relevo.assignment.domain.skills import Needs, Skills
 from relevo.assignment.domain.units import UNIT
 from relevo.contracts.presence import RoutingState
 
@@ -17,7 +19,8 @@ from relevo.contracts.presence import RoutingState
 class GroupKey(NamedTuple):
     """Conversations with the same key have the same candidates: inbox, team, and who let it lie and is passed over.
 
-    `channel` is the inbox's, which never changes; `rule` is the policy's that they go by, empty: none.
+    `channel` is the inbox's, which never changes; `rule` is the policy's that they go by, empty: none; `needs` is what
+    whoever gets them must be able to.
     """
 
     inbox_id: str
@@ -25,9 +28,10 @@ class GroupKey(NamedTuple):
     passed: tuple[str, ...] = ()
     channel: str = ""
     rule: str = ""
+    needs: Needs = ()
 
 
-Gap = Literal["removed", "other_inboxes", "other_team", "passed"]
+Gap = Literal["removed", "other_inboxes", "other_team", "passed", "unskilled"]
 """Why an agent does not work on conversations of an inbox and team."""
 Hindrance = Literal["offline", "away", "off_shift", "busy", "at_capacity", "paced"]
 """Why an agent gets nothing at present."""
@@ -58,6 +62,7 @@ class Agent:
     last_assigned_at: datetime | None = None
     team_ids: frozenset[str] = frozenset()
     inbox_ids: frozenset[str] | None = frozenset()
+    skills: Skills = field(default_factory=dict)
     presence_sequence: int = 0
     directory_sequence: int = 0
     left_at: datetime | None = None
@@ -98,6 +103,8 @@ class Agent:
             yield "other_team"
         if self.id in passed:
             yield "passed"
+        if key.needs and next(skills.lacking(self.skills, key.needs), None) is not None:
+            yield "unskilled"
 
     def hindrances(self, terms: Terms) -> Iterator[Hindrance]:
         """All that keeps automatic assignment from giving one more, what counts most first."""
@@ -247,7 +254,7 @@ class Roster:
         return before
 
     def moved(self, agent: Agent) -> None:
-        """The agent's name, teams, inboxes or being active changed."""
+        """The agent's name, teams, inboxes, skills or being active changed."""
         self._stamp[agent.id] += 1
         before = self._stand_anew(agent)
         self._of[agent.id] = []
@@ -302,5 +309,7 @@ class Roster:
             # Who has nothing to do before who has, and among these whoever got something longest ago.
             since = agent.idle_since
             share = inf if agent.load else since.timestamp() if since is not None else -inf
+        elif terms.strategy == "most_skilled":
+            share = -sum(agent.skills.get(name, 0) for name in terms.wanted)
         tier = 0 if agent.state == "available" else 1
         return tier, share, agent.turn, agent.id, self._stamp[agent.id]

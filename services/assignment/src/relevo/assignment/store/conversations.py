@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from relevo.assignment.domain.held import Had, Held, Place
 from relevo.assignment.domain.roster import GroupKey
+from relevo.assignment.domain.skills import needs_of
 from relevo.chassis.database import Tx
 from relevo.contracts.assignment import Reason
 
@@ -21,7 +22,7 @@ _HELD_COLUMNS = """
     cast(team_id as text) as team_id, cast(assignee_id as text) as assignee_id, opened_at, queued_at, rank, sequence,
     by_hand, cast(kept_for as text) as kept_for, hand_version, reason, held_since, customer_since, since,
     answered_at, weight, facts, rule, cast(contact_id as text) as contact_id, cast(had_by as text) as had_by, had_at,
-    cast(passed as text[]) as passed
+    cast(passed as text[]) as passed, needs
 """
 _HELD = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -50,19 +51,19 @@ _HELD_OF_TEAMS = text(f"""
 # Hops from key to key through the index, however many conversations wait under each.
 _WAITING_KEYS = text("""
     with recursive keys as (
-        (select inbox_id, team_id, passed, channel, rule, queue_key from conversations_held
+        (select inbox_id, team_id, passed, channel, rule, needs, queue_key from conversations_held
          where account_id = cast(:account as uuid) and state = 'queued'
          order by inbox_id, queue_key limit 1)
         union all
         select next.* from keys cross join lateral (
-            select inbox_id, team_id, passed, channel, rule, queue_key from conversations_held
+            select inbox_id, team_id, passed, channel, rule, needs, queue_key from conversations_held
             where account_id = cast(:account as uuid) and state = 'queued'
               and (inbox_id, queue_key) > (keys.inbox_id, keys.queue_key)
             order by inbox_id, queue_key limit 1
         ) next
     )
     select cast(inbox_id as text) as inbox_id, cast(team_id as text) as team_id, cast(passed as text[]) as passed,
-           channel, rule
+           channel, rule, needs
     from keys
 """)
 
@@ -142,16 +143,16 @@ _HEADS_WEIGHED = text(f"""
 _SAVE_HELD = text("""
     insert into conversations_held as h (conversation_id, account_id, inbox_id, channel, state, version, team_id,
         assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
-        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at)
+        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at, needs)
     select conversation_id, cast(:account as uuid), inbox_id, channel, state, version, team_id, assignee_id, opened_at,
         queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
-        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at
+        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at, needs
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (conversation_id uuid, inbox_id uuid, channel text, state text,
         version bigint, team_id uuid, assignee_id uuid, opened_at timestamptz, queued_at timestamptz, rank smallint,
         sequence bigint, by_hand boolean, kept_for uuid, hand_version bigint, reason jsonb, decision_id uuid,
         held_since timestamptz, customer_since timestamptz, passed uuid[],
         queue_key uuid, since timestamptz, answered_at timestamptz, weight integer, facts jsonb, rule text,
-        contact_id uuid, had_by uuid, had_at timestamptz)
+        contact_id uuid, had_by uuid, had_at timestamptz, needs jsonb)
     on conflict (conversation_id) do update set state = excluded.state, version = excluded.version,
         team_id = excluded.team_id, assignee_id = excluded.assignee_id, opened_at = excluded.opened_at,
         since = excluded.since, queued_at = excluded.queued_at, rank = excluded.rank, sequence = excluded.sequence, by_hand = excluded.by_hand,
@@ -159,7 +160,7 @@ _SAVE_HELD = text("""
         held_since = excluded.held_since, customer_since = excluded.customer_since, passed = excluded.passed,
         queue_key = excluded.queue_key, answered_at = excluded.answered_at, weight = excluded.weight,
         facts = excluded.facts, rule = excluded.rule, contact_id = excluded.contact_id, had_by = excluded.had_by,
-        had_at = excluded.had_at,
+        had_at = excluded.had_at, needs = excluded.needs,
         decision_id = coalesce(excluded.decision_id, h.decision_id)
         where h.account_id = excluded.account_id
 """)
@@ -213,11 +214,12 @@ async def _held(tx: Tx, statement: Any, account_id: str, ids: Collection[str]) -
 
 
 def _queue_key(key: GroupKey) -> str:
-    """What stands for team, passed over and rule in the index: comparing nulls and arrays is not leakproof, and so uses none."""
+    """What stands for team, passed over, rule and needs in the index: comparing nulls and arrays is not leakproof, and so uses none."""
     if not key.passed and not key.rule:
         return key.team_id or str(UUID(int=0))
     rule = (f"rule {key.rule}",) if key.rule else ()
-    return str(uuid5(NAMESPACE_OID, ",".join((key.team_id or "", *key.passed, *rule))))
+    needs = (f"needs {json.dumps(key.needs)}",) if key.needs else ()
+    return str(uuid5(NAMESPACE_OID, ",".join((key.team_id or "", *key.passed, *rule, *needs))))
 
 
 def _held_of(row: Any) -> Held:
@@ -248,13 +250,17 @@ def _held_of(row: Any) -> Held:
         had_by=row.had_by,
         had_at=row.had_at,
         passed=tuple(row.passed),
+        needs=needs_of(row.needs),
     )
 
 
 async def waiting_keys(tx: Tx, account_id: str) -> list[GroupKey]:
     """The inboxes and teams that have conversations waiting."""
     rows = await tx.execute(_WAITING_KEYS, {"account": account_id})
-    return [GroupKey(row.inbox_id, row.team_id, tuple(row.passed), row.channel, row.rule) for row in rows.all()]
+    return [
+        GroupKey(row.inbox_id, row.team_id, tuple(row.passed), row.channel, row.rule, needs_of(row.needs))
+        for row in rows.all()
+    ]
 
 
 async def heads(
@@ -322,6 +328,7 @@ async def save_held(tx: Tx, account_id: str, changed: Iterable[Held], decision_o
             "had_by": one.had_by,
             "had_at": one.had_at,
             "passed": list(one.passed),
+            "needs": dict(one.needs),
             "queue_key": _queue_key(one.key),
         }
         for one in changed

@@ -13,7 +13,7 @@ from relevo.chassis.database import Tx
 _AGENTS = text("""
     select cast(agent_id as text) as agent_id, name, active, state, state_since, in_shift, capacity, load, extra, turn, last_assigned_at,
            cast(team_ids as text[]) as team_ids, cast(inbox_ids as text[]) as inbox_ids, presence_sequence,
-           directory_sequence, left_at, off_shift_at, released_at, given
+           directory_sequence, left_at, off_shift_at, released_at, given, skills
     from agents where account_id = cast(:account as uuid) order by agent_id
 """)
 
@@ -24,19 +24,19 @@ _TEAMS = text("""
 
 _SAVE_AGENTS = text("""
     insert into agents as a (agent_id, account_id, name, active, state, state_since, in_shift, capacity, load, extra, turn,
-        last_assigned_at, team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at, given)
+        last_assigned_at, team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at, given, skills)
     select agent_id, cast(:account as uuid), name, active, state, state_since, in_shift, capacity, load, extra, turn, last_assigned_at,
-        team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at, given
+        team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at, given, skills
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, name text, active boolean, state text,
         state_since timestamptz, in_shift boolean, capacity integer, load integer, extra integer, turn bigint, last_assigned_at timestamptz,
         team_ids uuid[], inbox_ids uuid[], presence_sequence bigint, directory_sequence bigint, left_at timestamptz,
-        off_shift_at timestamptz, released_at timestamptz, given timestamptz[])
+        off_shift_at timestamptz, released_at timestamptz, given timestamptz[], skills jsonb)
     on conflict (agent_id) do update set name = excluded.name, active = excluded.active, state = excluded.state,
         state_since = excluded.state_since, in_shift = excluded.in_shift, capacity = excluded.capacity, load = excluded.load, extra = excluded.extra, turn = excluded.turn,
         last_assigned_at = excluded.last_assigned_at, team_ids = excluded.team_ids, inbox_ids = excluded.inbox_ids,
         presence_sequence = excluded.presence_sequence, directory_sequence = excluded.directory_sequence,
         left_at = excluded.left_at, off_shift_at = excluded.off_shift_at, released_at = excluded.released_at,
-        given = excluded.given
+        given = excluded.given, skills = excluded.skills
         where a.account_id = excluded.account_id
 """)
 
@@ -52,10 +52,10 @@ _SAVE_TEAMS = text("""
 
 _SAVE_AGENTS_THEN = text("""
     insert into agents_then (agent_id, account_id, run, step, at, active, state, in_shift, capacity, load, extra, team_ids,
-        inbox_ids, given)
-    select agent_id, cast(:account as uuid), :run, step, at, active, state, in_shift, capacity, load, extra, team_ids, inbox_ids, given
+        inbox_ids, given, skills)
+    select agent_id, cast(:account as uuid), :run, step, at, active, state, in_shift, capacity, load, extra, team_ids, inbox_ids, given, skills
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, step integer, at timestamptz, active boolean, state text,
-        in_shift boolean, capacity integer, load integer, extra integer, team_ids uuid[], inbox_ids uuid[], given timestamptz[])
+        in_shift boolean, capacity integer, load integer, extra integer, team_ids uuid[], inbox_ids uuid[], given timestamptz[], skills jsonb)
 """)
 
 _WRONG_LOADS = text("""
@@ -90,6 +90,7 @@ async def agents(tx: Tx, account_id: str) -> list[Agent]:
             off_shift_at=row.off_shift_at,
             released_at=row.released_at,
             given=tuple(row.given),
+            skills=row.skills,
         )
         for row in (await tx.execute(_AGENTS, {"account": account_id})).all()
     ]
@@ -124,6 +125,7 @@ async def save_agents(tx: Tx, account_id: str, changed: Iterable[Agent]) -> None
             "off_shift_at": one.off_shift_at,
             "released_at": one.released_at,
             "given": one.given,
+            "skills": dict(one.skills),
         }
         for one in changed
     ]
@@ -153,6 +155,7 @@ async def save_agents_then(
             "team_ids": sorted(one.team_ids),
             "inbox_ids": None if one.inbox_ids is None else sorted(one.inbox_ids),
             "given": one.given or None,
+            "skills": dict(one.skills) or None,
         }
         for (agent_id, step), one in changed.items()
     ]
