@@ -78,6 +78,20 @@ def metrics_same(shown: Sequence[dict[str, Any]], numbers: dict[str, Number], ab
         same(metric, one, numbers.get(metric, NONE), f"{about} {metric}")
 
 
+def rates_same(shown: Sequence[dict[str, Any]], numbers: dict[str, Number], about: str, *, labelled: bool) -> None:
+    """Every rate, divided from the same numbers; by label those of service levels are not told."""
+    count = lambda *metrics: sum(numbers.get(metric, NONE).count for metric in metrics)  # noqa: E731
+    bots = count("bot_resolutions", "bot_handoffs", "bot_takeovers")
+    wanted = {
+        "bot_resolution_rate": (count("bot_resolutions"), bots),
+        "bot_handoff_rate": (count("bot_handoffs"), bots),
+        "survey_response_rate": (count(RATED), count("surveys_sent")),
+    } | ({} if labelled else {"sla_rate": (count("sla_met"), count("sla_met", "sla_missed"))})
+    assert {one["rate"]: (one["part"], one["whole"]) for one in shown} == wanted, about
+    for one in shown:
+        assert one["share"] == (one["part"] / one["whole"] if one["whole"] else None), about
+
+
 def questions(counted: Sequence[Counted], asked: Asked) -> Iterator[Asked]:
     """The whole account, and each agent, team, inbox, channel and label of it, and pairs of an agent and a label or team."""
     yield asked
@@ -104,8 +118,10 @@ async def summaries_agree(get: Get, counted: Sequence[Counted], asked: Asked) ->
     """Every summary of every question; how many numbers were compared."""
     compared = 0
     for one in chain.from_iterable(both(each) for each in questions(counted, asked)):
-        shown = (await get("summary", query(one)))["metrics"]
-        metrics_same(shown, summary(counted, one), f"summary {query(one)}")
+        told = await get("summary", query(one))
+        shown, numbers = told["metrics"], summary(counted, one)
+        metrics_same(shown, numbers, f"summary {query(one)}")
+        rates_same(told["rates"], numbers, f"summary {query(one)}", labelled=one.label is not None)
         compared += len(shown)
         for metric in (RATED, "presence_seconds"):
             told = next((each["states"] for each in shown if each["metric"] == metric), {})
@@ -119,7 +135,10 @@ async def groups_agree(get: Get, counted: Sequence[Counted], asked: Asked) -> in
     compared = 0
     for one in both(asked):
         for by in (*DIMENSIONS, "label"):
-            shown = {each["key"]: each["metrics"] for each in (await get("groups", query(one) | {"by": by}))["groups"]}
+            told = (await get("groups", query(one) | {"by": by}))["groups"]
+            shown = {each["key"]: each["metrics"] for each in told}
+            for each in told:
+                rates_same(each["rates"], groups(counted, one, by)[each["key"]], f"by {by}", labelled=by == "label")
             wanted = groups(counted, one, by)
             assert shown.keys() == wanted.keys(), by
             for key, numbers in wanted.items():

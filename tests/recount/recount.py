@@ -217,8 +217,7 @@ class Recount:
 
     def _conversation_taken_over(self, event: Event) -> None:
         self._story(event).people_since = event.time
-        if event.data["reason"] != "taken":
-            self._count(event, "bot_handoffs")
+        self._count(event, "bot_takeovers" if event.data["reason"] == "taken" else "bot_handoffs")
 
     def _message_created(self, event: Event) -> None:
         message, story = event.data["message"], self._story(event)

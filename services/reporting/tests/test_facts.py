@@ -80,9 +80,9 @@ def test_who_had_a_bot_first_waited_for_people_only_since_it_left_them() -> None
     ("reason", "counts"),
     [("customer_asked", True), ("cannot_help", True), ("silent", True), ("endless", True), ("taken", False)],
 )
-def test_what_a_bot_leaves_to_people_counts_and_what_somebody_takes_does_not(reason, counts) -> None:
+def test_what_a_bot_leaves_to_people_counts_and_what_somebody_takes_is_another_count(reason, counts) -> None:
     assert set(_facts(ConversationTakenOver(conversation=conversation(), reason=reason))) == (
-        {"bot_handoffs"} if counts else set()
+        {"bot_handoffs"} if counts else {"bot_takeovers"}
     )
 
 

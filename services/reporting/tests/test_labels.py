@@ -19,7 +19,7 @@ from relevo.contracts.conversation import (
     LabelState,
 )
 from relevo.contracts.identity import AgentChanged, AgentState
-from relevo.contracts.metrics import BY_LABEL
+from relevo.contracts.metrics import BY_LABEL, RATES
 from relevo.contracts.permissions import Permission
 from relevo.reporting import download
 from relevo.reporting.app import build
@@ -161,7 +161,15 @@ async def test_every_report_is_a_file(servers, monkeypatch) -> None:
         assert rows[0][:4] == ["Métrica", "Código", "Unidad", "Número"]
         told = {row[1]: row for row in rows[1:]}
         found = await _summary(service, headers)
+        rates = {code: told.pop(code) for code in RATES}
         assert {code: int(row[3]) for code, row in told.items()} == {code: one["count"] for code, one in found.items()}
+        assert [rates["bot_handoff_rate"][0], *rates["bot_handoff_rate"][2:6]] == [
+            "Tasa de traspaso del bot",
+            "proporción",
+            "0",
+            "0",
+            "",
+        ]
         assert told["reply_time"][5:7] == ["16200.0", "4:30:00"]
         assert told["first_response"][5:] == [""] * 5, "nothing happened: no number"
 

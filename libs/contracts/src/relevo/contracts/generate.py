@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from relevo.contracts.catalogue import DURABLES, MESSAGES, SERVICES, Message, read_by
 from relevo.contracts.grants import adapter_grants, metrics_grants, service_grants
-from relevo.contracts.metrics import BUSINESS_TIMES, BY_LABEL, METRICS, UNLABELLED
+from relevo.contracts.metrics import BUSINESS_TIMES, BY_LABEL, METRICS, RATES, UNLABELLED
 from relevo.contracts.permissions import ROLES, Permission
 from relevo.contracts.streams import STREAMS
 
@@ -192,6 +192,17 @@ def metric_table() -> str:
         "| metric | unit | there is one when, or its seconds are | en español |",
         "|---|---|---|---|",
         *(f"| `{metric}` | {unit} | {en} | {es} |" for metric, (unit, es, en) in METRICS.items()),
+        "",
+        "## Rates",
+        "",
+        "Divided from the numbers of facts in the same period, whatever their values; reports show them beside the metrics (`rates`).",
+        "",
+        "| rate | part | of | what it is | en español |",
+        "|---|---|---|---|---|",
+        *(
+            f"| `{name}` | `{rate.part}` | {', '.join(f'`{metric}`' for metric in rate.whole)} | {rate.en} | {rate.es} |"
+            for name, rate in RATES.items()
+        ),
         "",
         "## By label",
         "",

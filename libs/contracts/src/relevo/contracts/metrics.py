@@ -31,7 +31,9 @@ Metric = Literal[
     "sla_missed",
     "bot_handoffs",
     "bot_resolutions",
+    "bot_takeovers",
 ]
+RateName = Literal["bot_resolution_rate", "bot_handoff_rate", "survey_response_rate", "sla_rate"]
 
 
 class Definition(NamedTuple):
@@ -121,6 +123,11 @@ METRICS: Final[Mapping[Metric, Definition]] = {
         "A bot left a conversation to people: the customer asked for one, it could not help, or it did not answer. That somebody takes it is none.",
     ),
     "bot_resolutions": Definition("count", "Un bot resolvió una conversación.", "A bot resolved a conversation."),
+    "bot_takeovers": Definition(
+        "count",
+        "Una persona tomó una conversación que tenía un bot.",
+        "A person took a conversation that a bot had.",
+    ),
     "surveys_sent": Definition(
         "count",
         "Se pidió a un cliente que valorase la atención. Es de quien resolvió la conversación.",
@@ -168,6 +175,7 @@ NAMES: Final[Mapping[Metric, tuple[str, str]]] = {
     "labels_added": ("Etiquetas puestas", "Labels added"),
     "bot_handoffs": ("Pasadas por el bot", "Handed over by the bot"),
     "bot_resolutions": ("Resueltas por el bot", "Resolved by the bot"),
+    "bot_takeovers": ("Tomadas del bot", "Taken from the bot"),
     "surveys_sent": ("Encuestas enviadas", "Surveys sent"),
     "satisfaction": ("Satisfacción", "Satisfaction"),
     "presence_seconds": ("Presencia", "Presence"),
@@ -175,6 +183,50 @@ NAMES: Final[Mapping[Metric, tuple[str, str]]] = {
     "sla_missed": ("Plazos incumplidos", "Service levels missed"),
 }
 """What people call each metric, in Spanish and English."""
+
+
+class Rate(NamedTuple):
+    """How many of something are of one kind: the number of facts of `part` by that of all of `whole`, in the same period."""
+
+    part: Metric
+    whole: tuple[Metric, ...]
+    name: tuple[str, str]
+    es: str
+    en: str
+
+
+_BOTS_END: Final[tuple[Metric, ...]] = ("bot_resolutions", "bot_handoffs", "bot_takeovers")
+RATES: Final[Mapping[RateName, Rate]] = {
+    "bot_resolution_rate": Rate(
+        "bot_resolutions",
+        _BOTS_END,
+        ("Tasa de resolución del bot", "Bot resolution rate"),
+        "De las conversaciones que dejaron de ser de un bot (las resolvió, las pasó o alguien las tomó), la parte que resolvió él.",
+        "Of the conversations that ceased to be a bot's (it resolved them, handed them over, or somebody took them), the part that it resolved.",
+    ),
+    "bot_handoff_rate": Rate(
+        "bot_handoffs",
+        _BOTS_END,
+        ("Tasa de traspaso del bot", "Bot handoff rate"),
+        "De las conversaciones que dejaron de ser de un bot, la parte que dejó a las personas.",
+        "Of the conversations that ceased to be a bot's, the part that it left to people.",
+    ),
+    "survey_response_rate": Rate(
+        "satisfaction",
+        ("surveys_sent",),
+        ("Tasa de respuesta a encuestas", "Survey response rate"),
+        "Cuántas valoraciones llegaron por cada encuesta enviada en el mismo periodo; a lo que se envió antes también se responde después.",
+        "How many ratings came for each survey sent in the same period; what was sent before it may be answered in it.",
+    ),
+    "sla_rate": Rate(
+        "sla_met",
+        ("sla_met", "sla_missed"),
+        ("Cumplimiento de plazos", "Service levels kept"),
+        "De los plazos de los acuerdos de servicio que terminaron, la parte que se cumplió.",
+        "Of the times of service levels that ended, the part that was kept.",
+    ),
+}
+"""What reports divide from counts; consumers of the stream divide the same. Between 0 and 1, null where nothing is to be divided by."""
 
 UNLABELLED: Final[frozenset[Metric]] = frozenset(
     {"wait_in_queue", "rules_executed", "presence_seconds", "sla_met", "sla_missed"}

@@ -22,6 +22,7 @@ from relevo.kernel.text import clean
 from relevo.reporting import store, totals
 from relevo.reporting.domain import period
 from relevo.reporting.domain.rollup import BadPeriod, Bucket, resolution, starts
+from relevo.reporting.rates import RateShown, rates_of
 
 router = APIRouter(prefix="/reports", tags=["reports"])
 
@@ -84,6 +85,7 @@ class Earlier(BaseModel):
     since: Time
     until: Time
     metrics: list[EarlierMetric]
+    rates: list[RateShown]
 
 
 class Summary(BaseModel):
@@ -93,6 +95,7 @@ class Summary(BaseModel):
     until: Time
     label: LabelShown | None = None
     metrics: list[MetricSummary]
+    rates: list[RateShown]
     previous: Earlier | None = Field(default=None, description="With `compare`.")
 
 
@@ -256,6 +259,7 @@ async def read_summary(
         until=chosen.until,
         label=LabelShown(key=key, name=name, definition=BY_LABEL[language]) if key else None,
         metrics=metrics,
+        rates=rates_of(metrics, language),
         previous=previous,
     )
 
@@ -292,6 +296,7 @@ async def _earlier(
             )
             for now, then in zip(metrics, earlier, strict=True)
         ],
+        rates=rates_of(earlier, language),
     )
 
 

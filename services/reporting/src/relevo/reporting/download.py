@@ -38,12 +38,15 @@ from relevo.reporting.domain.files import (
     headings,
     local,
     name_of,
+    rate_name,
     read_out,
+    share_unit,
     unit_of,
 )
 from relevo.reporting.domain.rollup import Bucket
 from relevo.reporting.groups import grouped
 from relevo.reporting.heat import HeatCell, heat_cells, spans_of
+from relevo.reporting.rates import rates_of
 from relevo.reporting.totals import By
 
 router = APIRouter(prefix="/reports", tags=["reports"])
@@ -110,7 +113,7 @@ Zone = Annotated[ZoneInfo, Depends(zone_of)]
 
 @router.get("/summary/file", response_class=StreamingResponse, responses=_CSV)
 async def download_summary(chosen: Chosen, db: Db, writing: Writing) -> StreamingResponse:
-    """The summary as CSV: a line a metric; seconds as numbers, the mean also as hours, minutes and seconds."""
+    """The summary as CSV: a line a metric, seconds as numbers, the mean also as hours, minutes and seconds; and a line a rate, whose mean is the share."""
     async with db.begin() as tx:
         chosen, *_ = await with_label(tx, chosen)
         metrics = await summarised(tx, chosen, writing.language)
@@ -121,6 +124,9 @@ async def download_summary(chosen: Chosen, db: Db, writing: Writing) -> Streamin
         for one in metrics:
             what = (name_of(one.metric, writing.language), one.metric, unit_of(one.metric, writing.language))
             yield (*what, one.count, _number(one, one.sum), *_mean(one), one.median, one.p90, one.p95)
+        for rate in rates_of(metrics, writing.language):
+            named = (rate_name(rate.rate, writing.language), rate.rate, share_unit(writing.language))
+            yield (*named, rate.whole, rate.part, rate.share, None, None, None, None)
 
     return writing.answer(lines(), _named("summary", chosen))
 
@@ -175,6 +181,7 @@ async def download_groups(
     async with db.begin() as tx:
         groups, _ = await grouped(tx, chosen, by, writing.language)
     told = [one.metric for one in groups[0].metrics] if groups else []
+    rated = [one.rate for one in groups[0].rates] if groups else []
 
     async def lines() -> AsyncIterator[Iterable[Cell]]:
         count, mean, median = headings(("count", "mean", "median"), writing.language)
@@ -183,12 +190,12 @@ async def download_groups(
             name = name_of(metric, writing.language)
             measured = METRICS[metric].unit != "count"
             first += [f"{name}: {what}" for what in (count, mean, median)] if measured else [name]
-        yield first
+        yield first + [rate_name(rate, writing.language) for rate in rated]
         for group in groups:
             line: list[Cell] = [group.name, group.key]
             for one in group.metrics:
                 line += [one.count, one.mean, one.median] if one.unit != "count" else [one.count]
-            yield line
+            yield line + [one.share for one in group.rates]
 
     return writing.answer(lines(), _named(f"by-{by}", chosen))
 

@@ -17,6 +17,7 @@ from relevo.contracts.base import Time
 from relevo.contracts.metrics import METRICS, UNLABELLED
 from relevo.reporting import store, totals
 from relevo.reporting.api import Chosen, MetricSummary, metric_summary, with_label
+from relevo.reporting.rates import RateShown, rates_of
 from relevo.reporting.totals import By
 
 router = APIRouter(prefix="/reports", tags=["reports"])
@@ -39,6 +40,7 @@ class Group(BaseModel):
     key: str | None
     name: str
     metrics: list[MetricSummary]
+    rates: list[RateShown]
 
 
 class Groups(BaseModel):
@@ -74,7 +76,10 @@ async def grouped(tx: Tx, chosen: store.Selection, by: By, language: Language) -
     metrics: dict[str | None, list[totals.MetricRow]] = defaultdict(list)
     for row in rows:
         metrics[row.key].append(row)
-    groups = [Group(key=key, name=names[key], metrics=_shown(some, by, language)) for key, some in metrics.items()]
+    groups = []
+    for key, some in metrics.items():
+        told = _shown(some, by, language)
+        groups.append(Group(key=key, name=names[key], metrics=told, rates=rates_of(told, language)))
     groups.sort(key=lambda group: (group.key is None, group.name.casefold(), group.key or ""))
     return groups[:MAX_GROUPS], len(groups) > MAX_GROUPS
 

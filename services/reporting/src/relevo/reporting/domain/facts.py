@@ -223,9 +223,8 @@ def _resolved(envelope: Envelope, event: ConversationResolved) -> list[Fact]:
 
 
 def _left_to_people(envelope: Envelope, event: ConversationTakenOver) -> list[Fact]:
-    if event.reason == "taken":
-        return []
-    return [_fact(envelope, "bot_handoffs", _dimensions(event), conversation_id=event.conversation.id)]
+    metric: Metric = "bot_takeovers" if event.reason == "taken" else "bot_handoffs"
+    return [_fact(envelope, metric, _dimensions(event), conversation_id=event.conversation.id)]
 
 
 def _assignee(envelope: Envelope, event: AssigneeChanged) -> list[Fact]:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from relevo.contracts.metrics import BUSINESS_TIMES, METRICS, NAMES, Fact, Metric
+from relevo.contracts.metrics import BUSINESS_TIMES, METRICS, NAMES, RATES, Fact, Metric, RateName
 
 Language = Literal["es", "en"]
 Cell = str | int | float | None
@@ -66,6 +66,16 @@ def name_of(metric: Metric, language: Language) -> str:
 def unit_of(metric: Metric, language: Language) -> str:
     """What its values are."""
     return _UNITS[METRICS[metric].unit][0 if language == "es" else 1]
+
+
+def rate_name(rate: RateName, language: Language) -> str:
+    """What people call it."""
+    return RATES[rate].name[0 if language == "es" else 1]
+
+
+def share_unit(language: Language) -> str:
+    """What a rate's value is."""
+    return "proporción" if language == "es" else "share"
 
 
 def read_out(seconds: float | None) -> str | None:
