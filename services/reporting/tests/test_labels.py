@@ -3,10 +3,11 @@
 import csv
 import io
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from relevo.chassis.testing import running
 from relevo.contracts.base import new_id
@@ -203,6 +204,18 @@ async def test_every_report_is_a_file(servers, monkeypatch) -> None:
         assert [row[2] for row in facts[1:]] == [f"{3600.0 * n}" for n in range(1, 9)], "each once, over three pages"
         assert {row[4] for row in facts[1:]} == {'\'=1+"1",\n'}
         assert facts[1][0] == "2026-03-02T06:00:01-06:00"
+        params = {**PERIOD, "metric": "reply_time", "format": "parquet"}
+        answer = await service.http.get("/reports/facts/file", params=params, headers=headers)
+        assert answer.headers["content-disposition"].endswith('reply_time-20260302-20260303.parquet"')
+        table = parquet.read_table(io.BytesIO(answer.content))
+        assert [table["value"].to_pylist(), table["agent"][0].as_py()] == [
+            [3600.0 * n for n in range(1, 9)],
+            '=1+"1",\n',
+        ]
+        assert table["at"][0].as_py() == datetime.fromisoformat(facts[1][0])
+        assert str(table.schema.field("at").type) == "timestamp[us, tz=UTC]"
+        nothing = await service.http.get("/reports/facts/file", params=params | {"metric": "sla_met"}, headers=headers)
+        assert parquet.read_table(io.BytesIO(nothing.content)).num_rows == 0
         own = await _key(service, Permission.CONTACTS_READ)
         zoned = {"metric": "messages_in", "tz": "Europe/Madrid"}
         for name, more in (

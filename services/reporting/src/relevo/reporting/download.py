@@ -1,4 +1,4 @@
-"""HTTP: every report as a file. CSV as RFC 4180 says, written while it is read, whatever its size."""
+"""HTTP: every report as a file. CSV as RFC 4180 says, facts as Parquet, too; written while it is read, whatever its size."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from relevo.chassis.http import Db
 from relevo.chassis.labels import labels
 from relevo.chassis.problems import Language, language_of
 from relevo.contracts.metrics import METRICS, Metric
-from relevo.reporting import store
+from relevo.reporting import parquet, store
 from relevo.reporting.api import (
     Chosen,
     MetricSummary,
@@ -56,6 +56,16 @@ _CSV: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "CSV, UTF-8, with a line of headings.",
         "content": {"text/csv": {"schema": {"type": "string"}}},
+    }
+}
+_PARQUET: Final = "application/vnd.apache.parquet"
+_CSV_OR_PARQUET: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "CSV, UTF-8, with a line of headings; or Parquet.",
+        "content": {
+            **_CSV[200]["content"],
+            _PARQUET: {"schema": {"type": "string", "contentMediaType": _PARQUET}},
+        },
     }
 }
 _NAMES = text(
@@ -200,12 +210,30 @@ async def download_groups(
     return writing.answer(lines(), _named(f"by-{by}", chosen))
 
 
-@router.get("/facts/file", response_class=StreamingResponse, responses=_CSV)
-async def download_facts(*, chosen: Chosen, db: Db, metric: Metric, zone: Zone, writing: Writing) -> StreamingResponse:
-    """All facts of a metric as CSV, in the order in which they happened, however many: a page is in memory at a time."""
+@router.get("/facts/file", response_class=StreamingResponse, responses=_CSV_OR_PARQUET)
+async def download_facts(
+    *,
+    chosen: Chosen,
+    db: Db,
+    metric: Metric,
+    zone: Zone,
+    writing: Writing,
+    written_as: Annotated[
+        Literal["csv", "parquet"],
+        Query(alias="format", description="`parquet`: columns with types, ids beside names, times in UTC."),
+    ] = "csv",
+) -> StreamingResponse:
+    """All facts of a metric, in the order in which they happened, however many: some pages are in memory at a time."""
     told_by(chosen, metric)
     async with db.begin() as tx:
         chosen, *_ = await with_label(tx, chosen)
+    if written_as == "parquet":
+        name = _named(f"facts-{metric}", chosen)
+        return StreamingResponse(
+            parquet.written(_facts(db, chosen, metric)),
+            media_type=_PARQUET,
+            headers={"Content-Disposition": f'attachment; filename="{name}.parquet"'},
+        )
 
     async def lines() -> AsyncIterator[Iterable[Cell]]:
         yield headings(FACT_COLUMNS, writing.language, zone)
