@@ -26,7 +26,7 @@ from relevo.assignment.domain.inputs import (
     StatusGiven,
 )
 from relevo.assignment.domain.moments import dues
-from relevo.assignment.domain.policy import Policy
+from relevo.assignment.domain.policy import Policy, RoutingRule
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Roster
 from relevo.assignment.domain.simulation import Draft, Kept, Life, double, drafted, drawn, recorded
@@ -206,6 +206,14 @@ def test_more_people_let_wait_less_and_fewer_more(busy):
     assert not any(agent.agent_id == "agent-0" and agent.given for agent in with_one_less.agents)
 
 
+def test_who_can_what_is_needed_in_the_draft_gets_it_and_so_does_their_double(busy):
+    was, would = busy
+    rule = RoutingRule("sql", {"all": []}, needs={"sql": 3})
+    changed = Draft(replace(was.policy, rules=(rule,)), doubled=("agent-0",), skills={"agent-0": {"sql": 3}})
+    given_to = {agent.agent_id for agent in would(changed).measured.agents if agent.given}
+    assert given_to == {"agent-0", double("agent-0")}
+
+
 def test_what_is_drawn_comes_of_the_seed(busy):
     was, would = busy
     changed = Draft(was.policy, doubled=("agent-0",))
@@ -270,9 +278,10 @@ NAMES = {"a-1": "Ana", "b-1": "Bea", "b-2": "Bea"}
 def test_a_draft_names_what_is_otherwise():
     policy = Policy(default_capacity=7, owner_absent="wait", version=4)
     text = '{"strategy": "least_loaded", "capacities": {"Ana": 3, "b-1": null}, "without": ["b-2"], "doubled": ["Ana"]}'
-    assert draft.read(text, policy, NAMES) == Draft(
-        replace(policy, strategy="least_loaded"), {"a-1": 3, "b-1": None}, frozenset({"b-2"}), ("a-1",)
-    )
+    found = Draft(replace(policy, strategy="least_loaded"), {"a-1": 3, "b-1": None}, frozenset({"b-2"}), ("a-1",))
+    assert draft.read(text, policy, NAMES) == found
+    more = text.replace('"without"', '"skills": {"Ana": {" PT ": 2}}, "without"')
+    assert draft.read(more, policy, NAMES) == replace(found, skills={"a-1": {"pt": 2}})
 
 
 @pytest.mark.parametrize(
@@ -283,6 +292,15 @@ def test_a_draft_names_what_is_otherwise():
         ('{"default_capacity": -1}', "default_capacity: Input should be greater"),
         ('{"without": ["Bea"]}', "without: 2 agents are called Bea: name one by id (b-1, b-2)"),
         ('{"doubled": ["Cid"]}', "doubled: there is no agent Cid"),
+        ('{"skills": {"Ana": {"pt": 6}}}', "skills.Ana.pt: Input should be less"),
+        (
+            '{"rules": [{"name": "a", "when": {"all": []}, "rings": [{"after_seconds": 3}]}]}',
+            "rules.0.needs: rings ask for less than something",
+        ),
+        (
+            '{"rules": [{"name": "a", "when": {"all": []}, "needs": {"pt": 1}, "rings": [{"after_seconds": 3, "needs": {"pt": 2}}]}]}',
+            "rules.0.rings.0.needs: each ring comes later and needs less",
+        ),
     ],
 )
 def test_a_draft_that_cannot_be_used_says_why(text, said):

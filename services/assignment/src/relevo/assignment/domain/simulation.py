@@ -34,10 +34,12 @@ from relevo.assignment.domain.inputs import (
     Opened,
     PolicyEdited,
     Reopened,
+    SkillsSet,
     StatusGiven,
 )
 from relevo.assignment.domain.moments import dues
 from relevo.assignment.domain.policy import Policy
+from relevo.assignment.domain.skills import Skills
 
 ENOUGH: Final = 20
 """Lives of an agent from which one is drawn; of one with fewer, everybody's are."""
@@ -191,12 +193,14 @@ def drawn(lives: Sequence[Life], random: Random) -> Life:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What is otherwise than it was: the policy, agents' own capacities, who is not at work, and doubles of agents."""
+    """What is otherwise than it was: the policy, agents' own capacities and skills, who is not at work, and doubles of agents."""
 
     policy: Policy
     capacities: Mapping[str, int | None] = field(default_factory=dict)
     without: frozenset[str] = frozenset()
     doubled: tuple[str, ...] = ()
+    skills: Mapping[str, Skills] = field(default_factory=dict)
+    """All that these agents can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +295,7 @@ class _Branch:
                     one.directory_sequence,
                 ),
                 CapacitySet(double(agent_id), one.capacity),
+                SkillsSet(double(agent_id), self.draft.skills.get(agent_id, one.skills)),
                 StatusGiven(
                     double(agent_id), one.state, one.state_since or self.since, one.presence_sequence, one.in_shift
                 ),
@@ -299,6 +304,7 @@ class _Branch:
             one = roster.agent(agent_id)
             changes.append(StatusGiven(agent_id, "offline", self.since, one.presence_sequence + 1))
         changes += (CapacitySet(agent_id, given) for agent_id, given in sorted(self.draft.capacities.items()))
+        changes += (SkillsSet(agent_id, given) for agent_id, given in sorted(self.draft.skills.items()))
         for given in changes:
             self._step(-1, Entry(0, self.since, given))
         pool = self.course.pool
@@ -317,9 +323,11 @@ class _Branch:
                 return []  # what the draft makes due, and when, is its own
             case CapacitySet() if given.agent_id in self.draft.capacities:
                 return []
+            case SkillsSet() if given.agent_id in self.draft.skills:
+                return []
             case StatusGiven() if given.agent_id in self.draft.without:
                 return []
-            case AgentEdited() | StatusGiven() | CapacitySet() if given.agent_id in self.draft.doubled:
+            case AgentEdited() | StatusGiven() | CapacitySet() | SkillsSet() if given.agent_id in self.draft.doubled:
                 other = replace(given, agent_id=double(given.agent_id))
                 return [given, replace(other, name=f"{other.name} +1") if isinstance(other, AgentEdited) else other]
             case Reopened() if self.course.is_open(given.conversation_id):

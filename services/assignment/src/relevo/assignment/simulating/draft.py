@@ -20,6 +20,7 @@ from relevo.assignment.domain.policy import (
 )
 from relevo.assignment.domain.rules import FIELDS
 from relevo.assignment.domain.simulation import Draft
+from relevo.assignment.domain.skills import Level, SkillName, first_fault
 from relevo.assignment.domain.units import Weight
 from relevo.assignment.simulating.journal import CannotSimulate
 from relevo.kernel.conditions import ConditionError, parse
@@ -49,6 +50,8 @@ class DraftFile(BaseModel):
     rules: tuple[RoutingRule, ...] | None = None
     capacities: dict[str, _Slots | None] = {}
     """Agents' own capacities, in units; null: the policy's."""
+    skills: dict[str, Annotated[dict[SkillName, Level], Field(max_length=50)]] = {}
+    """All that these agents can."""
     without: list[str] = []
     """Agents who are not at work."""
     doubled: list[str] = []
@@ -64,7 +67,7 @@ def read(text: str | bytes, policy: Policy, names: Mapping[str, str]) -> Draft:
         raise CannotSimulate(
             f"the draft cannot be used: {faults}. Its fields: {', '.join(DraftFile.model_fields)}"
         ) from error
-    people = ("capacities", "without", "doubled")
+    people = ("capacities", "skills", "without", "doubled")
     changes = {name: value for name, value in given if name not in people and value is not None}
     # What a policy may be without.
     changes |= {
@@ -77,9 +80,14 @@ def read(text: str | bytes, policy: Policy, names: Mapping[str, str]) -> Draft:
             parse(rule.when, FIELDS)
         except ConditionError as refused:
             raise CannotSimulate(f"rules.{n}.when: {refused}") from refused
+        if rule.rings and not rule.needs:
+            raise CannotSimulate(f"rules.{n}.needs: rings ask for less than something: say what is needed at first")
+        if (fault := first_fault(rule.needs, rule.rings)) is not None:
+            raise CannotSimulate(f"rules.{n}.rings.{fault[0]}.{fault[1]}: each ring comes later and needs less")
     return Draft(
         policy=drafted,
         capacities={_agent(who, names, "capacities"): slots for who, slots in given.capacities.items()},
+        skills={_agent(who, names, "skills"): levels for who, levels in given.skills.items()},
         without=frozenset(_agent(who, names, "without") for who in given.without),
         doubled=tuple(sorted({_agent(who, names, "doubled") for who in given.doubled})),
     )

@@ -54,6 +54,7 @@ def as_json(one: Simulation) -> str:
         told["draft"] = {
             "policy": written(one.draft.policy) | {"version": None},
             "capacities": dict(one.draft.capacities),
+            "skills": {agent_id: dict(levels) for agent_id, levels in one.draft.skills.items()},
             "without": sorted(one.draft.without),
             "doubled": list(one.draft.doubled),
             "seed": asked.seed,
