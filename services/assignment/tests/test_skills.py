@@ -176,6 +176,8 @@ async def test_the_service_asks_for_less_when_its_time_has_come(service, world, 
     await settled()
     (queued,) = [event for event in await told(service) if event["type"] == "conversation_queued"]
     assert (queued["conversation_id"], queued["needs"]) == (one, {"pt": 3})
+    waits = (await service.http.get(f"/conversations/{one}/assignment", headers=head)).json()
+    assert (waits["state"], waits["needs"]) == ("queued", {"pt": 3})
     path = f"/conversations/{one}/assignment/why-not"
     now_ = (await service.http.get(f"{path}/{leo}", headers=head)).json()
     assert [said["code"] for said in now_["sentences"]] == ["unskilled"]

@@ -56,6 +56,9 @@ class AssignmentOut(BaseModel):
     waiting_seconds: float | None
     reason: ReasonOut | None
     decision_id: Id | None
+    needs: dict[str, int] = Field(
+        description="What whoever gets it from the queue must be able to at present: the least levels by skill."
+    )
 
 
 class AssignmentIn(BaseModel):
