@@ -197,13 +197,20 @@ class World:
         assert answer.status_code == 200, answer.text
         self.facts[id_] = self.changed(id_, participant_ids=present ^ {agent})
 
+    def reads(self, agent: str) -> bool:
+        """Whether taking part lets them see a conversation."""
+        viewer = self.viewer(agent)
+        return Permission.CONVERSATIONS_READ in viewer.permissions and viewer.scope is not ConversationScope.NONE
+
     async def mention(self, id_: str) -> None:
-        """A note mentions somebody, who takes part from then on and is told, if they may see any conversation at all."""
+        """A note mentions somebody, who takes part from then on and is told; nobody who may see no conversation at all."""
         strangers = [one for one in self.people if id_ not in self.seen(one)]
-        readers = [one for one in strangers if self.viewer(one).scope is not ConversationScope.NONE]
-        agent = self.chance.choice(readers or strangers or self.people)
+        agent = self.chance.choice([one for one in strangers if self.reads(one)] or strangers or self.people)
         body = {"text": f"Hola {agent}", "private": True, "mentions": [f"agent:{agent}"]}
         answer = await self.ask(self.boss, f"/conversations/{id_}/messages", body)
+        if not self.reads(agent):
+            assert (answer.status_code, answer.json()["code"]) == (422, "unknown_mention"), answer.text
+            return
         assert answer.status_code == 201, answer.text
         self.facts[id_] = self.changed(id_, participant_ids=self.facts[id_].participant_ids | {agent})
         await self.settle()

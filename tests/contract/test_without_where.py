@@ -116,6 +116,8 @@ class Given:
             return self.array(*[sample(element, category, "", self.one)] * len(self.many))
         if kind in ("json", "jsonb"):
             return self.document
+        if name.startswith("timezone"):
+            return "UTC"
         if category == "N":
             return "100"  # a limit, or nothing that any row has
         return sample(kind, category, "", self.account if name.startswith("account") else self.one)
