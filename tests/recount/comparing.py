@@ -80,7 +80,10 @@ def metrics_same(shown: Sequence[dict[str, Any]], numbers: dict[str, Number], ab
 
 def rates_same(shown: Sequence[dict[str, Any]], numbers: dict[str, Number], about: str, *, labelled: bool) -> None:
     """Every rate, divided from the same numbers; by label those of service levels are not told."""
-    count = lambda *metrics: sum(numbers.get(metric, NONE).count for metric in metrics)  # noqa: E731
+
+    def count(*metrics: str) -> int:
+        return sum(numbers.get(metric, NONE).count for metric in metrics)
+
     bots = count("bot_resolutions", "bot_handoffs", "bot_takeovers")
     wanted = {
         "bot_resolution_rate": (count("bot_resolutions"), bots),

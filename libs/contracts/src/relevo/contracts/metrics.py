@@ -226,7 +226,8 @@ RATES: Final[Mapping[RateName, Rate]] = {
         "Of the times of service levels that ended, the part that was kept.",
     ),
 }
-"""What reports divide from counts; consumers of the stream divide the same. Between 0 and 1, null where nothing is to be divided by."""
+"""What reports divide from counts; consumers of the stream divide the same. Where `part` is not among `whole` it may be more
+than 1: more ratings came in a period than surveys were sent in it. Null where nothing is to be divided by."""
 
 UNLABELLED: Final[frozenset[Metric]] = frozenset(
     {"wait_in_queue", "rules_executed", "presence_seconds", "sla_met", "sla_missed"}

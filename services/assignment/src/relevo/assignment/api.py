@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from relevo.assignment import matcher, readings
 from relevo.assignment.domain.held import Refusal, State
-from relevo.assignment.domain.inputs import PRIORITIES, Assign, CapacitySet, Input
+from relevo.assignment.domain.inputs import PRIORITIES, Assign, CapacitySet, Input, SkillsSet
 from relevo.assignment.readings import Assignment
 from relevo.assignment.settings import Settings
 from relevo.assignment.store import journals, pools
@@ -232,12 +232,17 @@ async def get_agent_loads(who: RoutingReader, db: Db) -> AgentLoads:
 @router.put("/routing/agents/{agent_id}/capacity")
 async def set_capacity(agent_id: UUID, body: CapacityBody, who: RoutingManager, db: Db, rt: Rt) -> AgentLoadOut:
     """Set up to how many units of capacity automatic assignment may give conversations to an agent."""
+    return await agent_set(db, rt, who, CapacitySet(str(agent_id), body.capacity))
+
+
+async def agent_set(db: Database, rt: Runtime, who: Principal, given: CapacitySet | SkillsSet) -> AgentLoadOut:
+    """Set what an agent can carry, or do, and decide on what waits. Raises Problem 404 when there is no such agent."""
     async with db.begin() as tx:
-        if not await readings.is_active(tx, who.account_id, str(agent_id)):
+        if not await readings.is_active(tx, who.account_id, given.agent_id):
             raise Problem(404, "agent_not_found", es="No existe esa persona.", en="There is no such agent.")
-        await decided(tx, rt, who, CapacitySet(str(agent_id), body.capacity))
+        await decided(tx, rt, who, given)
         rows = await readings.agents(tx, who.account_id)
-    return next(AgentLoadOut(**row) for row in rows if row["agent_id"] == str(agent_id))
+    return next(AgentLoadOut(**row) for row in rows if row["agent_id"] == given.agent_id)
 
 
 # How an act by hand is decided: written into the journal like everything else, and decided on in the same transaction.

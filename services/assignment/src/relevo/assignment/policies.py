@@ -192,30 +192,25 @@ def _rule_errors(rules: Sequence[RoutingRule], teams: Mapping[str, Team]) -> Ite
             )
         if one.team_id is not None and (one.team_id not in teams or teams[one.team_id].deleted):
             yield FieldError(f"/rules/{n}/team_id", es="No existe ese equipo.", en="There is no such team.")
-        yield from _ring_errors(f"/rules/{n}", one)
-
-
-def _ring_errors(place: str, rule: RoutingRule) -> Iterator[FieldError]:
-    if rule.rings and not rule.needs:
-        yield FieldError(
-            f"{place}/needs",
-            es="Los anillos piden menos que algo: indica qué hace falta al principio.",
-            en="Rings ask for less than something: say what is needed at first.",
-        )
-        return
-    match first_fault(rule.needs, rule.rings):
-        case n, "after_seconds":
-            yield FieldError(
-                f"{place}/rings/{n}/after_seconds",
-                es="Debe ser más tarde que el anillo anterior.",
-                en="Must be later than the ring before it.",
-            )
-        case n, _:
-            yield FieldError(
-                f"{place}/rings/{n}/needs",
-                es="Debe pedir menos que lo anterior: niveles más bajos, o habilidades de menos.",
-                en="Must ask for less than what is before it: lower levels, or fewer skills.",
-            )
+        match first_fault(one.needs, one.rings):
+            case ("needs",):
+                yield FieldError(
+                    f"/rules/{n}/needs",
+                    es="Los anillos piden menos que algo: indica qué hace falta al principio.",
+                    en="Rings ask for less than something: say what is needed at first.",
+                )
+            case _, ring, "after_seconds":
+                yield FieldError(
+                    f"/rules/{n}/rings/{ring}/after_seconds",
+                    es="Debe ser más tarde que el anillo anterior.",
+                    en="Must be later than the ring before it.",
+                )
+            case _, ring, _:
+                yield FieldError(
+                    f"/rules/{n}/rings/{ring}/needs",
+                    es="Debe pedir menos que lo anterior: niveles más bajos, o habilidades de menos.",
+                    en="Must ask for less than what is before it: lower levels, or fewer skills.",
+                )
 
 
 def _overflow_errors(overflow: Sequence[Overflow], teams: Mapping[str, Team]) -> Iterator[FieldError]:

@@ -8,12 +8,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from relevo.assignment import readings
-from relevo.assignment.api import AgentLoadOut, RoutingManager, RoutingReader, decided
+from relevo.assignment.api import AgentLoadOut, RoutingManager, RoutingReader, agent_set
 from relevo.assignment.domain.inputs import SkillsSet
 from relevo.assignment.domain.skills import Level, SkillName
 from relevo.assignment.store import pools
 from relevo.chassis.http import Db, Rt
-from relevo.chassis.problems import Problem
 
 router = APIRouter(tags=["assignment"])
 
@@ -44,12 +43,7 @@ class SkillsOut(BaseModel):
 @router.put("/routing/agents/{agent_id}/skills")
 async def set_skills(agent_id: UUID, body: SkillsBody, who: RoutingManager, db: Db, rt: Rt) -> AgentLoadOut:
     """Set what an agent can. What waits for it goes to them at once, where they are free; what they have stays theirs."""
-    async with db.begin() as tx:
-        if not await readings.is_active(tx, who.account_id, str(agent_id)):
-            raise Problem(404, "agent_not_found", es="No existe esa persona.", en="There is no such agent.")
-        await decided(tx, rt, who, SkillsSet(str(agent_id), body.skills))
-        rows = await readings.agents(tx, who.account_id)
-    return next(AgentLoadOut(**row) for row in rows if row["agent_id"] == str(agent_id))
+    return await agent_set(db, rt, who, SkillsSet(str(agent_id), body.skills))
 
 
 @router.get("/routing/skills")
@@ -70,6 +64,6 @@ async def list_skills(who: RoutingReader, db: Db) -> SkillsOut:
     return SkillsOut(
         items=[
             SkillOut(name=name, agents=having[name], highest=highest.get(name, 0), rules=asking.get(name, []))
-            for name in sorted(having | Counter(asking.keys()))
+            for name in sorted({*having, *asking})
         ]
     )

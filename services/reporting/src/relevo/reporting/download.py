@@ -18,7 +18,7 @@ from relevo.chassis.http import Db
 from relevo.chassis.labels import labels
 from relevo.chassis.problems import Language, language_of
 from relevo.contracts.metrics import METRICS, Metric
-from relevo.reporting import parquet, store
+from relevo.reporting import store
 from relevo.reporting.api import (
     Chosen,
     MetricSummary,
@@ -228,6 +228,8 @@ async def download_facts(
     async with db.begin() as tx:
         chosen, *_ = await with_label(tx, chosen)
     if written_as == "parquet":
+        from relevo.reporting import parquet  # noqa: PLC0415  (48 MB, for who asks for it)
+
         name = _named(f"facts-{metric}", chosen)
         return StreamingResponse(
             parquet.written(_facts(db, chosen, metric)),

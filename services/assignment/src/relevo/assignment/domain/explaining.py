@@ -174,15 +174,18 @@ def _gaps(agent: Agent, key: GroupKey, when: When) -> Iterator[Sentence]:
 def _lacks(agent: Agent, key: GroupKey) -> tuple[str, str, str, str]:
     """Of what is needed, what they cannot, or not as well."""
     faults = list(skills.lacking(agent.skills, key.needs))
-    es = ", ".join(
-        f"{name} de nivel {need} ({f'el suyo es {has}' if has else 'no la tiene'})" for name, need, has in faults
+
+    def told(of_level: str, theirs: str, none: str) -> str:
+        return ", ".join(
+            f"{name} {of_level} {need} ({f'{theirs} {has}' if has else none})" for name, need, has in faults
+        )
+
+    return (
+        f"no llega a {told('de nivel', 'el suyo es', 'no la tiene')}",
+        f"no llegaba a {told('de nivel', 'el suyo era', 'no la tenía')}",
+        f"lacks {told('of level', 'theirs is', 'they have none')}",
+        f"lacked {told('of level', 'theirs was', 'they had none')}",
     )
-    en = ", ".join(
-        f"{name} of level {need} ({f'theirs is {has}' if has else 'they have none'})" for name, need, has in faults
-    )
-    es_then = es.replace("el suyo es", "el suyo era").replace("no la tiene", "no la tenía")
-    en_then = en.replace("theirs is", "theirs was").replace("they have none", "they had none")
-    return f"no llega a {es}", f"no llegaba a {es_then}", f"lacks {en}", f"lacked {en_then}"
 
 
 def _hindrances(agent: Agent, terms: Terms, when: When, *, weighs: bool) -> Iterator[Sentence]:

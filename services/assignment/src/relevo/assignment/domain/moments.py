@@ -178,7 +178,7 @@ def conversation_came_due(pool: Pool, entry: Entry, given: ConversationDue) -> N
     if widens is not None and held.queued_at is not None and widens <= entry.at:
         before = held.needs
         pool.need_anew(held, held.queued_at, entry.at)
-        pool.ask_otherwise(entry, held, reasons.widened(widens - held.queued_at, before, held.needs))
+        pool.ask_otherwise(entry, held, reasons.widened(entry.at - held.queued_at, before, held.needs))
         return
     gives_up = _owner_waited_for(pool, held)
     if gives_up is not None and gives_up <= entry.at:

@@ -206,9 +206,9 @@ class Policy:
 
     def terms(self, channel: str, rule: str = "") -> Terms:
         """The terms on which conversations of the channel and rule are given."""
-        one = self.under(rule)
+        one, named = self.under(rule), self._named(rule)
         # By what was needed at first: in wider rings, too, whoever fits best goes first.
-        first = self.ladder(rule)[:1] if one.strategy == "most_skilled" else ()
+        wanted = sorted(named.needs) if named is not None and one.strategy == "most_skilled" else ()
         return Terms(
             one.strategy,
             one.default_capacity,
@@ -216,7 +216,7 @@ class Policy:
             one.out_of_shift,
             self.weight(channel),
             self.pace,
-            tuple(name for _, needs in first for name, _ in needs),
+            tuple(wanted),
         )
 
     def same_for_open(self, other: "Policy") -> bool:

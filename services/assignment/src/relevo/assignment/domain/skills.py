@@ -69,15 +69,19 @@ def lacking(skills: Skills, needs: Needs) -> Iterator[tuple[str, int, int]]:
             yield name, level, has
 
 
-def first_fault(needs: Skills, rings: Sequence[Ring]) -> tuple[int, str] | None:
-    """The place and field of the first ring that does not come later, or does not need less, than what is before it."""
+def first_fault(needs: Skills, rings: Sequence[Ring]) -> tuple[str | int, ...] | None:
+    """Where rings contradict themselves first: `needs` where nothing is needed at first; the `after_seconds` of a ring that is
+    not later, or the `needs` of one that does not ask for less, than what is before it. None: nowhere.
+    """
+    if rings and not needs:
+        return ("needs",)
     after, before = 0, needs
     for n, ring in enumerate(rings):
         if ring.after_seconds <= after:
-            return n, "after_seconds"
+            return "rings", n, "after_seconds"
         more = any(level > before.get(name, 0) for name, level in ring.needs.items())
         if more or dict(ring.needs) == dict(before):
-            return n, "needs"
+            return "rings", n, "needs"
         after, before = ring.after_seconds, ring.needs
     return None
 

@@ -80,10 +80,10 @@ def read(text: str | bytes, policy: Policy, names: Mapping[str, str]) -> Draft:
             parse(rule.when, FIELDS)
         except ConditionError as refused:
             raise CannotSimulate(f"rules.{n}.when: {refused}") from refused
-        if rule.rings and not rule.needs:
-            raise CannotSimulate(f"rules.{n}.needs: rings ask for less than something: say what is needed at first")
         if (fault := first_fault(rule.needs, rule.rings)) is not None:
-            raise CannotSimulate(f"rules.{n}.rings.{fault[0]}.{fault[1]}: each ring comes later and needs less")
+            first = "rings ask for less than something: say what is needed at first"
+            why = first if fault == ("needs",) else "each ring comes later and needs less"
+            raise CannotSimulate(f"rules.{n}.{'.'.join(map(str, fault))}: {why}")
     return Draft(
         policy=drafted,
         capacities={_agent(who, names, "capacities"): slots for who, slots in given.capacities.items()},
