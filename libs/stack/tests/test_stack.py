@@ -193,6 +193,22 @@ def test_the_status_stays_fresh_while_a_service_hangs(machine: Machine) -> None:
     until(lambda: machine.relevo("status").returncode == 0)
 
 
+def test_the_status_never_says_of_a_service_that_has_just_ended_that_it_is_ready(machine: Machine) -> None:
+    machine.up()
+    # Stopped, the supervisor does not see it: what it wrote last says ready.
+    machine.supervisors[0].send_signal(signal.SIGSTOP)
+    try:
+        (fake,) = machine.status()["services"]
+        os.kill(fake["pid"], signal.SIGKILL)
+        until(lambda: machine.relevo("status").returncode != 0, 20)
+        assert "fake is not ready: its process has just ended, and is started again by itself" in machine.relevo(
+            "status"
+        ).stdout.replace("\n", " ")
+    finally:
+        machine.supervisors[0].send_signal(signal.SIGCONT)
+    until(lambda: machine.relevo("status").returncode == 0)
+
+
 def test_a_second_start_keeps_state_and_does_not_migrate_again(machine: Machine) -> None:
     machine.up()
     dsn = f"postgresql://relevo_fake:{(machine.home / 'secrets' / 'postgres-fake').read_text()}@127.0.0.1:{machine.environment['RELEVO_PG_PORT']}/relevo_fake"

@@ -1,5 +1,6 @@
 """What the services' own metrics say, added up for people: handled, published, lag, dead letters."""
 
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -52,6 +53,17 @@ def read(client: httpx.Client, port: int) -> Figures | None:
     except httpx.HTTPError:
         return None
     return parse(text)
+
+
+def ended(port: int) -> bool:
+    """Whether nobody is there any more: the connection is refused. One that only takes its time is there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def parse(text: str) -> Figures:

@@ -296,7 +296,10 @@ def _read_status(home: Home) -> dict[str, Any] | None:
 
 
 def _add_figures(document: dict[str, Any]) -> None:
-    """What each process says of itself: events handled since it started, what waits now, what it gave up on."""
+    """What each process says of itself: events handled since it started, what waits now, what it gave up on.
+
+    One that has ended since the supervisor looked is not ready: the supervisor sees that only when it looks again.
+    """
     with httpx.Client(timeout=1, trust_env=False) as client:
         for item in document["services"]:
             figures = observe.read(client, item["port"]) if item["ready"] else None
@@ -306,6 +309,9 @@ def _add_figures(document: dict[str, Any]) -> None:
                     "lag": figures.lag + figures.pending,
                     "dead_letters": figures.dead_letters,
                 }
+            elif item["ready"] and observe.ended(item["port"]):
+                again = f"its process has just ended, and is started again by itself; see `relevo logs {item['name']}`"
+                item |= {"ready": False, "missing": again}
 
 
 def _print_status(document: dict[str, Any]) -> None:
