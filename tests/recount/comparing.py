@@ -92,6 +92,8 @@ def rates_same(shown: Sequence[dict[str, Any]], numbers: dict[str, Number], abou
     } | ({} if labelled else {"sla_rate": (count("sla_met"), count("sla_met", "sla_missed"))})
     assert {one["rate"]: (one["part"], one["whole"]) for one in shown} == wanted, about
     for one in shown:
+        assert one["part"] == count(one["part_of"]), about
+        assert one["whole"] == count(*one["whole_of"]), about
         assert one["share"] == (one["part"] / one["whole"] if one["whole"] else None), about
 
 

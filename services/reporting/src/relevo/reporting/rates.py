@@ -10,12 +10,17 @@ from relevo.contracts.metrics import RATES, Metric, RateName
 
 
 class RateShown(BaseModel):
-    """How many of something are of one kind: `part` of `whole`, as a share; null where there is nothing to be divided by."""
+    """How many of something are of one kind: `part` of `whole`, divided; null where there is nothing to be divided by.
+
+    Both are numbers of facts: `/reports/facts` and `/reports/conversations` list them, by these metrics.
+    """
 
     rate: RateName
     definition: str = Field(description="Of what it is the part, in the reader's language.")
     part: int
+    part_of: Metric = Field(description="The metric whose facts `part` counts.")
     whole: int
+    whole_of: list[Metric] = Field(description="The metrics whose facts `whole` counts.")
     share: float | None
 
 
@@ -34,7 +39,15 @@ def rates_of(metrics: Iterable[Counted], language: Language) -> list[RateShown]:
         if not {rate.part, *rate.whole} <= counts.keys():
             continue
         part, whole = counts[rate.part], sum(counts[metric] for metric in rate.whole)
-        definition = rate.es if language == "es" else rate.en
-        share = part / whole if whole else None
-        shown.append(RateShown(rate=name, definition=definition, part=part, whole=whole, share=share))
+        shown.append(
+            RateShown(
+                rate=name,
+                definition=rate.es if language == "es" else rate.en,
+                part=part,
+                part_of=rate.part,
+                whole=whole,
+                whole_of=list(rate.whole),
+                share=part / whole if whole else None,
+            )
+        )
     return shown
