@@ -39,7 +39,7 @@ def filled(annotation: Any, name: str = "") -> Any:
     if origin in (tuple, list, frozenset):
         return [filled(arguments[0], name)]
     if origin in (dict, Mapping):
-        return {"field": "valor"}
+        return {"field": 7 if arguments[1] is int else "valor"}
     if annotation in (datetime, AwareDatetime):
         return _TIME
     if isinstance(annotation, type):

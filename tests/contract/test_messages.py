@@ -68,7 +68,7 @@ def lacking(sample: Any, found: Any, where: str = "") -> list[str]:
 def of_tomorrow(value: Any) -> Any:
     """The same with a field more in every object that is one of ours."""
     if isinstance(value, dict):
-        free_form = {"data", "raw", "headers", "attributes"}
+        free_form = {"data", "raw", "headers", "attributes", "needs"}
         inner = {name: one if name in free_form else of_tomorrow(one) for name, one in value.items()}
         return inner | {"field_of_tomorrow": {"any": ["thing"]}}
     return [of_tomorrow(one) for one in value] if isinstance(value, list) else value

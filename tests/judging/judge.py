@@ -11,13 +11,15 @@ It reads the events of presence, of conversations, of assignment and of people, 
 These things are judged:
 
 - over capacity: nobody is given a conversation by the machine where it does not fit into their units of capacity as a
-  whole, beside what they hold: each takes one, or what is said of its channel, or the given share of that once its
+  whole, beside what they hold or are offered: each takes one, or what is said of its channel, or the given share of that once its
   customer has been waited for so many seconds;
-- two holders: a conversation is never given to somebody before it was taken from whoever has it;
+- two holders: a conversation is never given, or offered, to somebody before it was taken from whoever has it or is offered it;
 - idle: nobody who could take a waiting conversation waits beside it for longer than a second;
 - out of order: nothing is given away while something that goes before it, and takes no more, waits: of higher priority,
   or longer; where the policy weighs one against the other, what has waited for longer by that;
 - unskilled: nothing is given to who lacks what it needed then, where it is known what agents can;
+- asked again: nothing is offered, or given by turn, to who declined it, as long as it waits with the same team;
+- offers: none stands for longer than it says, nor times out before; nobody gets what was offered to somebody else as accepted;
 - rings: what waits needs less once it has waited for so long, and not before;
 - left behind: nobody holds what they had when they went offline (away) for longer than the policy lets them, and it is taken
   from nobody before that.
@@ -57,8 +59,8 @@ UNIT = 100
 Needs = tuple[tuple[str, int], ...]
 """The least levels of whoever gets it, by skill."""
 
-Key = tuple[str, str | None, str | None, Needs]
-"""Inbox, team, channel and what is needed."""
+Key = tuple[str, str | None, str | None, Needs, frozenset[str]]
+"""Inbox, team, channel, what is needed, and who declined it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Holding:
     told: datetime
     end: datetime | None = None
     came_back: bool = False
-    """It was theirs, and was put off."""
+    """It was theirs, and was put off; or it was offered to them."""
 
     def at(self, moment: datetime) -> bool:
         """Whether it was so at a moment, for sure."""
@@ -153,7 +155,7 @@ class Agent:
         return self.skills is None or all(self.skills.get(name, 0) >= level for name, level in needs)
 
     def reaches(self, key: Key) -> bool:
-        if not self.can(key[3]):
+        if self.id in key[4] or not self.can(key[3]):
             return False
         if self.reach is None:
             return True
@@ -222,6 +224,7 @@ class Judge:
         self.taken_back = dict(taken_back or {})
         self.left: set[str] = set()
         self.back = 0
+        self.answered: Counter[str] = Counter()
         self.idle_seconds = idle_seconds
         self.own = dict(own or {})
         self.verdict = Verdict()
@@ -229,6 +232,11 @@ class Judge:
         self.ranks: dict[str, int] = {}
         self.versions: dict[str, int] = {}
         self.holders: dict[str, str | None] = {}
+        self.offers: dict[str, tuple[str, datetime]] = {}
+        """To whom conversations are offered, and until when."""
+        self.declined: dict[str, tuple[str | None, set[str]]] = {}
+        """Who declined one since it has waited with its team."""
+        self.stood: set[str] = set()
         self.closed: set[str] = set()
         self.waiting: dict[str, Waiting] = {}
         self.waits: list[Waiting] = []
@@ -260,7 +268,7 @@ class Judge:
                 self._hold(one["id"], self.holders.get(one["id"]), event)
             case "conversation_resolved":
                 self._resolved(event)
-            case "conversation_queued" | "conversation_assigned" | "conversation_unassigned":
+            case "conversation_queued" | "conversation_assigned" | "conversation_unassigned" | "conversation_offered":
                 self._decided(event)
             case _:
                 return
@@ -283,6 +291,7 @@ class Judge:
             "times that one waited": len(self.waits),
             "given by turn out of the queue": len(self.given),
             "taken back from who had gone": self.back,
+            **{f"offers {outcome}": number for outcome, number in sorted(self.answered.items())},
             **self.verdict.figures,
         }
         return self.verdict
@@ -340,23 +349,65 @@ class Judge:
         self.versions[one] = max(version, before)
         self._not_too_early(event)
         waited = self._leaves(one, event)
-        by_turn = data.get("mode") == "automatic" and data["reason"]["code"] in GIVEN_BY_TURN
-        given = event.type == "conversation_assigned" and data.get("mode") == "automatic"
-        if given and (since := self.became.pop(holder, None)) is not None and waited is not None:
+        self._ended(one, event)
+        given = event.type in ("conversation_assigned", "conversation_offered") and data.get("mode") == "automatic"
+        by_turn = given and data["reason"]["code"] in GIVEN_BY_TURN
+        whom = data["agent_id"] if event.type == "conversation_offered" else holder
+        if given and (since := self.became.pop(whom, None)) is not None and waited is not None:
             self.delays.append((event.at - since).total_seconds())
         needs = _needs(data.get("needs") or {})
-        if event.type == "conversation_assigned" and by_turn and not self._agent(holder).can(needs):
-            self.verdict.blame("unskilled", f"{one}: to {holder}, who lacks some of {needs}")
-        if event.type == "conversation_assigned" and by_turn and waited is not None:
-            self.given.append(Given(holder, waited, event.time, event.at))
+        if by_turn and not self._agent(whom).can(needs):
+            self.verdict.blame("unskilled", f"{one}: to {whom}, who lacks some of {needs}")
+        if by_turn and whom in self._who_declined(one, data):
+            self.verdict.blame("asked again", f"{one}: {whom}, who declined it")
+        if by_turn and waited is not None:
+            self.given.append(Given(whom, waited, event.time, event.at))
         self._hold(one, holder, event)
+        if event.type == "conversation_offered":
+            self.offers[one] = whom, datetime.fromisoformat(data["until"])
+            self._claim(one, whom, event)
+        elif event.type != "conversation_queued":
+            self.declined.pop(one, None)
         if event.type == "conversation_queued":
-            key = data["inbox_id"], data.get("team_id"), data.get("channel"), needs
+            declined = frozenset(self._who_declined(one, data))
+            key = data["inbox_id"], data.get("team_id"), data.get("channel"), needs, declined
             since = datetime.fromisoformat(data["queued_at"])
             self._not_widened_early(one, waited, needs, (event.at - since).total_seconds())
             self.waiting[one] = Waiting(one, key, self._rank(one, data), since, event.at, worth=self.priority_worth)
             self.queues[key] += 1
             self.waits.append(self.waiting[one])
+
+    def _ended(self, one: str, event: Event) -> None:
+        """The offer that ends with an event, and whether it should."""
+        said = event.data.get("ended_offer")
+        if one not in self.offers:
+            if said is not None:
+                self.verdict.blame("offers", f"{one}: one to {said['agent_id']} ended that was never made")
+            return
+        self._drop(one, event)
+        whom, until = self.offers.pop(one)
+        if said is None or said["agent_id"] != whom:
+            self.verdict.blame("two holders", f"{one}: {event.type} though it is offered to {whom}")
+            return
+        if said["outcome"] == "timed_out" and event.time < until:
+            self.verdict.blame("offers", f"{one}: timed out for {whom} before {until}")
+        if said["outcome"] == "accepted" and event.data.get("assignee_id") != whom:
+            self.verdict.blame("offers", f"{one}: accepted by {whom}, given to {event.data.get('assignee_id')}")
+        if said["outcome"] == "declined":
+            self._who_declined(one, event.data).add(whom)
+        self.answered[said["outcome"]] += 1
+
+    def _who_declined(self, one: str, data: Mapping[str, Any]) -> set[str]:
+        team = data.get("team_id")
+        if one not in self.declined or self.declined[one][0] != team:
+            self.declined[one] = team, set()
+        return self.declined[one][1]
+
+    def _stands(self, at: datetime) -> None:
+        for one, (whom, until) in self.offers.items():
+            if (at - until).total_seconds() > self.idle_seconds and one not in self.stood:
+                self.stood.add(one)
+                self.verdict.blame("offers", f"{one}: stands still with {whom}, until {until}")
 
     def _rank(self, one: str, data: Mapping[str, Any]) -> int:
         """Its place's, as published: what was taken back may have a higher one than the conversation's own."""
@@ -368,15 +419,19 @@ class Judge:
         self._drop(one, event)
         self.holders[one] = holder
         if holder is not None and one not in self.closed:
-            agent = self._agent(holder)
-            automatic = event.data.get("mode") == "automatic"
-            weight, woken = self._weight(self.channels.get(one)), event.data["reason"]["code"] == "woken"
-            agent.holds[one] = Holding(one, automatic, weight, event.time, event.at, came_back=woken)
-            agent.held.append(agent.holds[one])
-            self._weigh(agent)
+            self._claim(one, holder, event)
+
+    def _claim(self, one: str, whom: str, event: Event) -> None:
+        """It takes of their capacity from here on."""
+        agent = self._agent(whom)
+        automatic = event.data.get("mode") == "automatic"
+        weight, back = self._weight(self.channels.get(one)), event.data["reason"]["code"] in ("woken", "accepted")
+        agent.holds[one] = Holding(one, automatic, weight, event.time, event.at, came_back=back)
+        agent.held.append(agent.holds[one])
+        self._weigh(agent)
 
     def _drop(self, one: str, event: Event) -> None:
-        holder = self.holders.get(one)
+        holder = self.offers[one][0] if one in self.offers else self.holders.get(one)
         agent = self.agents.get(holder) if holder is not None else None
         if agent is not None and (holding := agent.holds.pop(one, None)) is not None:
             holding.end = event.time
@@ -409,6 +464,7 @@ class Judge:
                 self.told.discard(pair)
         for pair in beside:
             self.beside.setdefault(pair, at)
+        self._stands(at)
         for agent in self.agents.values() if self.taken_back else ():
             self._left_behind(agent, at)
 

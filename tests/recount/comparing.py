@@ -89,7 +89,17 @@ def rates_same(shown: Sequence[dict[str, Any]], numbers: dict[str, Number], abou
         "bot_resolution_rate": (count("bot_resolutions"), bots),
         "bot_handoff_rate": (count("bot_handoffs"), bots),
         "survey_response_rate": (count(RATED), count("surveys_sent")),
-    } | ({} if labelled else {"sla_rate": (count("sla_met"), count("sla_met", "sla_missed"))})
+    } | (
+        {}
+        if labelled
+        else {
+            "sla_rate": (count("sla_met"), count("sla_met", "sla_missed")),
+            "offer_acceptance_rate": (
+                count("offers_accepted"),
+                count("offers_accepted", "offers_declined", "offers_timed_out"),
+            ),
+        }
+    )
     assert {one["rate"]: (one["part"], one["whole"]) for one in shown} == wanted, about
     for one in shown:
         assert one["part"] == count(one["part_of"]), about

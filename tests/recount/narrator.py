@@ -4,12 +4,18 @@ It says what the services say, with the flags and business times that they put o
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from relevo.contracts.assignment import ConversationAssigned, ConversationQueued, Reason
+from relevo.contracts.assignment import (
+    ConversationAssigned,
+    ConversationOffered,
+    ConversationQueued,
+    EndedOffer,
+    Reason,
+)
 from relevo.contracts.automation import RuleExecuted, SlaBreached, SlaMet
 from relevo.contracts.base import Model, new_id
 from relevo.contracts.conversation import (
@@ -280,6 +286,9 @@ class _Story:
             return
         self._later(45)
         agent = self._chance.choice(self._account.agents)
+        accepted = None
+        if self._queued is not None and self._chance.random() < 0.5:
+            accepted = yield from self._offers(agent)
         if self._queued is not None:
             waited, by = self._queued, self._calendar.at(self._at) if self._calendar else None
             yield self._assignment_told(
@@ -288,6 +297,7 @@ class _Story:
                 waited_seconds=(self._at - waited).total_seconds(),
                 waited_business_seconds=self._seconds(waited, self._at),
                 business_hours=by,
+                ended_offer=accepted,
             )
             self._queued = None
         team = self._state["team_id"]
@@ -295,6 +305,24 @@ class _Story:
         if self._chance.random() < 0.2:
             self._state["team_id"] = self._chance.choice(self._account.teams)
         yield self._told(AssigneeChanged, from_assignee_id=mine, from_team_id=team)
+
+    def _offers(self, last: str) -> Generator[Told, None, EndedOffer]:
+        """It is offered to some, who do not want it, and to the last one, who does, or has it all the same."""
+        ended = None
+        for agent in (*self._chance.sample(self._account.agents, self._chance.randrange(3)), last):
+            yield self._assignment_told(
+                ConversationOffered, agent_id=agent, until=self._at + timedelta(seconds=30), ended_offer=ended
+            )
+            offer = {"agent_id": agent, "offered_at": self._at}
+            self._later(20)
+            outcome = self._chance.choice(["declined", "timed_out", "withdrawn"])
+            why = self._chance.choice([None, "no_time", "other"]) if outcome == "declined" else None
+            ended = EndedOffer(**offer, outcome=outcome, why=why)
+            if agent != last and self._chance.random() < 0.5:
+                yield self._assignment_told(ConversationQueued, ended_offer=ended)
+                ended = None
+        outcome = "accepted" if self._chance.random() < 0.7 else "withdrawn"
+        return EndedOffer(**offer, outcome=outcome)
 
     def _resolve(self) -> Iterator[Told]:
         if self._queued is not None:

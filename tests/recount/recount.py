@@ -26,7 +26,8 @@ DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sun
 TIMES = {"first_response", "reply_time", "resolution", "wait_in_queue"}
 RATED = "satisfaction"
 MEASURED = {*TIMES, RATED, "presence_seconds"}
-NOT_BY_LABEL = {"wait_in_queue", "rules_executed", "presence_seconds", "sla_met", "sla_missed"}
+OFFERS = {"offers_accepted", "offers_declined", "offers_timed_out"}
+NOT_BY_LABEL = {"wait_in_queue", "rules_executed", "presence_seconds", "sla_met", "sla_missed", *OFFERS}
 DIMENSIONS = ("agent", "team", "inbox", "channel")
 
 
@@ -279,15 +280,26 @@ class Recount:
 
     # -- the others ---------------------------------------------------------------------------------------------------
 
+    def _offer_ended(self, event: Event) -> None:
+        said = event.data.get("ended_offer")
+        if said is not None and (metric := f"offers_{said['outcome']}") in OFFERS:
+            self._other(event, metric, agent=said["agent_id"], team=event.data["team_id"], state=said["why"])
+
+    def _conversation_offered(self, event: Event) -> None:
+        self._offer_ended(event)
+
     def _conversation_queued(self, event: Event) -> None:
+        self._offer_ended(event)
         story = self._stories[event.data["conversation_id"]]
         if story.queued is None:
             story.queued = moment(event.data["queued_at"])
 
     def _conversation_unassigned(self, event: Event) -> None:
+        self._offer_ended(event)
         self._stories[event.data["conversation_id"]].queued = None
 
     def _conversation_assigned(self, event: Event) -> None:
+        self._offer_ended(event)
         told, story = event.data, self._stories[event.data["conversation_id"]]
         since, story.queued = story.queued, None
         if since is None and told["from_assignee_id"] is None:

@@ -14,6 +14,7 @@ from relevo.assignment.domain.inputs import (
     CustomerWaits,
     Described,
     Input,
+    OfferAnswered,
     Opened,
     PolicyEdited,
     Reopened,
@@ -35,7 +36,10 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
     channels = dict(zip(inboxes, ("web", "email", "whatsapp"), strict=True))
     conversations: dict[str, str] = {}
     open_ones: set[str] = set()
-    for n in range(1, length + 1):
+    # Policies name only teams that are known, and none that is gone comes back.
+    yield from (TeamEdited(one, "T", auto_assign=True, deleted=False, sequence=1) for one in teams)
+    gone: set[str] = set()
+    for n in range(2, length):
         kind = dice.choices(
             [
                 "open",
@@ -51,8 +55,9 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                 "customer",
                 "due",
                 "facts",
+                "answer",
             ],
-            [30, 14, 4, 14, 6, 1, 8, 4, 4, 2, 5, 5, 5],
+            [30, 14, 4, 14, 6, 1, 8, 4, 4, 2, 5, 5, 5, 20],
         )[0]
         if kind == "open":
             one = new_id()
@@ -92,6 +97,9 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
             )
         elif kind == "facts" and open_ones:
             yield Described(dice.choice(sorted(open_ones)), facts(dice), n)
+        elif kind == "answer" and open_ones:
+            # Mostly of who is not asked.
+            yield OfferAnswered(dice.choice(sorted(open_ones)), dice.choice(agents), dice.random() < 0.5)
         elif kind == "status":
             state = dice.choice(["available", "available", "available", "busy", "away", "offline"])
             yield StatusGiven(dice.choice(agents), state, T0, n)
@@ -100,7 +108,10 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
             groups = tuple(one for one in teams if dice.random() < 0.6)
             yield AgentEdited(dice.choice(agents), f"A{n}", dice.random() < 0.9, groups, dice.choice([None, mine]), n)
         elif kind == "team":
-            yield TeamEdited(dice.choice(teams), f"T{n}", dice.random() < 0.7, dice.random() < 0.1, n)
+            one = dice.choice(teams)
+            if dice.random() < 0.1:
+                gone.add(one)
+            yield TeamEdited(one, f"T{n}", dice.random() < 0.7, one in gone, n)
         elif kind == "assign" and conversations:
             one = dice.choice([*sorted(conversations), new_id()])
             whom, where = dice.choice([None, *agents]), dice.choice([None, *teams])
@@ -127,6 +138,8 @@ def journal(seed: int, length: int = 400) -> Iterator[Input]:
                     rules=rules(dice, teams),
                     lighter=dice.choice((None, Lighter(dice.choice([0, 30]), dice.choice([0, 40])))),
                     pace=dice.choice((None, None, Pace(dice.choice([1, 3]), dice.choice([5, 60])))),
+                    hand_over=dice.choice(("direct", "offer")),
+                    most_unanswered=dice.choice((None, 1)),
                     version=n,
                 )
             )
@@ -155,7 +168,12 @@ def rules(dice: random.Random, teams: list[str]) -> tuple[RoutingRule, ...]:
         RoutingRule(
             "mail", condition("conversation.channel", "equals", "email"), None, "least_loaded", out_of_shift=True
         ),
-        RoutingRule("urgent", condition("conversation.priority", "in", ["high", "urgent"]), busy_as_fallback=True),
+        RoutingRule(
+            "urgent",
+            condition("conversation.priority", "in", ["high", "urgent"]),
+            busy_as_fallback=True,
+            hand_over="offer",
+        ),
         RoutingRule(
             "habla",
             condition("conversation.channel", "equals", "web"),

@@ -84,6 +84,9 @@ def record_of(decision, agents):
         decision.waited_seconds,
         decision.policy_version,
         decision.rule,
+        decision.offered_to,
+        "Cai",
+        frozenset(decision.declined),
     )
 
 
@@ -96,8 +99,8 @@ def agrees(decision, key, policy, then):
     for one, agent in then.items():
         sentences = why_not(agent, key, policy, record, when="then")
         codes = [sentence.code for sentence in sentences]
-        if one == decision.assignee_id and decision.kind == "assigned":
-            assert codes[0] == "has_it"
+        if (one == decision.assignee_id and decision.kind == "assigned") or one == decision.offered_to:
+            assert codes[0] == ("has_it" if decision.kind == "assigned" else "is_offered_it")
             reached, free = reached + 1, free | {one}
             continue
         if not record.compared:
@@ -105,7 +108,7 @@ def agrees(decision, key, policy, then):
             continue
         if codes in (["in_turn"], ["next"]):
             free.add(one)
-        if not {"removed", "other_inboxes", "other_team", "unskilled"} & set(codes):
+        if not {"removed", "other_inboxes", "other_team", "passed", "declined", "unskilled"} & set(codes):
             reached += 1
             if one not in free:
                 excluded[codes[0]] = excluded.get(codes[0], 0) + 1
@@ -201,6 +204,9 @@ async def test_what_agents_were_is_read_from_the_records_as_it_was(database):
                 decision.waited_seconds,
                 decision.policy_version,
                 decision.rule,
+                decision.offered_to,
+                one.record.offered_to_name,
+                frozenset(decision.declined),
             )
             for agent_id, wanted in then.items():
                 found = await records.agent_then(tx, account, agent_id, one.run, one.step)

@@ -24,33 +24,47 @@ LADDER = ((0, {"pt": 3}), (1, {"pt": 2}), (2, {}))
 STATES = ("available", "available", "available", "busy", "away", "offline")
 
 
-async def live(world: World, dice: random.Random, people: list[str], steps: int) -> None:
+async def answer(one: Running, world: World, who: str, accepts: Callable[[], bool]) -> None:
+    """Somebody answers all that they are offered."""
+    offered = (await one.http.get("/offers", headers=world.as_(who))).json()["items"]
+    for offer in offered:
+        path = f"/conversations/{offer['conversation_id']}/offer/"
+        if accepts():
+            said = await one.http.post(path + "accept", headers=world.as_(who))
+        else:
+            said = await one.http.post(path + "decline", json={"why": "no_time"}, headers=world.as_(who))
+        assert said.status_code in (200, 409), said.text
+
+
+async def live(one: Running, world: World, dice: random.Random, people: list[str], steps: int) -> None:
     """More conversations come than people can take, who come and go, answer some and resolve some."""
     inboxes = ((world.inbox, "web"), (new_id(), "email"), (new_id(), "whatsapp"))
     for _ in range(steps):
-        one = dice.random()
-        if one < 0.4:
+        what = dice.random()
+        if what < 0.4:
             inbox, channel = dice.choice(inboxes)
             await world.open(inbox_id=inbox, channel=channel, priority=dice.choice([None, "low", "high", "urgent"]))
-        elif one < 0.6 and world.conversations:
+        elif what < 0.6 and world.conversations:
             chosen = dice.choice(list(world.conversations))
             if world.conversations[chosen].status == "open":
                 await world.resolve(chosen)
-        elif one < 0.75 and world.conversations:
+        elif what < 0.75 and world.conversations:
             chosen = dice.choice(list(world.conversations))
             if world.conversations[chosen].status == "open":
                 await say(world, chosen, "outgoing" if world.conversations[chosen].waiting_since else "incoming")
+        elif what < 0.85:
+            await answer(one, world, dice.choice(people), lambda: dice.random() < 0.6)
         else:
             await world.status(dice.choice(people), dice.choice(STATES))
 
 
-async def begin_again(world: World, people: list[str], settled: Callable[[], Awaitable[None]]) -> None:
+async def begin_again(one: Running, world: World, people: list[str], settled: Callable[[], Awaitable[None]]) -> None:
     """Nobody is there and nothing is open; then enough wait for the six who come and have nothing to do."""
     for who in people:
         await world.status(who, "away")
-    for one, known in world.conversations.items():
+    for id_, known in world.conversations.items():
         if known.status == "open":
-            await world.resolve(one)
+            await world.resolve(id_)
     await settled()
     # Two of the six work on this inbox, and carry two of these each.
     came = [await world.open(inbox_id=new_id(), channel="whatsapp") for _ in range(4)]
@@ -62,9 +76,11 @@ async def begin_again(world: World, people: list[str], settled: Callable[[], Awa
         await world.status(who, "available")
 
     async def all_given() -> bool:
+        for who in people[:6]:
+            await answer(one, world, who, lambda: True)
         events = await read(world.admin.nats, world.account, ["EVT_ASSIGNMENT"])
-        holders = {one.data["conversation_id"]: one.data["assignee_id"] for one in events}
-        return all(holders.get(one) for one in came)
+        holders = {event.data["conversation_id"]: event.data["assignee_id"] for event in events}
+        return all(holders.get(id_) for id_ in came)
 
     assert await until(all_given, 30), "once what they were given before is long enough ago"
     await settled()
@@ -113,7 +129,8 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         mail = {"field": "conversation.channel", "operator": "equals", "value": "email"}
         urgent = {"field": "conversation.priority", "operator": "equals", "value": "urgent"}
         policy |= {"rules": [{"name": "u", "when": urgent, "busy_as_fallback": True}]}
-        policy["rules"] += [{"name": "m", "when": mail, "strategy": "least_loaded"}]
+        policy["rules"] += [{"name": "m", "when": mail, "strategy": "least_loaded", "hand_over": "offer"}]
+        policy |= {"hand_over": dice.choice(["direct", "offer"]), "offer_seconds": 5}
         phone = {"field": "conversation.channel", "operator": "equals", "value": "whatsapp"}
         rings = [{"after_seconds": after, "needs": needs} for after, needs in LADDER[1:]]
         policy["rules"] += [{"name": "s", "when": phone, "needs": LADDER[0][1], "rings": rings}]
@@ -124,9 +141,9 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
             assert set_.status_code == 200, set_.text
         answer = await one.http.put("/routing/policy", json=policy, headers=head)
         assert answer.status_code == 200, answer.text
-        await live(world, dice, people, 250)
+        await live(one, world, dice, people, 250)
         await decided(one)
-        await begin_again(world, people, lambda: decided(one))
+        await begin_again(one, world, people, lambda: decided(one))
         await leave(world, people, one)
         events = await read(one.admin.nats, world.account)
         # All is decided: whoever is still beside a queue would be for ever. Before that, machines may be slow.
@@ -137,4 +154,5 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         assert not verdict.faults, verdict.text()
         assert verdict.figures["given by turn out of the queue"] > 10
         assert verdict.figures["taken back from who had gone"] >= 10
+        assert verdict.figures["offers accepted"] > 0
         assert len(found.delays) >= 6

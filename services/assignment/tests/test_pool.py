@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relevo.assignment.domain.deciding import apply, decide
 from relevo.assignment.domain.held import Team
@@ -23,6 +23,7 @@ from relevo.assignment.domain.inputs import (
     CustomerWaits,
     Described,
     Entry,
+    OfferAnswered,
     Opened,
     PolicyEdited,
     Ranked,
@@ -482,6 +483,7 @@ class Matching(RuleBasedStateMachine):
         self.entries = []
         self.sequence = 1
         self.given = defaultdict(list)
+        self.declined = defaultdict(set)
 
     def take(self, given):
         self.sequence += 1
@@ -491,10 +493,14 @@ class Matching(RuleBasedStateMachine):
         apply(self.pool, entry)
         assert not self.pool.drain(entry)
         for decision in self.pool.decisions[start:]:
-            if decision.kind == "assigned" and self.policy.pace and not isinstance(given, Assign):
+            given_now = decision.kind == "offered" or (
+                decision.kind == "assigned" and decision.reason.code != "accepted"
+            )
+            if given_now and self.policy.pace and not isinstance(given, Assign):
                 self.in_pace(decision, entry.at)
+            self.asked_of_nobody_twice(decision)
             if decision.reason.code in (*STRATEGIES, "last_agent", "same_agent", "woken"):
-                chosen = self.pool.roster.agents[decision.assignee_id]
+                chosen = self.pool.roster.agents[decision.assignee_id or decision.offered_to]
                 assert not list(lacking(chosen.skills, decision.needs))
                 assert chosen.used <= chosen.limit(self.policy) * UNIT, (
                     "automatic assignment never exceeds the capacity"
@@ -505,9 +511,23 @@ class Matching(RuleBasedStateMachine):
                     chosen.state == "busy" and self.policy.under(decision.rule).busy_as_fallback
                 )
 
+    def asked_of_nobody_twice(self, decision):
+        """Of who declined it, as long as it waits with the same team by the same rule."""
+        id_, mine = decision.conversation_id, self.declined[decision.conversation_id]
+        if decision.ended is not None and decision.ended.outcome == "declined":
+            mine.add((decision.ended.agent_id, decision.team_id, decision.rule))
+        if decision.kind == "offered":
+            assert (decision.offered_to, decision.team_id, decision.rule) not in mine
+        elif decision.kind != "queued" or decision.from_assignee_id is not None:
+            self.declined[id_] = set()
+
     def in_pace(self, decision, at):
-        pace, mine = self.policy.pace, self.given[decision.assignee_id]
-        if decision.from_assignee_id == decision.assignee_id and decision.reason.code != "woken":
+        pace, mine = self.policy.pace, self.given[decision.assignee_id or decision.offered_to]
+        if (
+            decision.assignee_id
+            and decision.from_assignee_id == decision.assignee_id
+            and decision.reason.code != "woken"
+        ):
             return  # it stayed with them
         mine.append(at)
         if decision.reason.code != "woken":
@@ -633,20 +653,44 @@ class Matching(RuleBasedStateMachine):
     def comes_due(self, due):
         self.take(due)
 
+    @rule(
+        hand_over=st.sampled_from(["direct", "offer"]),
+        seconds=st.sampled_from([5, 20]),
+        most=st.none() | st.integers(1, 2),
+    )
+    def ask_first(self, hand_over, seconds, most):
+        more = {"hand_over": hand_over, "offer_seconds": seconds, "most_unanswered": most}
+        self.policy = replace(self.policy, **more, version=self.policy.version + 1)
+        self.take(PolicyEdited(self.policy))
+
+    @precondition(lambda self: any(one.offered_to for one in self.pool.held.values()))
+    @rule(data=st.data(), accepted=st.booleans(), somebody_else=st.booleans())
+    def answer(self, data, accepted, somebody_else):
+        held = data.draw(st.sampled_from(sorted(one.id for one in self.pool.held.values() if one.offered_to)))
+        whom = "a0" if somebody_else else self.pool.held[held].offered_to
+        self.take(OfferAnswered(held, whom, accepted, None if accepted else "no_time"))
+
     @invariant()
     def load_is_the_number_of_open_conversations_held(self):
         held = [one.assignee_id for one in self.pool.held.values() if one.state == "assigned"]
         for one in self.pool.roster.agents.values():
             assert one.load == held.count(one.id)
             mine = [held for held in self.pool.held.values() if (held.state, held.assignee_id) == ("assigned", one.id)]
+            asked = [held for held in self.pool.held.values() if held.offered_to == one.id]
+            assert one.offered == len(asked)
+            assert not (asked and (one.state in ("away", "offline") or not one.active)), "nobody who has gone is asked"
+            mine += asked
             assert one.used == sum(held.weight for held in mine)
 
     @invariant()
     def state_and_holder_agree(self):
         for one in self.pool.held.values():
             assert (one.state == "assigned") <= (one.assignee_id is not None)
-            assert (one.state in ("queued", "unassigned")) <= (one.assignee_id is None)
-            assert (one.state == "queued") == (one.queued_at is not None)
+            assert (one.state in ("queued", "offered", "unassigned")) <= (one.assignee_id is None)
+            assert (one.state in ("queued", "offered")) == (one.queued_at is not None)
+            offer = (one.offered_to, one.offered_at, one.offered_until)
+            assert all((part is not None) == (one.state == "offered") for part in offer)
+            assert one.ended is None, "each offer that ended was told of"
 
     @invariant()
     def nobody_who_could_take_a_waiting_one_is_free(self):

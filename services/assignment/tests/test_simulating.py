@@ -30,7 +30,7 @@ class Place:
 
     async def fill(self) -> None:
         for seed, account in enumerate(self.accounts):
-            inputs = list(journal(seed + 10, 200))
+            inputs = list(journal(seed + 10, 260))
             while inputs:
                 some, inputs = inputs[:50], inputs[50:]
                 async with self.database.begin(account) as tx:

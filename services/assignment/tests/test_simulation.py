@@ -3,7 +3,7 @@
 import heapq
 import random
 from collections import Counter
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
@@ -54,7 +54,12 @@ class Day:
             self.entries.append(Entry(len(self.entries) + 1, at, given))
             take(pool, self.entries[-1])
             for due, moment in dues(pool):
-                heapq.heappush(timers, (max(moment, at), len(self.entries) + len(timers), due))
+                heapq.heappush(timers, (max(moment, at), *astuple(due), len(self.entries) + len(timers), due))
+
+        def ring(until: datetime) -> None:
+            while timers and timers[0][0] <= until:
+                moment, _, _, due = heapq.heappop(timers)
+                note(moment, due)
 
         for came in journal(seed, 250):
             if isinstance(came, ConversationDue | AgentDue):
@@ -62,9 +67,7 @@ class Day:
             at += timedelta(seconds=draw.expovariate(250 / 36_000))
             if one_policy and at >= SINCE and isinstance(came, PolicyEdited):
                 continue
-            while timers and timers[0][0] <= at:
-                moment, _, due = heapq.heappop(timers)
-                note(moment, due)
+            ring(at)
             match came:
                 case Opened() | Reopened():
                     came = replace(came, at=at)
@@ -73,12 +76,13 @@ class Day:
                 case CustomerWaits():
                     came = replace(came, since=came.since and at)
             note(at, came)
+        ring(UNTIL)
         self.decisions = [
             one for one in decide(Pool(Roster((), Policy()), {}), self.entries) if SINCE <= one.entry.at < UNTIL
         ]
         self.kept = {
             (one.conversation_id, one.version): Kept(
-                one.entry.id, one.kind, one.mode, one.assignee_id, one.team_id, one.reason.code
+                one.entry.id, one.kind, one.mode, one.assignee_id, one.team_id, one.reason.code, one.offered_to
             )
             for one in self.decisions
         }

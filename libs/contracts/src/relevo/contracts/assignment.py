@@ -13,6 +13,10 @@ ReasonCode = Literal[
     "longest_idle",
     "most_skilled",
     "last_agent",
+    "accepted",
+    "declined",
+    "offer_timed_out",
+    "offer_withdrawn",
     "same_agent",
     "woken",
     "owner",
@@ -38,6 +42,10 @@ ReasonCode = Literal[
     "no_candidates",
 ]
 
+Outcome = Literal["accepted", "declined", "timed_out", "withdrawn"]
+"""How an offer ended; withdrawn: the agent could not take it any more, or it is somebody else's, or nobody's to take."""
+DeclineReason = Literal["no_time", "not_my_field", "other"]
+
 
 class Reason(Model):
     """Why a decision fell, as a code and in words."""
@@ -47,11 +55,20 @@ class Reason(Model):
     en: str
 
 
+class EndedOffer(Model):
+    """An offer that ended: to whom and when it was made, how it ended, and why, where they declined and said so."""
+
+    agent_id: Id
+    offered_at: Time
+    outcome: Outcome
+    why: DeclineReason | None = None
+
+
 class AssignmentEvent(Model):
     """The base: the whole state of a conversation's assignment after the event.
 
     ``version`` grows by one a change; a consumer that has a higher one drops the event. ``inbox_id`` and ``channel``
-    are the conversation's, for reports.
+    are the conversation's, for reports. ``ended_offer`` is the offer that ended with it, if one did.
     """
 
     conversation_id: Id
@@ -66,6 +83,7 @@ class AssignmentEvent(Model):
     reason: Reason
     decision_id: Id | None = None
     queued_at: Time | None = None
+    ended_offer: EndedOffer | None = None
 
 
 class ConversationAssigned(AssignmentEvent):
@@ -91,6 +109,18 @@ class ConversationQueued(AssignmentEvent):
     ``needs`` is what whoever gets it must be able to: levels from 1 to 5 by skill. When less will do, it is told anew.
     """
 
+    priority: Priority | None = None
+    needs: dict[str, int] = Field(default_factory=dict)
+
+
+class ConversationOffered(AssignmentEvent):
+    """A conversation is offered to an agent, who may take it until then; it is nobody's, and takes of their capacity.
+
+    It ends with the conversation's next event, which says how. ``needs`` as in ``ConversationQueued``.
+    """
+
+    agent_id: Id
+    until: Time
     priority: Priority | None = None
     needs: dict[str, int] = Field(default_factory=dict)
 

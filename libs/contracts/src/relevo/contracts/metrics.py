@@ -32,8 +32,13 @@ Metric = Literal[
     "bot_handoffs",
     "bot_resolutions",
     "bot_takeovers",
+    "offers_accepted",
+    "offers_declined",
+    "offers_timed_out",
 ]
-RateName = Literal["bot_resolution_rate", "bot_handoff_rate", "survey_response_rate", "sla_rate"]
+RateName = Literal[
+    "bot_resolution_rate", "bot_handoff_rate", "survey_response_rate", "sla_rate", "offer_acceptance_rate"
+]
 
 
 class Definition(NamedTuple):
@@ -128,6 +133,21 @@ METRICS: Final[Mapping[Metric, Definition]] = {
         "Una persona tomó una conversación que tenía un bot.",
         "A person took a conversation that a bot had.",
     ),
+    "offers_accepted": Definition(
+        "count",
+        "Un agente aceptó una conversación que se le ofrecía.",
+        "An agent accepted a conversation that was offered to them.",
+    ),
+    "offers_declined": Definition(
+        "count",
+        "Un agente rechazó una conversación que se le ofrecía.",
+        "An agent declined a conversation that was offered to them.",
+    ),
+    "offers_timed_out": Definition(
+        "count",
+        "Un agente no respondió a tiempo a una oferta. Las que se retiraron antes no cuentan.",
+        "An agent did not answer an offer in time. Those that were withdrawn before do not count.",
+    ),
     "surveys_sent": Definition(
         "count",
         "Se pidió a un cliente que valorase la atención. Es de quien resolvió la conversación.",
@@ -176,6 +196,9 @@ NAMES: Final[Mapping[Metric, tuple[str, str]]] = {
     "bot_handoffs": ("Pasadas por el bot", "Handed over by the bot"),
     "bot_resolutions": ("Resueltas por el bot", "Resolved by the bot"),
     "bot_takeovers": ("Tomadas del bot", "Taken from the bot"),
+    "offers_accepted": ("Ofertas aceptadas", "Offers accepted"),
+    "offers_declined": ("Ofertas rechazadas", "Offers declined"),
+    "offers_timed_out": ("Ofertas sin respuesta", "Offers not answered"),
     "surveys_sent": ("Encuestas enviadas", "Surveys sent"),
     "satisfaction": ("Satisfacción", "Satisfaction"),
     "presence_seconds": ("Presencia", "Presence"),
@@ -225,12 +248,28 @@ RATES: Final[Mapping[RateName, Rate]] = {
         "De los plazos de los acuerdos de servicio que terminaron, la parte que se cumplió.",
         "Of the times of service levels that ended, the part that was kept.",
     ),
+    "offer_acceptance_rate": Rate(
+        "offers_accepted",
+        ("offers_accepted", "offers_declined", "offers_timed_out"),
+        ("Aceptación de ofertas", "Offers accepted, of all"),
+        "De las ofertas que se aceptaron, se rechazaron o quedaron sin respuesta, la parte que se aceptó.",
+        "Of the offers that were accepted, declined or not answered, the part that was accepted.",
+    ),
 }
 """What reports divide from counts; consumers of the stream divide the same. Where `part` is not among `whole` it may be more
 than 1: more ratings came in a period than surveys were sent in it. Null where nothing is to be divided by."""
 
 UNLABELLED: Final[frozenset[Metric]] = frozenset(
-    {"wait_in_queue", "rules_executed", "presence_seconds", "sla_met", "sla_missed"}
+    {
+        "wait_in_queue",
+        "rules_executed",
+        "presence_seconds",
+        "sla_met",
+        "sla_missed",
+        "offers_accepted",
+        "offers_declined",
+        "offers_timed_out",
+    }
 )
 """What is not told by label: those who tell of it know nothing of labels."""
 

@@ -19,7 +19,7 @@ class Notify(Model):
     """Reach an agent, all of a team, all with a role, or an address. Once per ``dedup_key`` and person.
 
     ``template`` names a text that exists in es and en; ``data`` fills it. Worth nothing after ``useless_after``. With
-    ``conversation_id`` only those hear of it who may see that conversation. Of a team or role, whoever caused it (the
+    ``conversation_id`` only those hear of it who may see that conversation, or, ``vouched``, whoever the sender names. Of a team or role, whoever caused it (the
     envelope's actor) is not told. A ``file`` goes with what is written to an address.
     """
 
@@ -33,6 +33,7 @@ class Notify(Model):
     template: str
     data: dict[str, Any] = Field(default_factory=dict)
     conversation_id: Id | None = None
+    vouched: bool = False
     useless_after: Time | None = None
     file: MailFile | None = None
 

@@ -78,6 +78,7 @@ NOT_PERSONAL: Final = frozenset(
     {
         "accounts.RowsDropped.table",
         "assignment.ConversationAssigned.needs",
+        "assignment.ConversationOffered.needs",
         "assignment.ConversationQueued.needs",
         "assignment.Reason.en",
         "assignment.Reason.es",
@@ -135,6 +136,7 @@ NOT_PERSONAL: Final = frozenset(
         "metrics.Dimensions.priority",
         "metrics.Dimensions.state",
         "assignment.ConversationAssigned.channel",
+        "assignment.ConversationOffered.channel",
         "assignment.ConversationQueued.channel",
         "assignment.ConversationUnassigned.channel",
         "automation.RuleExecuted.channel",

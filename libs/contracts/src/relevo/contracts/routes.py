@@ -19,8 +19,10 @@ ROUTES: tuple[Route, ...] = (
     # The more particular first: the first match answers.
     Route("/conversations/*/assignment", "assignment"),
     Route("/conversations/*/decisions", "assignment"),
+    Route("/conversations/*/offer", "assignment"),
     Route("/conversations/*/sla", "automation"),
     Route("/queue", "assignment"),
+    Route("/offers", "assignment"),
     Route("/routing", "assignment"),
     Route("/conversations", "conversation"),
     Route("/contacts", "conversation"),

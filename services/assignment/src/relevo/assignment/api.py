@@ -25,6 +25,7 @@ from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
 from relevo.chassis.problems import FieldError, Problem
 from relevo.chassis.service import Runtime
+from relevo.contracts.assignment import EndedOffer
 from relevo.contracts.base import Id, Time, now
 from relevo.contracts.permissions import Permission
 from relevo.contracts.presence import RoutingState
@@ -44,7 +45,7 @@ class ReasonOut(BaseModel):
 
 
 class AssignmentOut(BaseModel):
-    """Who holds a conversation. `position` (from 1) and `waiting_seconds` while it waits."""
+    """Who holds a conversation. `position` (from 1) while it waits in the queue, `waiting_seconds` also while it is offered."""
 
     conversation_id: Id
     state: State
@@ -56,6 +57,8 @@ class AssignmentOut(BaseModel):
     waiting_seconds: float | None
     reason: ReasonOut | None
     decision_id: Id | None
+    offered_to: Id | None = Field(description="Whose answer is waited for; they may take it until `offered_until`.")
+    offered_until: Time | None
     needs: dict[str, int] = Field(
         description="What whoever gets it from the queue must be able to at present: the least levels by skill."
     )
@@ -77,7 +80,7 @@ class DecisionOut(BaseModel):
     id: Id
     version: int
     at: Time
-    kind: Literal["assigned", "queued", "unassigned"]
+    kind: Literal["assigned", "queued", "offered", "unassigned"]
     mode: Literal["automatic", "manual", "automation"]
     actor: str
     assignee_id: Id | None
@@ -85,6 +88,12 @@ class DecisionOut(BaseModel):
     team_id: Id | None
     from_assignee_id: Id | None
     from_team_id: Id | None
+    offered_to: Id | None
+    offered_to_name: str | None
+    offered_until: Time | None
+    ended_offer: EndedOffer | None = Field(
+        description="The offer that ended with it: to whom, how, and why they declined."
+    )
     reason: ReasonOut
     candidates: int
     excluded: dict[str, int]
@@ -123,9 +132,9 @@ class CapacityBody(BaseModel):
 
 
 class AgentLoadOut(BaseModel):
-    """What an agent carries: `load` open conversations, which take `used` of their `capacity`, in units.
+    """What an agent carries: `load` open conversations, and `offered` ones, which take `used` of their `capacity`, in units.
 
-    `own_capacity` null: the policy's default.
+    `own_capacity` null: the policy's default. `paused`: they get nothing because of so many `unanswered` offers in a row.
     """
 
     agent_id: Id
@@ -133,6 +142,9 @@ class AgentLoadOut(BaseModel):
     state: RoutingState
     state_since: Time | None
     load: int
+    offered: int
+    unanswered: int
+    paused: bool
     used: float
     capacity: int
     own_capacity: int | None
@@ -199,7 +211,7 @@ async def get_decisions(
         rows,
         limit,
         lambda row: (row["version"],),
-        lambda row: DecisionOut(**{**row, "reason": _reason(row["reason"], who), "at": row["created_at"]}),
+        lambda row: DecisionOut(**{**row, "reason": reason_out(row["reason"], who), "at": row["created_at"]}),
     )
 
 
@@ -216,7 +228,11 @@ async def get_queue(who: Reader, db: Db, limit: Limit = 50, cursor: Cursor = Non
 
     def item(row: Any) -> WaitingOut:
         waited = max((present - row["queued_at"]).total_seconds(), 0.0)
-        more = {"priority": PRIORITIES[row["rank"]], "waiting_seconds": waited, "reason": _reason(row["reason"], who)}
+        more = {
+            "priority": PRIORITIES[row["rank"]],
+            "waiting_seconds": waited,
+            "reason": reason_out(row["reason"], who),
+        }
         return WaitingOut(**row | more)
 
     return paging.page(rows, limit, readings.place_of, item)
@@ -365,7 +381,7 @@ def _refused(refusal: Refusal, found: Assignment | None, who: Principal) -> Prob
                 en="That agent is not a member of the given team: change one of the two.",
                 errors=[FieldError("/assignee_id", es="No es del equipo.", en="Is not of the team.")],
             )
-        case "version_conflict" | "hand_was_first":
+        case "version_conflict" | "hand_was_first" | "no_offer":
             return Problem(
                 409,
                 "version_conflict",
@@ -381,7 +397,7 @@ def _assignment(found: Assignment | None, who: Principal) -> AssignmentOut:
     row = found.row
     queued_at = row["queued_at"]
     waiting = None if queued_at is None else max((now() - queued_at).total_seconds(), 0.0)
-    reason = None if row["reason"] is None else _reason(row["reason"], who)
+    reason = None if row["reason"] is None else reason_out(row["reason"], who)
     return AssignmentOut(**{**row, "reason": reason, "waiting_seconds": waiting})
 
 
@@ -396,7 +412,8 @@ def not_ready() -> Problem:
     )
 
 
-def _reason(stored: dict[str, str], who: Principal) -> ReasonOut:
+def reason_out(stored: dict[str, str], who: Principal) -> ReasonOut:
+    """Why, in the language of whoever asks."""
     return ReasonOut(code=stored["code"], text=stored["es" if who.language == "es" else "en"])
 
 

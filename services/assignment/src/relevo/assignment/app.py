@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from relevo.assignment import api, candidates, due, matcher, past, policies, skills, waits, why
+from relevo.assignment import api, candidates, due, matcher, offers, past, policies, skills, waits, why
 from relevo.assignment.exported import EXPORTED
 from relevo.assignment.handlers import Handlers, project_facts
 from relevo.assignment.personal import PERSONAL
@@ -17,7 +17,7 @@ from relevo.contracts import streams
 def build() -> Service:
     """The service, from the environment."""
     router = APIRouter()
-    for part in (api, policies, skills, candidates, past, waits, why):
+    for part in (api, policies, skills, candidates, past, waits, offers, why):
         router.include_router(part.router)
     wanted = asyncio.Event()
     on = Handlers(wanted.set)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from relevo.assignment import due, loads
+from relevo.assignment import asking, due, loads
 from relevo.assignment.domain.deciding import apply
 from relevo.assignment.domain.held import Decision, Had, Held, Refusal, Team
 from relevo.assignment.domain.inputs import (
@@ -24,6 +24,7 @@ from relevo.assignment.domain.inputs import (
     CustomerWaits,
     Described,
     Entry,
+    OfferAnswered,
     Opened,
     PolicyEdited,
     Ranked,
@@ -47,8 +48,10 @@ from relevo.chassis.service import Runtime
 from relevo.contracts.assignment import (
     AssignmentEvent,
     ConversationAssigned,
+    ConversationOffered,
     ConversationQueued,
     ConversationUnassigned,
+    EndedOffer,
 )
 from relevo.contracts.base import new_id
 from relevo.kernel.calendars import Calendars
@@ -241,7 +244,7 @@ async def _concerned(
     tx: Tx, account_id: str, entries: list[Entry], teams: Mapping[str, Team], roster: Roster
 ) -> list[Held]:
     """The conversations that these inputs may touch, apart from those that wait."""
-    named, agents, changed_teams, came = set(), set(), set(), set()
+    named, agents, changed_teams, came, asked = set(), set(), set(), set(), set()
     for entry in entries:
         match entry.given:
             case (
@@ -253,14 +256,19 @@ async def _concerned(
                 | Assign()
                 | CustomerWaits()
                 | ConversationDue()
+                | OfferAnswered()
             ):
                 named.add(entry.given.conversation_id)
             case AgentDue():
                 agents.add(entry.given.agent_id)
             case StatusGiven():
                 came.add(entry.given.agent_id)
+                asked.add(entry.given.agent_id)
             case AgentEdited() if not entry.given.active:
                 agents.add(entry.given.agent_id)
+                asked.add(entry.given.agent_id)
+            case AgentEdited():
+                asked.add(entry.given.agent_id)
             case TeamEdited():
                 team = teams.get(entry.given.team_id)
                 if team is None or entry.given.deleted or entry.given.auto_assign != team.auto_assign:
@@ -273,6 +281,12 @@ async def _concerned(
     if open_anew:
         agents.update(roster.agents)
         came.update(roster.agents)
+        asked.update(roster.agents)
+
+    def offered(agent_id: str) -> bool:
+        agent = roster.agents.get(agent_id)
+        return agent is not None and agent.offered > 0
+
     found = {one.id: one for one in await conversations.held(tx, account_id, named)}
     for more in (
         await conversations.queued(tx, account_id) if open_anew else [],
@@ -280,6 +294,7 @@ async def _concerned(
         await conversations.held_of_agents(tx, account_id, agents),
         await conversations.held_of_teams(tx, account_id, changed_teams),
         await conversations.kept_for(tx, account_id, came),
+        await conversations.offered_to(tx, account_id, {one for one in asked if offered(one)}),
     ):
         for one in more:
             found.setdefault(one.id, one)
@@ -316,6 +331,7 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int, *, governed: Pol
     await decisions.save_decisions(tx, account_id, run, made)
     await pools.save_pool(tx, account_id, turn=pool.turn, runs=run, governed=governed)
     await due.schedule(tx, account_id, dues(pool))
+    await asking.tell(tx, account_id, made)
     waited = any(decision.waited_seconds is not None for _, decision in made)
     known = (await calendars(tx, [account_id]))[account_id] if waited else Calendars(())
     for decision_id, decision in made:
@@ -346,6 +362,7 @@ def event_of(decision: Decision, decision_id: str, held: Held, known: Calendars)
         "reason": decision.reason,
         "decision_id": decision_id,
         "queued_at": decision.queued_at,
+        "ended_offer": None if decision.ended is None else EndedOffer(**decision.ended._asdict()),
     }
     if decision.kind == "assigned":
         return ConversationAssigned(
@@ -353,6 +370,16 @@ def event_of(decision: Decision, decision_id: str, held: Held, known: Calendars)
             waited_seconds=decision.waited_seconds,
             needs=dict(decision.needs),
             **_business_time(decision, held, known),
+        )
+    if decision.kind == "offered":
+        assert decision.offered_to is not None
+        assert decision.offered_until is not None
+        return ConversationOffered(
+            **given,
+            agent_id=decision.offered_to,
+            until=decision.offered_until,
+            priority=PRIORITIES[decision.rank],
+            needs=dict(decision.needs),
         )
     if decision.kind == "queued":
         return ConversationQueued(**given, priority=PRIORITIES[decision.rank], needs=dict(decision.needs))

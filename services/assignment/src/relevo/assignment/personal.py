@@ -13,7 +13,7 @@ PERSONAL: Final = Personal(
         "teams": ("name",),
         "stays": ("channel", "state"),
         "conversations_held": ("channel", "state", "reason", "facts", "needs", "rule"),
-        "decisions": ("actor", "excluded", "kind", "mode", "needs", "reason", "rule"),
+        "decisions": ("actor", "ended_offer", "excluded", "kind", "mode", "needs", "reason", "rule"),
         "journal": ("cause", "error", "kind", "payload"),
     }
 )

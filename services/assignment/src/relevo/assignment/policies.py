@@ -11,7 +11,9 @@ from relevo.assignment.domain.held import Team
 from relevo.assignment.domain.inputs import PolicyEdited
 from relevo.assignment.domain.policy import (
     Days,
+    HandOver,
     Lighter,
+    OfferSeconds,
     Overflow,
     OwnerAbsent,
     Pace,
@@ -87,6 +89,19 @@ class PolicyBody(BaseModel):
         default=None,
         description="At most so many are given to an agent within any so many seconds, whatever room they have; what people "
         "decide does not count. null: as many as they have room for.",
+    )
+    hand_over: HandOver = Field(
+        default="direct",
+        description="`direct`: whose turn it is has it then and there. `offer`: they are asked first, and may decline; the "
+        "contact's owner, and whoever had it before it was closed, have it at once all the same.",
+    )
+    offer_seconds: OfferSeconds = Field(
+        default=30, description="How long an offer stands; without an answer until then it goes to the next one."
+    )
+    most_unanswered: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None,
+        description="Who lets so many offers in a row pass gets nothing more until they change their status; null: that does not "
+        "count.",
     )
     rules: tuple[RoutingRule, ...] = Field(
         default=(),

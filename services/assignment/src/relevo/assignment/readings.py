@@ -17,7 +17,8 @@ from relevo.kernel.access import ConversationColumns, ConversationFacts, Viewer,
 _ASSIGNMENT = """
     select cast(h.conversation_id as text) as conversation_id, h.channel, h.rule, h.needs, h.state, h.version, cast(h.team_id as text) as team_id,
            cast(h.assignee_id as text) as assignee_id, cast(h.inbox_id as text) as inbox_id, h.queued_at, h.reason,
-           cast(h.decision_id as text) as decision_id, cast(f.participant_ids as text[]) as participant_ids,
+           cast(h.decision_id as text) as decision_id, cast(h.offered_to as text) as offered_to, h.offered_until,
+           cast(h.declined as text[]) as declined, cast(f.participant_ids as text[]) as participant_ids,
            cast(f.owner_id as text) as owner_id,
            case when h.state = 'queued' then (
                select count(*) from conversations_held q
@@ -42,24 +43,28 @@ _DECISIONS = text("""
     select cast(d.id as text) as id, d.version, d.kind, d.mode, d.actor, cast(d.assignee_id as text) as assignee_id,
            cast(d.team_id as text) as team_id, cast(d.from_assignee_id as text) as from_assignee_id,
            cast(d.from_team_id as text) as from_team_id, d.reason, d.candidates, d.excluded, d.policy_version, d.rule, d.needs,
-           d.journal_id, d.waited_seconds, d.created_at, a.name as assignee_name,
+           d.journal_id, d.waited_seconds, d.created_at, a.name as assignee_name, cast(d.offered_to as text) as offered_to, o.name as offered_to_name,
+           d.offered_until, d.ended_offer,
            array(select n.name from unnest(d.runners_up) with ordinality as r (id, place)
                  join agents n on n.agent_id = r.id order by r.place) as runners_up
-    from decisions d left join agents a on a.agent_id = d.assignee_id
+    from decisions d
+    left join agents a on a.agent_id = d.assignee_id
+    left join agents o on o.agent_id = d.offered_to
     where d.account_id = cast(:account as uuid) and d.conversation_id = cast(:conversation as uuid)
       and d.version < coalesce(cast(:before as bigint), 9223372036854775807)
     order by d.version desc limit :limit
 """)
 
 _AGENTS = text("""
-    select cast(agent_id as text) as agent_id, name, state, state_since, load, load * 100 + extra as used, a.capacity as own_capacity, a.skills,
+    select cast(agent_id as text) as agent_id, name, state, state_since, load, offered, unanswered, (load + offered) * 100 + extra as used,
+           coalesce(unanswered >= cast(p.policy ->> 'most_unanswered' as integer), false) as paused, a.capacity as own_capacity, a.skills,
            coalesce(a.capacity, cast(p.policy ->> 'default_capacity' as integer)) as capacity, last_assigned_at
     from agents a join pools p on p.account_id = a.account_id
     where a.account_id = cast(:account as uuid) and active order by lower(name), agent_id
 """)
 
 _CANDIDATES = text("""
-    select cast(agent_id as text) as agent_id, name, state, load, load * 100 + extra as used,
+    select cast(agent_id as text) as agent_id, name, state, load, (load + offered) * 100 + extra as used,
            coalesce(a.capacity, cast(p.policy ->> 'default_capacity' as integer)) as capacity,
            (inbox_ids is null or cast(:inbox as uuid) = any(inbox_ids))
                and (cast(:team as uuid) is null or cast(:team as uuid) = any(team_ids)) as reaches

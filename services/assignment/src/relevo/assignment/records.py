@@ -16,12 +16,14 @@ _RECORD = text("""
     select d.version, d.run, d.step, d.kind, d.mode, d.reason, d.rule, cast(d.assignee_id as text) as assignee_id,
            a.name as assignee_name, cast(d.from_assignee_id as text) as from_assignee_id, b.name as from_assignee_name,
            cast(d.team_id as text) as team_id, d.waited_seconds, d.policy_version, d.created_at, cast(d.passed as text[]) as passed, d.needs,
+           cast(d.declined as text[]) as declined, cast(d.offered_to as text) as offered_to, o.name as offered_to_name,
            cast(d.runners_up as text[]) as runners_up,
            array(select n.name from unnest(d.runners_up) with ordinality as r (id, place)
                  join agents n on n.agent_id = r.id order by r.place) as runners_up_names
     from decisions d
     left join agents a on a.agent_id = d.assignee_id
     left join agents b on b.agent_id = d.from_assignee_id
+    left join agents o on o.agent_id = d.offered_to
     where d.account_id = cast(:account as uuid) and d.conversation_id = cast(:conversation as uuid)
       and d.version = coalesce(cast(:version as bigint), (
           select max(version) from decisions
@@ -30,7 +32,7 @@ _RECORD = text("""
 
 _AGENT_THEN = text("""
     select cast(t.agent_id as text) as id, a.name, t.active, t.state, t.in_shift, t.capacity, t.load, t.extra,
-           cast(t.team_ids as text[]) as team_ids, cast(t.inbox_ids as text[]) as inbox_ids, t.given, t.skills
+           cast(t.team_ids as text[]) as team_ids, cast(t.inbox_ids as text[]) as inbox_ids, t.given, t.skills, t.offered, t.unanswered
     from agents_then t join agents a on a.agent_id = t.agent_id
     where t.account_id = cast(:account as uuid) and t.agent_id = cast(:agent as uuid) and (t.run, t.step) <= (:run, :step)
     order by t.run desc, t.step desc limit 1
@@ -80,6 +82,9 @@ async def decided(tx: Tx, account_id: str, conversation_id: str, version: int | 
         waited_seconds=row.waited_seconds,
         policy_version=row.policy_version,
         rule=row.rule,
+        offered_to=row.offered_to,
+        offered_to_name=row.offered_to_name or "",
+        declined=frozenset(row.declined),
     )
     return Decided(
         record, row.version, row.created_at, row.team_id, tuple(row.passed), needs_of(row.needs), row.run, row.step

@@ -20,6 +20,11 @@ conversations_held = Table(
     Column("rank", SmallInteger, nullable=False),
     Column("since", DateTime(timezone=True)),
     Column("reason", JSONB),
+    Column("version", BigInteger, nullable=False),
+    Column("needs", JSONB, nullable=False),
+    Column("offered_to", _ID),
+    Column("offered_at", DateTime(timezone=True)),
+    Column("offered_until", DateTime(timezone=True)),
 )
 
 conversation_facts = Table(

@@ -37,7 +37,10 @@ _GIVEN = text("""
     where kind = 'assigned' and mode = 'automatic' and team_id is not distinct from cast(:team as uuid)
       and exists (select from decisions before where before.account_id = cast(:account as uuid)
                   and before.conversation_id = lately.conversation_id and before.version = lately.version - 1
-                  and before.kind = 'queued')
+                  and (before.kind = 'queued' or before.kind = 'offered' and exists (
+                      select from decisions first where first.account_id = before.account_id
+                        and first.conversation_id = before.conversation_id and first.version = before.version - 1
+                        and first.kind in ('queued', 'offered'))))
     limit 500
 """)
 

@@ -43,7 +43,7 @@ class WhyOut(BaseModel):
     conversation_id: Id
     version: int
     at: Time
-    kind: Literal["assigned", "queued", "unassigned"]
+    kind: Literal["assigned", "queued", "offered", "unassigned"]
     assignee_id: Id | None
     sentences: list[SentenceOut]
 
@@ -102,7 +102,7 @@ async def explain_not_assigned(
         name = await records.agent_name(tx, who.account_id, agent)
         if name is None:
             raise Problem(404, "agent_not_found", es="No existe esa persona.", en="There is no such agent.")
-        present = version is None and held is not None and held.row["state"] in ("queued", "unassigned")
+        present = version is None and held is not None and held.row["state"] in ("queued", "offered", "unassigned")
         if present:
             policy = await pools.policy(tx, who.account_id)
             known = await records.agent_then(tx, who.account_id, agent, *_LATEST)

@@ -152,7 +152,8 @@ class Handlers:
         facts = await conversation_facts.find(tx, accounts, talks)
         for one in asked:
             command, agent, account = one.command, one.person.agent, one.received.envelope.account
-            if command.conversation_id is not None and not one.person.sees(facts.get(command.conversation_id)):
+            about = None if command.vouched else command.conversation_id
+            if about is not None and not one.person.sees(facts.get(about)):
                 continue
             notice = Notice(
                 agent.id, command.kind, command.template, one.dedup_key, command.data, command.conversation_id

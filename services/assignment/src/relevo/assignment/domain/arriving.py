@@ -25,7 +25,8 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
     held.sequence, held.rank, held.opened_at = given.sequence, given.rank, given.at
     held.by_hand = held.by_hand and put_off
     watched = pool.policy.watches_answers
-    held.customer_since, held.passed, held.needs = given.customer_since if watched else None, (), ()
+    held.customer_since, held.needs = given.customer_since if watched else None, ()
+    held.wait_anew()
     # Who began it themselves waits for the customer; what is opened again waits for people, whatever was said before.
     began = isinstance(given, Opened) and given.customer_since is None
     held.answered_at = given.at if watched and began else None
@@ -69,7 +70,7 @@ def closed(pool: Pool, entry: Entry, given: Closed) -> None:
     pool.release(held, entry)
     held.state, held.kept_for, held.customer_since, held.answered_at = "closed", None, None, None
     held.assignee_id = holder
-    if before == "queued":
+    if before in ("queued", "offered"):
         held.queued_at = None
         pool.decide(entry, held, "unassigned", reasons.closed(given.why))
 

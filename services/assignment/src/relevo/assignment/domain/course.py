@@ -10,7 +10,17 @@ from datetime import datetime
 
 from relevo.assignment.domain.deciding import take
 from relevo.assignment.domain.held import Decision, Held, Refusal
-from relevo.assignment.domain.inputs import Assign, Closed, Described, Entry, Opened, PolicyEdited, Ranked, Reopened
+from relevo.assignment.domain.inputs import (
+    Assign,
+    Closed,
+    Described,
+    Entry,
+    OfferAnswered,
+    Opened,
+    PolicyEdited,
+    Ranked,
+    Reopened,
+)
 from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Agent, Roster
@@ -72,7 +82,7 @@ class Course:
             changed.clear()
         named = (
             given.conversation_id
-            if isinstance(given, Opened | Reopened | Closed | Ranked | Described | Assign)
+            if isinstance(given, Opened | Reopened | Closed | Ranked | Described | Assign | OfferAnswered)
             else None
         )
         was_open = named is not None and self.is_open(named)

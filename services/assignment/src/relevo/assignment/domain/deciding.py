@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from relevo.assignment.domain import arriving, hands, moments, people
+from relevo.assignment.domain import arriving, hands, moments, offers, people
 from relevo.assignment.domain.held import Decision, Refusal
 from relevo.assignment.domain.inputs import (
     AgentDue,
@@ -14,6 +14,7 @@ from relevo.assignment.domain.inputs import (
     CustomerWaits,
     Described,
     Entry,
+    OfferAnswered,
     Opened,
     PolicyEdited,
     Ranked,
@@ -51,6 +52,8 @@ def apply(pool: Pool, entry: Entry) -> Refusal | None:
             people.skills_set(pool, entry.given)
         case Assign():
             return hands.assign(pool, entry, entry.given)
+        case OfferAnswered():
+            return offers.answered(pool, entry, entry.given)
         case PolicyEdited():
             moments.policy_edited(pool, entry, entry.given)
         case CustomerWaits():

@@ -32,7 +32,7 @@ class Sentence:
 class Record:
     """A decision as it was kept."""
 
-    kind: Literal["assigned", "queued", "unassigned"]
+    kind: Literal["assigned", "queued", "offered", "unassigned"]
     mode: Mode
     reason: Reason
     assignee_id: str | None = None
@@ -45,6 +45,10 @@ class Record:
     policy_version: int = 1
     rule: str = ""
     """The rule of the policy that it went by; empty: none."""
+    offered_to: str | None = None
+    offered_to_name: str = ""
+    declined: frozenset[str] = frozenset()
+    """Who had declined it."""
 
     @property
     def compared(self) -> bool:
@@ -74,8 +78,13 @@ def why_not(agent: Agent, key: GroupKey, policy: Policy, record: Record, *, when
             Sentence("has_it", f"Se la llevó {agent.name}.", f"It went to {agent.name}."),
             *why(record),
         ]
+    if record.kind == "offered" and record.offered_to == agent.id:
+        return [
+            Sentence("is_offered_it", f"Se le ofreció a {agent.name}.", f"It was offered to {agent.name}."),
+            *why(record),
+        ]
     hindered = [
-        *_gaps(agent, key, when),
+        *_gaps(agent, key, when, record),
         *_hindrances(agent, policy.terms(key.channel, key.rule), when, weighs=policy.weighs),
     ]
     if not record.compared:
@@ -148,6 +157,18 @@ _GAPS: Final[Mapping[Gap, tuple[str, str, str, str]]] = {
         "had had it and had not answered in time",
     ),
 }
+_LET_PASS: Final = (
+    "la tuvo, o se le ofreció, y no respondió a tiempo",
+    "la había tenido, o se le había ofrecido, y no había respondido a tiempo",
+    "had it, or was offered it, and did not answer in time",
+    "had had it, or had been offered it, and had not answered in time",
+)
+_DECLINED: Final = (
+    "la rechazó cuando se le ofreció",
+    "la había rechazado cuando se le ofreció",
+    "declined it when it was offered",
+    "had declined it when it was offered",
+)
 _HINDRANCES: Final[Mapping[Hindrance, tuple[str, str, str, str]]] = {
     "offline": ("no está en línea", "no estaba en línea", "is not online", "was not online"),
     "away": ("está ausente", "estaba ausente", "is away", "was away"),
@@ -156,6 +177,12 @@ _HINDRANCES: Final[Mapping[Hindrance, tuple[str, str, str, str]]] = {
         "estaba fuera de su turno",
         "is outside of their shift",
         "was outside of their shift",
+    ),
+    "not_responding": (
+        "dejó pasar varias ofertas seguidas, y no recibe más hasta que cambie de estado",
+        "había dejado pasar varias ofertas seguidas, y no recibía más hasta que cambiara de estado",
+        "let several offers in a row pass, and gets nothing more until they change their status",
+        "had let several offers in a row pass, and got nothing more until they changed their status",
     ),
     "busy": (
         "está en estado ocupado, y la política no reparte a quien lo está",
@@ -166,9 +193,14 @@ _HINDRANCES: Final[Mapping[Hindrance, tuple[str, str, str, str]]] = {
 }
 
 
-def _gaps(agent: Agent, key: GroupKey, when: When) -> Iterator[Sentence]:
+def _gaps(agent: Agent, key: GroupKey, when: When, record: Record) -> Iterator[Sentence]:
     for gap in agent.gaps(key):
-        yield _said(agent, gap, _lacks(agent, key) if gap == "unskilled" else _GAPS[gap], when)
+        if gap == "passed" and agent.id in record.declined:
+            yield _said(agent, "declined", _DECLINED, when)
+        elif gap == "passed" and record.kind == "offered":
+            yield _said(agent, gap, _LET_PASS, when)
+        else:
+            yield _said(agent, gap, _lacks(agent, key) if gap == "unskilled" else _GAPS[gap], when)
 
 
 def _lacks(agent: Agent, key: GroupKey) -> tuple[str, str, str, str]:
@@ -252,7 +284,7 @@ def _could(agent: Agent, record: Record, policy: Policy) -> Sentence:
             f"Nada se lo impide a {name}: le llegará cuando le toque, pues {es}.",
             f"Nothing keeps it from {name}: it comes when its turn is there, for {en}.",
         )
-    first = record.assignee_name
+    first = record.assignee_name if record.kind == "assigned" else record.offered_to_name
     order = list(record.runners_up or ())
     if agent.id in order:
         place = order.index(agent.id) + 2

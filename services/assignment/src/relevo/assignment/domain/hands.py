@@ -42,11 +42,15 @@ def _settle(pool: Pool, entry: Entry, given: Assign, held: Held, *, team_id: str
     ):
         return
     why = _hand(pool, given, team_id, new)
+    if new is not None and held.offered_to == new.id:
+        pool.end_offer(held, "accepted")
+        new.unanswered = 0
     pool.release(held, entry)
     if given.set_team:
         held.facts = {**held.facts, TEAM: team_id}
         pool.rule_anew(held)
-    held.team_id, held.queued_at, held.kept_for, held.passed, held.needs = team_id, None, None, (), ()
+    held.team_id, held.queued_at, held.kept_for, held.needs = team_id, None, None, ()
+    held.wait_anew()
     if state == "closed":
         held.state, held.assignee_id = "closed", new.id if new else None
         pool.decide(entry, held, "assigned" if new else "unassigned", why)

@@ -10,9 +10,9 @@ from relevo.assignment.domain.roster import GroupKey
 from relevo.assignment.domain.skills import Needs
 from relevo.assignment.domain.stays import Spot
 from relevo.assignment.domain.units import UNIT
-from relevo.contracts.assignment import Reason
+from relevo.contracts.assignment import DeclineReason, Outcome, Reason
 
-State = Literal["assigned", "queued", "unassigned", "closed"]
+State = Literal["assigned", "queued", "offered", "unassigned", "closed"]
 Refusal = Literal[
     "conversation_not_found",
     "agent_not_found",
@@ -20,6 +20,7 @@ Refusal = Literal[
     "agent_not_in_team",
     "version_conflict",
     "hand_was_first",
+    "no_offer",
 ]
 Place = tuple[int, datetime, str]
 """Order in a queue: the negated rank, since when it waits, the conversation's id. Where waiting weighs against priority:
@@ -35,6 +36,15 @@ class Team:
     auto_assign: bool = True
     deleted: bool = False
     sequence: int = 0
+
+
+class Ended(NamedTuple):
+    """An offer that ended: to whom it was made, and when; how it ended, and why, where they declined and said so."""
+
+    agent_id: str
+    offered_at: datetime
+    outcome: Outcome
+    why: DeclineReason | None = None
 
 
 class Had(NamedTuple):
@@ -69,7 +79,8 @@ class Held:
     kept_for: str | None = None
     """The owner of its contact, whom it waits for."""
     held_since: datetime | None = None
-    """Since when its holder has it, it waits with its team, or for its owner; None: since before that was kept."""
+    """Since when its holder has it, it waits with its team (also while it is offered), or for its owner; None: since before
+    that was kept."""
     customer_since: datetime | None = None
     """Since when its customer waits for an answer, as far as the policy looks at it."""
     answered_at: datetime | None = None
@@ -90,6 +101,12 @@ class Held:
     """What it takes of its holder's capacity, in hundredths of a unit, while it has one."""
     passed: tuple[str, ...] = ()
     """Who had it and let its customer wait: it goes to others, where there are any."""
+    declined: tuple[str, ...] = ()
+    """Who declined it since it last began to wait: it is not offered to them again, whether there are others or not."""
+    offered_to: str | None = None
+    """Whose answer is waited for: it takes a part of their capacity, and is still nobody's."""
+    offered_at: datetime | None = None
+    offered_until: datetime | None = None
     hand_version: int = 0
     """The version that a person decided last; 0: none did."""
     reason: Reason | None = None
@@ -100,6 +117,8 @@ class Held:
     shown_assignee_id: str | None = field(init=False)
     """Assignee and team as the last decision left them: where the next one starts from."""
     shown_team_id: str | None = field(init=False)
+    ended: Ended | None = field(init=False, default=None)
+    """The offer that has just ended, until the decision on what becomes of it tells so."""
 
     def __post_init__(self) -> None:
         self.shown_assignee_id, self.shown_team_id = self.assignee_id, self.team_id
@@ -114,7 +133,12 @@ class Held:
 
     @property
     def key(self) -> GroupKey:
-        return GroupKey(self.inbox_id, self.team_id, self.passed, self.channel, self.rule, self.needs)
+        passed = tuple(sorted({*self.passed, *self.declined})) if self.declined else self.passed
+        return GroupKey(self.inbox_id, self.team_id, passed, self.channel, self.rule, self.needs)
+
+    def wait_anew(self) -> None:
+        """Whoever let it lie, or declined it, may be given it again: it waits with somebody else, or for another reason."""
+        self.passed = self.declined = ()
 
     def place(self, worth: int | None) -> Place:
         """Where it stands among those that wait. `worth`: how many seconds a step of priority is worth, as the policy says."""
@@ -131,7 +155,7 @@ class Decision:
     entry: Entry
     conversation_id: str
     version: int
-    kind: Literal["assigned", "queued", "unassigned"]
+    kind: Literal["assigned", "queued", "offered", "unassigned"]
     assignee_id: str | None
     team_id: str | None
     from_assignee_id: str | None
@@ -149,3 +173,8 @@ class Decision:
     candidates: int = 0
     excluded: Mapping[str, int] = field(default_factory=dict)
     runners_up: tuple[str, ...] = ()
+    declined: tuple[str, ...] = ()
+    offered_to: str | None = None
+    offered_until: datetime | None = None
+    ended: Ended | None = None
+    """The offer that ended with this."""

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from pydantic import TypeAdapter
 
 from relevo.assignment.domain.policy import Policy
+from relevo.contracts.assignment import DeclineReason
 from relevo.contracts.envelope import Envelope
 from relevo.contracts.presence import RoutingState
 from relevo.contracts.snapshots import Priority
@@ -172,6 +173,16 @@ class Assign:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferAnswered:
+    """Whom a conversation is offered to takes it, or does not, and may say why."""
+
+    conversation_id: str
+    agent_id: str
+    accepted: bool
+    why: DeclineReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyEdited:
     """The account's policy is another from here on."""
 
@@ -207,6 +218,7 @@ Input = (
     | AgentEdited
     | TeamEdited
     | Assign
+    | OfferAnswered
     | PolicyEdited
     | CapacitySet
     | SkillsSet
@@ -225,6 +237,7 @@ _KINDS: Final[Mapping[str, type[Input]]] = {
     "agent": AgentEdited,
     "team": TeamEdited,
     "assign": Assign,
+    "answer": OfferAnswered,
     "policy": PolicyEdited,
     "capacity": CapacitySet,
     "skills": SkillsSet,

@@ -9,7 +9,7 @@ everything else. An input that comes too early, or twice, changes nothing.
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from relevo.assignment.domain import reasons, skills
+from relevo.assignment.domain import offers, overflow, reasons, skills
 from relevo.assignment.domain.held import Held, Team
 from relevo.assignment.domain.inputs import AgentDue, ConversationDue, CustomerWaits, Entry, PolicyEdited
 from relevo.assignment.domain.policy import Lighter, Policy, TakeBack
@@ -26,14 +26,16 @@ def dues(pool: Pool) -> Iterator[tuple[ConversationDue | AgentDue, datetime]]:
     for one in sorted(conversations | pool.changed_held):
         held = pool.held.get(one)
         at = None if held is None else min((at for _, at in _of_conversation(pool, held)), default=None)
-        if held is not None and (flows := _overflow(pool, held)) is not None:
-            at = flows[1]
+        if held is not None and (flows := overflow.due(pool, held)) is not None:
+            at = flows
         if held is not None and (widens := _widens(pool, held)) is not None:
             at = widens if at is None else min(at, widens)
         if held is not None and (lightens := _lightens(pool, held)) is not None:
             at = lightens if at is None else min(at, lightens)
         if held is not None and (gives_up := _owner_waited_for(pool, held)) is not None:
             at = gives_up
+        if held is not None and (ends := offers.due(held)) is not None:
+            at = ends
         if at is not None:
             yield ConversationDue(one), at
     for one in sorted(agents | pool.changed_agents):
@@ -61,18 +63,6 @@ def _owner_waited_for(pool: Pool, held: Held) -> datetime | None:
         return None
     seconds = pool.policy_for(held).owner_wait_seconds
     return None if seconds is None else (held.held_since or held.opened_at) + timedelta(seconds=seconds)
-
-
-def _overflow(pool: Pool, held: Held) -> tuple[Team | None, datetime] | None:
-    """To which team (None: to anybody), and when, it goes from the one in whose queue it waits, as things are."""
-    if held.state != "queued" or held.queued_at is None:
-        return None
-    for one in pool.policy.overflow:
-        if one.team_id == held.team_id and (one.to_team_id is None or pool.team_stands(one.to_team_id)):
-            since = held.held_since or held.queued_at
-            to = None if one.to_team_id is None else pool.teams[one.to_team_id]
-            return to, since + timedelta(seconds=one.after_seconds)
-    return None
 
 
 def _widens(pool: Pool, held: Held) -> datetime | None:
@@ -166,13 +156,11 @@ def conversation_came_due(pool: Pool, entry: Entry, given: ConversationDue) -> N
         return
     pool.due_anew[0].add(held.id)
     _weigh_anew(pool, held, entry.at)
-    flows = _overflow(pool, held)
-    if flows is not None and held.queued_at is not None and flows[1] <= entry.at:
-        team, at = flows
-        waited = at - (held.held_since or held.queued_at)
-        why = reasons.overflowed(waited, pool.team_name(held.team_id), team.name if team else None)
-        held.team_id, held.passed = team.id if team else None, ()
-        pool.wait(entry, held, since=held.queued_at, why=why)
+    ends = offers.due(held)
+    if ends is not None and ends <= entry.at:
+        offers.let_pass(pool, entry, held)
+        return
+    if held.state == "queued" and overflow.flow(pool, entry, held):
         return
     widens = _widens(pool, held)
     if widens is not None and held.queued_at is not None and widens <= entry.at:
@@ -228,7 +216,8 @@ def _take_back(pool: Pool, entry: Entry, held: Held, back: TakeBack, holder: Age
     team = _to(pool, held, back)
     pool.release(held, entry)
     if team is not None:
-        held.team_id, held.passed = team.id, ()
+        held.team_id = team.id
+        held.wait_anew()
     if back.raise_priority:
         held.rank = min(held.rank + 1, HIGHEST_RANK)
     # Whoever waits for an answer has waited since they asked, not since somebody let it lie.

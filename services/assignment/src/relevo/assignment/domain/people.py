@@ -1,6 +1,6 @@
 """What becomes of conversations when people come and go, and when people and teams are edited."""
 
-from relevo.assignment.domain import reasons
+from relevo.assignment.domain import offers, reasons
 from relevo.assignment.domain.held import Held, Team
 from relevo.assignment.domain.inputs import AgentEdited, CapacitySet, Entry, SkillsSet, StatusGiven, TeamEdited
 from relevo.assignment.domain.pool import Pool
@@ -15,10 +15,13 @@ def status_given(pool: Pool, entry: Entry, given: StatusGiven) -> None:
     agent.presence_sequence = given.sequence
     if given.state != agent.state:
         agent.left_at = given.since if given.state in ("offline", "away") else None
+    if (given.state, given.since) != (agent.state, agent.state_since):
+        agent.unanswered = 0
     if given.in_shift != agent.in_shift:
         agent.off_shift_at = given.since if given.in_shift is False else None
     agent.state, agent.state_since, agent.in_shift = given.state, given.since, given.in_shift
     pool.touch(agent)
+    offers.withdraw(pool, entry, agent)
     for held in pool.where(lambda one: one.kept_for == agent.id and one.state == "unassigned"):
         if agent.standing(pool.terms(held)) not in FREE:
             continue
@@ -37,6 +40,7 @@ def agent_edited(pool: Pool, entry: Entry, given: AgentEdited) -> None:
     agent.inbox_ids = None if given.inbox_ids is None else frozenset(given.inbox_ids)
     pool.roster.moved(agent)
     pool.note(agent)
+    offers.withdraw(pool, entry, agent)
     if was_active and not agent.active:
         why = reasons.agent_removed(agent.name)
         for held in pool.where(lambda one: one.state == "assigned" and one.assignee_id == agent.id):
@@ -64,12 +68,16 @@ def team_edited(pool: Pool, entry: Entry, given: TeamEdited) -> None:
         ):
             pool.wait(entry, held, since=entry.at, why=why)
     elif handed_out and not team.auto_assign:
-        for held in pool.where(lambda one: one.team_id == team.id and one.state == "queued"):
+        for held in pool.where(lambda one: one.team_id == team.id and one.state in ("queued", "offered")):
+            pool.release(held, entry)
             pool.lay_down(entry, held, why)
 
 
 def _leave_team(pool: Pool, entry: Entry, held: Held, why: Reason) -> None:
     held.team_id = None
+    if held.state == "offered":
+        pool.release(held, entry)
+        held.wait_anew()
     if held.state == "queued" or (held.state == "unassigned" and not held.by_hand):
         pool.wait(entry, held, since=held.queued_at or entry.at, why=why)
     else:

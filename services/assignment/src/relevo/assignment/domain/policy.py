@@ -13,12 +13,14 @@ from relevo.assignment.domain.units import UNIT, Share, Weight
 
 Strategy = Literal["round_robin", "least_loaded", "longest_idle", "most_skilled"]
 OwnerAbsent = Literal["anyone", "wait"]
+HandOver = Literal["direct", "offer"]
 Cause = Literal["offline", "away", "off_shift", "unanswered"]
 
 LONGEST_SECONDS: Final = 30 * 86_400
 LONGEST_DAYS: Final = 3650
 Days = Annotated[int, Field(ge=0, le=LONGEST_DAYS)]
 Seconds = Annotated[int, Field(ge=0, le=LONGEST_SECONDS)]
+OfferSeconds = Annotated[int, Field(ge=5, le=3600)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class RoutingRule:
     owner_absent: OwnerAbsent | None = None
     owner_wait_seconds: Seconds | None = None
     last_agent_days: Days | None = None
+    hand_over: HandOver | None = None
+    offer_seconds: OfferSeconds | None = None
     needs: Annotated[Mapping[SkillName, Level], Field(max_length=MOST_NEEDS)] = field(default_factory=dict)
     """The least levels of whoever gets them, by skill."""
     rings: Annotated[tuple[Ring, ...], Field(max_length=10)] = ()
@@ -105,6 +109,7 @@ class Terms(NamedTuple):
     out_of_shift: bool = False
     weight: int = UNIT
     pace: Pace | None = None
+    most_unanswered: int | None = None
     wanted: tuple[str, ...] = ()
     """The skills by which the best is found, where the strategy looks for that."""
 
@@ -153,6 +158,13 @@ class Policy:
     """None: those that wait for their customer take as much as the others."""
     pace: Pace | None = None
     """None: as many as they have room for, however fast."""
+    hand_over: HandOver = "direct"
+    """Whether whose turn it is has it then and there, or is offered it, and may decline. Its contact's owner, and whoever had
+    it before it was closed, have it at once."""
+    offer_seconds: OfferSeconds = 30
+    """How long an offer stands; without an answer until then it goes to the next one."""
+    most_unanswered: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Who let so many offers in a row pass gets nothing more until their status is another one. None: that does not count."""
     rules: tuple[RoutingRule, ...] = ()
     """The first that fits a conversation counts; each has a name of its own."""
     version: int = 1
@@ -216,6 +228,7 @@ class Policy:
             one.out_of_shift,
             self.weight(channel),
             self.pace,
+            self.most_unanswered,
             tuple(wanted),
         )
 
@@ -245,6 +258,8 @@ _RULED: Final = (
     "owner_absent",
     "owner_wait_seconds",
     "last_agent_days",
+    "hand_over",
+    "offer_seconds",
 )
 """What a rule may have otherwise."""
 

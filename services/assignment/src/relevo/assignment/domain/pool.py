@@ -4,8 +4,10 @@ A pool is an account. Everything is decided in the order of the journal and with
 same journal gives the same decisions whoever decides, and in whatever batches.
 
 Invariants, after every input and `drain`:
-- a conversation has at most one holder; an agent's load is the number of open conversations that they hold, and what
-  they have taken of their capacity is the sum of what these weigh;
+- a conversation has at most one holder, or is offered to at most one agent and has none; an agent's load is the number of
+  open conversations that they hold, and what they have taken of their capacity is the sum of what these weigh, and what is
+  offered to them;
+- nobody is offered what they declined, as long as it waits;
 - automatic assignment never lifts what is taken above the capacity; people may, and what they decide stays, and so may
   a customer who writes where they were waited for, which makes a conversation weigh more: nothing more is given then;
 - within the policy's pace nobody is given more, by what they were given automatically;
@@ -25,14 +27,14 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from relevo.assignment.domain import reasons, skills
-from relevo.assignment.domain.held import Decision, Had, Held, Place, Team
-from relevo.assignment.domain.inputs import Assign, Entry
+from relevo.assignment.domain.held import Decision, Ended, Had, Held, Place, Team
+from relevo.assignment.domain.inputs import Assign, Entry, OfferAnswered
 from relevo.assignment.domain.policy import Policy, Terms
 from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
 from relevo.assignment.domain.skills import Needs
 from relevo.assignment.domain.stays import Stay
 from relevo.assignment.domain.units import UNIT
-from relevo.contracts.assignment import Reason
+from relevo.contracts.assignment import DeclineReason, Outcome, Reason
 
 RUNNERS_UP = 3
 
@@ -109,13 +111,22 @@ class Pool:
         another = self.rule_anew(held)
         if another:
             self.changed(held)
+        if another and held.state == "offered":
+            team_id = held.team_id
+            agent = self.end_offer(held, "withdrawn")
+            self.to_team_of_rule(held)
+            held.wait_anew()
+            if held.team_id != team_id:
+                held.held_since = None
+            self.go_on(entry, held, reasons.another_rule_than_offered(agent.name))
+            return
         if held.state != "queued" or held.queued_at is None:
             return
         before = held.team_id
         if another:
             self.to_team_of_rule(held)
         if held.team_id != before:
-            held.passed = ()
+            held.wait_anew()
             why = reasons.by_routing_rule(held.rule, self.team_name(held.team_id) or "")
             self.wait(entry, held, since=held.queued_at, why=why)
         elif self.need_anew(held, held.queued_at, entry.at):
@@ -228,7 +239,7 @@ class Pool:
             self.lay_down(entry, held, reasons.joined(after, why))
         elif self.roster.best(held.key) is None or (held.key in self._queues and self.roster.gained):
             # Whoever waits longer goes first: what is queued already is served by the next drain, this one with it.
-            why = reasons.nobody(self.roster.group(held.key), held.needs)
+            why = reasons.nobody(self.roster.group(held.key), held.needs, declined=bool(held.declined))
             self.wait(entry, held, since=since, why=reasons.joined(after, why))
         else:
             held.queued_at = since
@@ -249,13 +260,18 @@ class Pool:
         excluded, since, needs = reasons.excluded(group), held.queued_at, held.needs
         self.turn += 1
         agent.turn = self.turn
-        self.hold(held, agent, entry)
+        policy = self.policy_for(held)
+        asked = policy.hand_over == "offer"
+        if asked:
+            self.offer(held, agent, entry, policy.offer_seconds)
+        else:
+            self.hold(held, agent, entry)
         self.decide(
             entry,
             held,
-            "assigned",
+            "offered" if asked else "assigned",
             reasons.joined(after, why),
-            since=since,
+            since=None if asked else since,
             candidates=len(group.members),
             excluded=excluded,
             runners_up=tuple(runners_up),
@@ -322,20 +338,68 @@ class Pool:
         held.state, held.queued_at, held.held_since, held.needs = "unassigned", None, None, ()
         self.decide(entry, held, "unassigned", why)
 
+    def offer(self, held: Held, agent: Agent, entry: Entry, seconds: int) -> None:
+        """It is the agent's to take for so long, and takes of their capacity as if it were theirs."""
+        held.state, held.offered_to, held.offered_at = "offered", agent.id, entry.at
+        held.offered_until = entry.at + timedelta(seconds=seconds)
+        held.held_since = held.held_since or entry.at
+        held.weight = self.policy.weight(held.channel)
+        agent.offered += 1
+        agent.extra += held.weight - UNIT
+        self._in_pace(agent, entry)
+        self.touch(agent)
+
+    def end_offer(self, held: Held, outcome: Outcome, why: DeclineReason | None = None) -> Agent:
+        """Whom it was offered to need not answer any more; the caller decides what becomes of it. Answers who that was."""
+        assert held.offered_to is not None
+        assert held.offered_at is not None
+        agent = self.roster.agent(held.offered_to)
+        agent.offered -= 1
+        agent.extra -= held.weight - UNIT
+        held.ended = Ended(agent.id, held.offered_at, outcome, why)
+        held.state, held.offered_to, held.offered_at, held.offered_until = "unassigned", None, None, None
+        self.touch(agent)
+        return agent
+
+    def go_on(self, entry: Entry, held: Held, why: Reason, *, without: Agent | None = None) -> None:
+        """What was offered to somebody goes to the next one, or waits on at its place. `why`: how the offer ended.
+
+        `without`: it goes to somebody else, where anybody is free; where nobody is, it waits for all of them.
+        """
+        assert held.queued_at is not None
+        with_team_since, passed = held.held_since, held.passed
+        held.passed = tuple(sorted({*passed, without.id})) if without is not None else passed
+        if without is not None and self.hands_out(held.team_id) and self.roster.best(held.key) is not None:
+            # Who is free is so because nothing that they could take waits: nothing is overtaken.
+            self.give(entry, held, after=why)
+            held.passed = passed
+        else:
+            held.passed = passed
+            self.route(entry, held, since=held.queued_at, after=why)
+        if held.state in ("queued", "offered") and with_team_since is not None:
+            held.held_since = with_team_since
+
     def hold(self, held: Held, agent: Agent, entry: Entry) -> None:
         held.state, held.assignee_id, held.queued_at, held.by_hand = "assigned", agent.id, None, False
-        held.kept_for, held.held_since, held.needs = None, entry.at, ()
+        held.kept_for, held.held_since, held.needs, held.declined = None, entry.at, (), ()
         held.weight = self.policy.weight(held.channel)
         agent.load += 1
         agent.extra += held.weight - UNIT
         agent.last_assigned_at = entry.at
-        if self.policy.pace is not None and not isinstance(entry.given, Assign):
-            agent.given = self.policy.pace.kept((*agent.given, entry.at), entry.at)
+        # What was taken was counted when it was offered.
+        if not isinstance(entry.given, Assign | OfferAnswered):
+            self._in_pace(agent, entry)
         self._had_by(held, agent.id, entry.at)
         self.touch(agent)
 
+    def _in_pace(self, agent: Agent, entry: Entry) -> None:
+        if self.policy.pace is not None:
+            agent.given = self.policy.pace.kept((*agent.given, entry.at), entry.at)
+
     def release(self, held: Held, entry: Entry) -> None:
-        """Take it from whoever holds it; the caller sets the new state."""
+        """Take it from whoever holds it, or is offered it; the caller sets the new state."""
+        if held.state == "offered":
+            self.end_offer(held, "withdrawn")
         before, held.state = held.state, "unassigned"
         if before == "assigned" and held.assignee_id is not None:
             agent = self.roster.agent(held.assignee_id)
@@ -398,7 +462,7 @@ class Pool:
         self,
         entry: Entry,
         held: Held,
-        kind: Literal["assigned", "queued", "unassigned"],
+        kind: Literal["assigned", "queued", "offered", "unassigned"],
         why: Reason,
         *,
         since: datetime | None = None,
@@ -410,6 +474,7 @@ class Pool:
         """Note what the conversation has become. `since`: when its wait, which ends here, began; `needs`: what was needed."""
         given = entry.given
         hand = given if isinstance(given, Assign) and given.conversation_id == held.id else None
+        taken = kind == "assigned" and held.ended is not None and held.ended.outcome == "accepted" and hand is None
         held.version += 1
         held.reason = why
         self.changed(held)
@@ -424,20 +489,25 @@ class Pool:
                 from_assignee_id=held.shown_assignee_id,
                 from_team_id=held.shown_team_id,
                 mode=hand.mode if hand else "automatic",
-                actor=hand.actor if hand else "system",
+                actor=hand.actor if hand else f"agent:{held.assignee_id}" if taken else "system",
                 reason=why,
                 queued_at=held.queued_at,
                 waited_seconds=None if since is None else max((entry.at - since).total_seconds(), 0.0),
                 policy_version=self.policy.version,
                 rank=held.rank,
-                passed=held.passed,
+                passed=held.key.passed,
                 rule=held.rule,
                 needs=held.needs if needs is None else needs,
                 candidates=candidates,
                 excluded=excluded or {},
                 runners_up=runners_up,
+                declined=held.declined,
+                offered_to=held.offered_to,
+                offered_until=held.offered_until,
+                ended=held.ended,
             )
         )
+        held.ended = None
         held.shown_assignee_id, held.shown_team_id = held.assignee_id, held.team_id
 
 

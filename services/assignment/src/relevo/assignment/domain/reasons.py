@@ -9,10 +9,11 @@ from relevo.assignment.domain.policy import Cause, Policy, TakeBack
 from relevo.assignment.domain.roster import Agent, Group, Standing
 from relevo.assignment.domain.skills import Needs
 from relevo.assignment.domain.units import UNIT, said
-from relevo.contracts.assignment import Reason, ReasonCode
+from relevo.contracts.assignment import DeclineReason, Reason, ReasonCode
 
 _EXCLUDED: Final[Mapping[Standing, tuple[str, str, str]]] = {
     "at_capacity": ("al límite de su capacidad", "al límite de su capacidad", "at capacity"),
+    "not_responding": ("no atiende ofertas", "no atienden ofertas", "not responding"),
     "paced": ("a su ritmo máximo", "a su ritmo máximo", "at their pace"),
     "busy": ("ocupado", "ocupados", "busy"),
     "off_shift": ("fuera de turno", "fuera de turno", "outside of their shift"),
@@ -145,10 +146,16 @@ def owner_absent(name: str) -> Reason:
     )
 
 
-def nobody(group: Group, needs: Needs) -> Reason:
-    """Nobody could take it: it waits. `needs`: what it needs of whoever gets it."""
+def nobody(group: Group, needs: Needs, *, declined: bool) -> Reason:
+    """Nobody could take it: it waits. `needs`: what it needs of whoever gets it; `declined`: somebody did not want it."""
     counts = excluded(group)
     es_rest, en_rest = _of(counts)
+    if not group.members and declined:
+        return Reason(
+            code="no_candidates",
+            es="En espera: no queda nadie que no la haya rechazado.",
+            en="Waiting: nobody is left who has not declined it.",
+        )
     if not group.members and needs:
         asked = skills.said(needs)
         return Reason(
@@ -304,6 +311,53 @@ def closed(why: str) -> Reason:
     """It was closed, put off or left to a bot while it waited."""
     es, en = _CLOSED[why]
     return Reason(code=why, es=es, en=en)
+
+
+_DECLINED: Final[Mapping[DeclineReason, tuple[str, str]]] = {
+    "no_time": ("no tiene tiempo", "has no time"),
+    "not_my_field": ("no es de su área", "not their field"),
+    "other": ("otro motivo", "another reason"),
+}
+
+
+def accepted(name: str, offered: Reason | None) -> Reason:
+    """Whom it was offered to took it. `offered`: why it was offered to them."""
+    es, en = (f"{offered.es} ", f"{offered.en} ") if offered is not None else ("", "")
+    return Reason(code="accepted", es=f"{es}{name} la aceptó.", en=f"{en}{name} accepted it.")
+
+
+def declined(name: str, why: DeclineReason | None) -> Reason:
+    """Whom it was offered to did not want it, and may have said why."""
+    es, en = (f" ({_DECLINED[why][0]})", f" ({_DECLINED[why][1]})") if why is not None else ("", "")
+    return Reason(code="declined", es=f"{name} la rechazó{es}.", en=f"{name} declined it{en}.")
+
+
+def let_pass(name: str, stood: timedelta) -> Reason:
+    """Whom it was offered to did not answer."""
+    within = duration(stood.total_seconds())
+    return Reason(
+        code="offer_timed_out",
+        es=f"Se le ofreció a {name}, que no respondió en {within}.",
+        en=f"It was offered to {name}, who did not answer within {within}.",
+    )
+
+
+def withdrawn(name: str) -> Reason:
+    """Whom it was offered to went, or works on such ones no more, before they answered."""
+    return Reason(
+        code="offer_withdrawn",
+        es=f"Se le ofreció a {name}, que ya no puede atenderla.",
+        en=f"It was offered to {name}, who cannot take it any more.",
+    )
+
+
+def another_rule_than_offered(name: str) -> Reason:
+    """While it was offered, another rule of the policy came to fit it."""
+    return Reason(
+        code="offer_withdrawn",
+        es=f"Se le ofreció a {name} y se retiró: ahora le corresponde otra regla.",
+        en=f"It was offered to {name} and withdrawn: another rule fits it now.",
+    )
 
 
 def team_changed(name: str, *, deleted: bool) -> Reason:

@@ -33,7 +33,7 @@ class GroupKey(NamedTuple):
 
 Gap = Literal["removed", "other_inboxes", "other_team", "passed", "unskilled"]
 """Why an agent does not work on conversations of an inbox and team."""
-Hindrance = Literal["offline", "away", "off_shift", "busy", "at_capacity", "paced"]
+Hindrance = Literal["offline", "away", "off_shift", "not_responding", "busy", "at_capacity", "paced"]
 """Why an agent gets nothing at present."""
 Standing = Literal["free", "free_busy"] | Hindrance
 FREE: Final = ("free", "free_busy")
@@ -44,8 +44,8 @@ FREE: Final = ("free", "free_busy")
 class Agent:
     """An agent as assignment knows them.
 
-    `load` is the number of open conversations that they hold, and `extra` what these take beyond one unit each, in
-    hundredths (negative: less). `capacity` is in units, None: the policy's default. `turn` is the pool's counter at
+    `load` is the number of open conversations that they hold, `offered` of those that are offered to them, and `extra` what
+    these take beyond one unit each, in hundredths (negative: less). `capacity` is in units, None: the policy's default. `turn` is the pool's counter at
     their last automatic assignment (0: never): the lowest has waited longest.
     """
 
@@ -71,18 +71,26 @@ class Agent:
     released_at: datetime | None = None
     """When a conversation left them last."""
     given: tuple[datetime, ...] = ()
-    """When they were given the last ones, as far as the policy's pace counts them still; empty without one."""
+    """When they were given, or offered, the last ones, as far as the policy's pace counts them still; empty without one."""
+    offered: int = 0
+    unanswered: int = 0
+    """How many offers in a row they let pass, in this status."""
 
     @property
     def idle_since(self) -> datetime | None:
         """Since when they are there, as they are, with nothing to do; None: they have something, or it was never told."""
         known = [at for at in (self.released_at, self.state_since) if at is not None]
-        return max(known) if known and not self.load else None
+        return max(known) if known and not self.carried else None
+
+    @property
+    def carried(self) -> int:
+        """How many conversations they have, or are offered."""
+        return self.load + self.offered
 
     @property
     def used(self) -> int:
-        """What their open conversations take, in hundredths of a unit."""
-        return self.load * UNIT + self.extra
+        """What these take, in hundredths of a unit."""
+        return self.carried * UNIT + self.extra
 
     def limit(self, terms: Terms | Policy) -> int:
         """Up to how many units automatic assignment may give."""
@@ -114,6 +122,8 @@ class Agent:
             yield "away"
         if self.in_shift is False and not terms.out_of_shift:
             yield "off_shift"
+        if terms.most_unanswered is not None and self.unanswered >= terms.most_unanswered:
+            yield "not_responding"
         if self.state == "busy" and not terms.busy_as_fallback:
             yield "busy"
         if not self.has_room(terms):
@@ -308,7 +318,7 @@ class Roster:
         elif terms.strategy == "longest_idle":
             # Who has nothing to do before who has, and among these whoever got something longest ago.
             since = agent.idle_since
-            share = inf if agent.load else since.timestamp() if since is not None else -inf
+            share = inf if agent.carried else since.timestamp() if since is not None else -inf
         elif terms.strategy == "most_skilled":
             share = -sum(agent.skills.get(name, 0) for name in terms.wanted)
         tier = 0 if agent.state == "available" else 1

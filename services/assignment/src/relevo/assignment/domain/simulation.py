@@ -7,6 +7,8 @@ Nobody knows what people would have done then. So each arrival has a *life*: how
 after) took until it was closed, and what people did by hand meanwhile. Whoever gets a conversation at the very moment
 at which they really got it, deals with it as they really did; at another moment, with the same life from then on; where
 somebody else gets it, its life is drawn from the recorded lives of that agent, or of everybody where the agent has few.
+Likewise whoever is offered one at the very moment at which they really were answers as they really did; other answers, and how
+long they take, are drawn; where nobody ever was offered anything, everybody accepts at once.
 Draws depend on the seed and on the arrival alone, never on their order. Arrivals, statuses, people's rights and what rules
 decide are taken as they were recorded.
 """
@@ -20,7 +22,7 @@ from random import Random
 from typing import Final, Literal, TypeGuard
 
 from relevo.assignment.domain.course import Course, Measured, Tally, Turn
-from relevo.assignment.domain.held import Decision
+from relevo.assignment.domain.held import Decision, Held
 from relevo.assignment.domain.inputs import (
     AgentDue,
     AgentEdited,
@@ -31,6 +33,7 @@ from relevo.assignment.domain.inputs import (
     CustomerWaits,
     Entry,
     Input,
+    OfferAnswered,
     Opened,
     PolicyEdited,
     Reopened,
@@ -40,6 +43,7 @@ from relevo.assignment.domain.inputs import (
 from relevo.assignment.domain.moments import dues
 from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.skills import Skills
+from relevo.contracts.assignment import Outcome
 
 ENOUGH: Final = 20
 """Lives of an agent from which one is drawn; of one with fewer, everybody's are."""
@@ -61,6 +65,19 @@ class Kept:
     assignee_id: str | None
     team_id: str | None
     reason: str
+    offered_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How an offer ended, and how long after it was made; None: it stood still when the record ended."""
+
+    after: timedelta
+    outcome: Outcome | None
+
+
+Offer = tuple[str, str, datetime]
+"""A conversation, to whom it was offered, and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +118,7 @@ class Recorded:
     turns: Mapping[int, Turn]
     lives: Mapping[int, Life]
     """By the place of the arrival."""
+    answers: Mapping[Offer, Answer]
 
 
 def recorded(
@@ -115,6 +133,7 @@ def recorded(
     refused: set[int] = set()
     turns: dict[int, Turn] = {}
     acts: defaultdict[int, list[tuple[datetime, Act]]] = defaultdict(list)
+    answers: dict[Offer, Answer] = {}
     end = until
     for place, entry in enumerate(entries):
         end = max(end, entry.at)
@@ -133,6 +152,7 @@ def recorded(
                 turns[turn.place] = turn
                 if turn.closed is None and refusal is None and _is_act(given):
                     acts[turn.place].append((entry.at, given))
+        answers.update(_answers(made))
         if began and measured is None:
             tally.after(course, entry, made)
         if since <= entry.at < until:
@@ -153,7 +173,22 @@ def recorded(
         refused=frozenset(refused),
         turns=turns,
         lives={place: _life(turn, acts[place], end) for place, turn in turns.items() if turn.first is not None},
+        answers=answers,
     )
+
+
+def _answers(made: Iterable[Decision]) -> dict[Offer, Answer]:
+    """What these decisions tell of offers: that they were made, and how they ended."""
+    found = {}
+    for one in made:
+        if (ended := one.ended) is not None:
+            offer = one.conversation_id, ended.agent_id, ended.offered_at
+            # What was done by hand is an act, and done again as one.
+            outcome: Outcome = ended.outcome if one.mode == "automatic" else "withdrawn"
+            found[offer] = Answer(one.entry.at - ended.offered_at, outcome)
+        if one.offered_to is not None:
+            found[one.conversation_id, one.offered_to, one.entry.at] = Answer(timedelta(), None)
+    return found
 
 
 def _is_act(given: Input) -> TypeGuard[Act]:
@@ -163,7 +198,7 @@ def _is_act(given: Input) -> TypeGuard[Act]:
 def _differences(expected: dict[Version, Kept], made: Iterable[Decision]) -> list[Difference]:
     found = []
     for one in made:
-        again = Kept(one.entry.id, one.kind, one.mode, one.assignee_id, one.team_id, one.reason.code)
+        again = Kept(one.entry.id, one.kind, one.mode, one.assignee_id, one.team_id, one.reason.code, one.offered_to)
         was = expected.pop((one.conversation_id, one.version), None)
         if was != again:
             found.append(Difference(one.conversation_id, one.version, was, again))
@@ -236,14 +271,16 @@ class _Branch:
     course: Course = field(default_factory=Course)
     tally: Tally = field(init=False)
     fates: Counter[Fate] = field(default_factory=Counter)
-    _due: list[tuple[datetime, int, int, str, Act | None]] = field(default_factory=list)
+    _due: list[tuple[datetime, int, int, str, Act | OfferAnswered | None]] = field(default_factory=list)
     """When, in which order, in which arrival (its place), of which conversation, what; None: it is closed."""
     _numbers: int = 0
     _lives: dict[str, list[Life]] = field(default_factory=dict)
     _every: list[Life] = field(default_factory=list)
+    _answered: dict[str, list[Answer]] = field(default_factory=dict)
+    _every_answer: list[Answer] = field(default_factory=list)
     _held: set[int] = field(default_factory=set)
-    _moments: list[tuple[datetime, int, ConversationDue | AgentDue]] = field(default_factory=list)
-    """What the draft makes due, and when."""
+    _moments: list[tuple[datetime, str, int, ConversationDue | AgentDue]] = field(default_factory=list)
+    """What the draft makes due, and when; of what is due at once the ids say what comes first, as with the timers."""
     _at: datetime = field(init=False)
 
     def __post_init__(self) -> None:
@@ -255,6 +292,11 @@ class _Branch:
             if self.since <= first.at < self.until:
                 self._lives.setdefault(first.agent_id, []).append(life)
                 self._every.append(life)
+        for (_, agent_id, at), answer in sorted(self.was.answers.items()):
+            # Of what was withdrawn nobody knows what they would have said.
+            if self.since <= at < self.until and answer.outcome in ("accepted", "declined", "timed_out"):
+                self._answered.setdefault(agent_id, []).append(answer)
+                self._every_answer.append(answer)
 
     def run(self, entries: Iterable[Entry]) -> Drafted:
         began = False
@@ -308,19 +350,22 @@ class _Branch:
         for given in changes:
             self._step(-1, Entry(0, self.since, given))
         pool = self.course.pool
+        for held in pool.where(lambda one: one.state == "offered"):
+            self._await_answer(held)
         pool.due_anew = set(pool.held), set(roster.agents)
         self._note_dues()
 
     def _note_dues(self) -> None:
         for moment, at in dues(self.course.pool):
+            key = moment.conversation_id if isinstance(moment, ConversationDue) else moment.agent_id
             self._numbers += 1
-            heapq.heappush(self._moments, (at, self._numbers, moment))
+            heapq.heappush(self._moments, (at, key, self._numbers, moment))
 
     def _given(self, place: int, given: Input) -> list[Input]:
         """What becomes, under the draft, of an input that was recorded."""
         match given:
-            case PolicyEdited() | ConversationDue() | AgentDue():
-                return []  # what the draft makes due, and when, is its own
+            case PolicyEdited() | ConversationDue() | AgentDue() | OfferAnswered():
+                return []  # what the draft makes due or offers, and when, is its own
             case CapacitySet() if given.agent_id in self.draft.capacities:
                 return []
             case SkillsSet() if given.agent_id in self.draft.skills:
@@ -355,7 +400,7 @@ class _Branch:
         """Do what was drawn for the time until then, and what comes due in it."""
         while (self._due and self._due[0][0] <= at) or (self._moments and self._moments[0][0] <= at):
             if self._moments and (not self._due or self._moments[0][0] <= self._due[0][0]):
-                when, _, moment = heapq.heappop(self._moments)
+                when, _, _, moment = heapq.heappop(self._moments)
                 if when < self.until:
                     self._step(-1, Entry(0, max(when, self._at), moment))
                 continue
@@ -385,6 +430,23 @@ class _Branch:
             if turn.first is not None and turn.place not in self._held:
                 self._held.add(turn.place)
                 self._foretell(turn)
+            if one.kind == "offered" and entry.at >= self.since and (held := self.course.known(one.conversation_id)):
+                self._await_answer(held)
+
+    def _await_answer(self, held: Held) -> None:
+        """It is offered to somebody: whether and when they answer."""
+        if held.offered_to is None or held.offered_at is None:
+            return  # and has been answered already, within the same input
+        who, turn = original(held.offered_to), self.course.turns[held.id]
+        answer = self.was.answers.get((held.id, who, held.offered_at))
+        if answer is None:
+            own = self._answered.get(who, [])
+            known = own if len(own) >= ENOUGH else self._every_answer
+            by_name = Random(f"{self.seed}:{held.id}:{held.version}")
+            answer = by_name.choice(known) if known else Answer(timedelta(), "accepted")
+        if answer.outcome in ("accepted", "declined"):
+            given = OfferAnswered(held.id, held.offered_to, answer.outcome == "accepted")
+            self._plan(turn, held.offered_at + answer.after, given)
 
     def _foretell(self, turn: Turn) -> None:
         """Somebody has got it: what becomes of it from here on."""
@@ -415,7 +477,7 @@ class _Branch:
         if life.closes is not None:
             self._plan(turn, turn.first.at + life.closes, None)
 
-    def _plan(self, turn: Turn, at: datetime, act: Act | None) -> None:
+    def _plan(self, turn: Turn, at: datetime, act: Act | OfferAnswered | None) -> None:
         self._numbers += 1
         heapq.heappush(self._due, (at, self._numbers, turn.place, turn.conversation_id, act))
 

@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relevo.assignment.domain.policy import (
     Days,
+    HandOver,
     Lighter,
+    OfferSeconds,
     Overflow,
     OwnerAbsent,
     Pace,
@@ -47,6 +49,9 @@ class DraftFile(BaseModel):
     channel_weights: dict[str, Weight] | None = None
     lighter: Lighter | None = None
     pace: Pace | None = None
+    hand_over: HandOver | None = None
+    offer_seconds: OfferSeconds | None = None
+    most_unanswered: Annotated[int, Field(ge=1, le=100)] | None = None
     rules: tuple[RoutingRule, ...] | None = None
     capacities: dict[str, _Slots | None] = {}
     """Agents' own capacities, in units; null: the policy's."""
@@ -72,7 +77,8 @@ def read(text: str | bytes, policy: Policy, names: Mapping[str, str]) -> Draft:
     # What a policy may be without.
     changes |= {
         name: getattr(given, name)
-        for name in {"lighter", "pace", "owner_wait_seconds", "priority_worth_seconds"} & given.model_fields_set
+        for name in {"lighter", "pace", "owner_wait_seconds", "priority_worth_seconds", "most_unanswered"}
+        & given.model_fields_set
     }
     drafted = replace(policy, **changes)
     for n, rule in enumerate(drafted.rules):

@@ -27,7 +27,8 @@ _JOURNAL = """
 _LAST = "select max(created_at) from journal where account_id = %(account)s and done_at is not null"
 _DECISIONS = """
     select cast(conversation_id as text) as conversation_id, version, journal_id, kind, mode,
-           cast(assignee_id as text) as assignee_id, cast(team_id as text) as team_id, reason ->> 'code' as reason
+           cast(assignee_id as text) as assignee_id, cast(team_id as text) as team_id, reason ->> 'code' as reason,
+           cast(offered_to as text) as offered_to
     from decisions where account_id = %(account)s and created_at >= %(since)s and created_at < %(until)s
 """
 

@@ -189,7 +189,7 @@ def _how_known(would: Drafted, seed: int) -> str:
         f"{fates['moved']:,} went to the same agent at another moment: handled as they were, from then on. "
         f"{fates['drawn']:,} went to somebody else: nobody knows how long they would have taken and what people would have done"
         f" by hand, so both are drawn from what that agent did with others in this period (from everybody's, of agents with fewer"
-        f" than {ENOUGH}), with seed {seed}. Arrivals, statuses and rules are as they were. The mean number open and the share of"
+        f" than {ENOUGH}), with seed {seed}; as are answers to offers that nobody was made. Arrivals, statuses and rules are as they were. The mean number open and the share of"
         " time with no free slot (full) count while an agent is available or busy."
     )
     return textwrap.fill(told, _WIDTH)

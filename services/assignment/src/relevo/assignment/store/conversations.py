@@ -22,7 +22,8 @@ _HELD_COLUMNS = """
     cast(team_id as text) as team_id, cast(assignee_id as text) as assignee_id, opened_at, queued_at, rank, sequence,
     by_hand, cast(kept_for as text) as kept_for, hand_version, reason, held_since, customer_since, since,
     answered_at, weight, facts, rule, cast(contact_id as text) as contact_id, cast(had_by as text) as had_by, had_at,
-    cast(passed as text[]) as passed, needs
+    cast(passed as text[]) as passed, cast(declined as text[]) as declined, needs, cast(offered_to as text) as offered_to,
+    offered_at, offered_until
 """
 _HELD = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -31,6 +32,10 @@ _HELD = text(f"""
 _HELD_OF_AGENTS = text(f"""
     select {_HELD_COLUMNS} from conversations_held
     where account_id = cast(:account as uuid) and assignee_id = any(cast(:ids as uuid[])) and state = 'assigned'
+""")
+_OFFERED_TO = text(f"""
+    select {_HELD_COLUMNS} from conversations_held
+    where account_id = cast(:account as uuid) and offered_to = any(cast(:ids as uuid[])) and state = 'offered'
 """)
 _KEPT_FOR = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -51,18 +56,18 @@ _HELD_OF_TEAMS = text(f"""
 # Hops from key to key through the index, however many conversations wait under each.
 _WAITING_KEYS = text("""
     with recursive keys as (
-        (select inbox_id, team_id, passed, channel, rule, needs, queue_key from conversations_held
+        (select inbox_id, team_id, passed, declined, channel, rule, needs, queue_key from conversations_held
          where account_id = cast(:account as uuid) and state = 'queued'
          order by inbox_id, queue_key limit 1)
         union all
         select next.* from keys cross join lateral (
-            select inbox_id, team_id, passed, channel, rule, needs, queue_key from conversations_held
+            select inbox_id, team_id, passed, declined, channel, rule, needs, queue_key from conversations_held
             where account_id = cast(:account as uuid) and state = 'queued'
               and (inbox_id, queue_key) > (keys.inbox_id, keys.queue_key)
             order by inbox_id, queue_key limit 1
         ) next
     )
-    select cast(inbox_id as text) as inbox_id, cast(team_id as text) as team_id, cast(passed as text[]) as passed,
+    select cast(inbox_id as text) as inbox_id, cast(team_id as text) as team_id, cast(passed || declined as text[]) as passed,
            channel, rule, needs
     from keys
 """)
@@ -143,15 +148,17 @@ _HEADS_WEIGHED = text(f"""
 _SAVE_HELD = text("""
     insert into conversations_held as h (conversation_id, account_id, inbox_id, channel, state, version, team_id,
         assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
-        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at, needs)
+        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at, needs,
+        declined, offered_to, offered_at, offered_until)
     select conversation_id, cast(:account as uuid), inbox_id, channel, state, version, team_id, assignee_id, opened_at,
         queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
-        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at, needs
+        held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at, needs,
+        declined, offered_to, offered_at, offered_until
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (conversation_id uuid, inbox_id uuid, channel text, state text,
         version bigint, team_id uuid, assignee_id uuid, opened_at timestamptz, queued_at timestamptz, rank smallint,
         sequence bigint, by_hand boolean, kept_for uuid, hand_version bigint, reason jsonb, decision_id uuid,
         held_since timestamptz, customer_since timestamptz, passed uuid[],
-        queue_key uuid, since timestamptz, answered_at timestamptz, weight integer, facts jsonb, rule text,
+        declined uuid[], offered_to uuid, offered_at timestamptz, offered_until timestamptz, queue_key uuid, since timestamptz, answered_at timestamptz, weight integer, facts jsonb, rule text,
         contact_id uuid, had_by uuid, had_at timestamptz, needs jsonb)
     on conflict (conversation_id) do update set state = excluded.state, version = excluded.version,
         team_id = excluded.team_id, assignee_id = excluded.assignee_id, opened_at = excluded.opened_at,
@@ -160,7 +167,8 @@ _SAVE_HELD = text("""
         held_since = excluded.held_since, customer_since = excluded.customer_since, passed = excluded.passed,
         queue_key = excluded.queue_key, answered_at = excluded.answered_at, weight = excluded.weight,
         facts = excluded.facts, rule = excluded.rule, contact_id = excluded.contact_id, had_by = excluded.had_by,
-        had_at = excluded.had_at, needs = excluded.needs,
+        had_at = excluded.had_at, needs = excluded.needs, declined = excluded.declined, offered_to = excluded.offered_to,
+        offered_at = excluded.offered_at, offered_until = excluded.offered_until,
         decision_id = coalesce(excluded.decision_id, h.decision_id)
         where h.account_id = excluded.account_id
 """)
@@ -184,6 +192,11 @@ async def held(tx: Tx, account_id: str, ids: Collection[str]) -> list[Held]:
 async def held_of_agents(tx: Tx, account_id: str, ids: Collection[str]) -> list[Held]:
     """The open conversations that these agents hold."""
     return await _held(tx, _HELD_OF_AGENTS, account_id, ids)
+
+
+async def offered_to(tx: Tx, account_id: str, ids: Collection[str]) -> list[Held]:
+    """The conversations that are offered to these agents."""
+    return await _held(tx, _OFFERED_TO, account_id, ids)
 
 
 async def kept_for(tx: Tx, account_id: str, ids: Collection[str]) -> list[Held]:
@@ -250,6 +263,10 @@ def _held_of(row: Any) -> Held:
         had_by=row.had_by,
         had_at=row.had_at,
         passed=tuple(row.passed),
+        declined=tuple(row.declined),
+        offered_to=row.offered_to,
+        offered_at=row.offered_at,
+        offered_until=row.offered_until,
         needs=needs_of(row.needs),
     )
 
@@ -258,7 +275,7 @@ async def waiting_keys(tx: Tx, account_id: str) -> list[GroupKey]:
     """The inboxes and teams that have conversations waiting."""
     rows = await tx.execute(_WAITING_KEYS, {"account": account_id})
     return [
-        GroupKey(row.inbox_id, row.team_id, tuple(row.passed), row.channel, row.rule, needs_of(row.needs))
+        GroupKey(row.inbox_id, row.team_id, tuple(sorted(set(row.passed))), row.channel, row.rule, needs_of(row.needs))
         for row in rows.all()
     ]
 
@@ -328,6 +345,10 @@ async def save_held(tx: Tx, account_id: str, changed: Iterable[Held], decision_o
             "had_by": one.had_by,
             "had_at": one.had_at,
             "passed": list(one.passed),
+            "declined": list(one.declined),
+            "offered_to": one.offered_to,
+            "offered_at": one.offered_at,
+            "offered_until": one.offered_until,
             "needs": dict(one.needs),
             "queue_key": _queue_key(one.key),
         }

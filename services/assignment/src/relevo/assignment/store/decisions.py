@@ -12,14 +12,15 @@ from relevo.chassis.database import Tx
 _SAVE_DECISIONS = text("""
     insert into decisions (id, account_id, conversation_id, version, journal_id, run, step, policy_version, kind, mode,
         actor, assignee_id, team_id, from_assignee_id, from_team_id, reason, candidates, excluded, runners_up, passed,
-        rule, needs, queued_at, waited_seconds, created_at)
+        rule, needs, queued_at, waited_seconds, created_at, declined, offered_to, offered_until, ended_offer)
     select id, cast(:account as uuid), conversation_id, version, journal_id, :run, step, policy_version, kind, mode,
         actor, assignee_id, team_id, from_assignee_id, from_team_id, reason, candidates, excluded, runners_up, passed,
-        rule, needs, queued_at, waited_seconds, created_at
+        rule, needs, queued_at, waited_seconds, created_at, declined, offered_to, offered_until, ended_offer
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (id uuid, conversation_id uuid, version bigint, step integer,
         journal_id bigint, policy_version bigint, kind text, mode text, actor text, assignee_id uuid, team_id uuid,
         from_assignee_id uuid, from_team_id uuid, reason jsonb, candidates integer, excluded jsonb, runners_up uuid[], passed uuid[],
-        rule text, needs jsonb, queued_at timestamptz, waited_seconds double precision, created_at timestamptz)
+        rule text, needs jsonb, queued_at timestamptz, waited_seconds double precision, created_at timestamptz,
+        declined uuid[], offered_to uuid, offered_until timestamptz, ended_offer jsonb)
 """)
 
 
@@ -50,6 +51,10 @@ async def save_decisions(tx: Tx, account_id: str, run: int, made: Sequence[tuple
             "queued_at": one.queued_at,
             "waited_seconds": one.waited_seconds,
             "created_at": one.entry.at,
+            "declined": list(one.declined),
+            "offered_to": one.offered_to,
+            "offered_until": one.offered_until,
+            "ended_offer": None if one.ended is None else one.ended._asdict(),
         }
         for step, (decision_id, one) in enumerate(made)
     ]

@@ -57,14 +57,14 @@ _RUN = text("""
     order by created_at desc, run desc limit 1
 """)
 _AGENT = text("""
-    select t.active, t.state, t.in_shift, t.capacity, t.load * 100 + t.extra as used, cast(t.team_ids as text[]) as team_ids, t.at
+    select t.active, t.state, t.in_shift, t.capacity, (t.load + t.offered) * 100 + t.extra as used, cast(t.team_ids as text[]) as team_ids, t.at
     from agents_then t
     where t.account_id = cast(:account as uuid) and t.agent_id = cast(:agent as uuid) and t.run <= :run
       and t.at <= cast(:at as timestamptz)
     order by t.run desc, t.step desc limit 1
 """)
 _SINCE = text("""
-    select t.active, t.state, t.in_shift, t.capacity, t.load * 100 + t.extra as used, cast(t.team_ids as text[]) as team_ids, t.at
+    select t.active, t.state, t.in_shift, t.capacity, (t.load + t.offered) * 100 + t.extra as used, cast(t.team_ids as text[]) as team_ids, t.at
     from agents_then t
     where t.account_id = cast(:account as uuid) and t.agent_id = cast(:agent as uuid) and t.run > :run
     order by t.run, t.step limit :limit offset :offset

@@ -13,7 +13,7 @@ from relevo.chassis.database import Tx
 _AGENTS = text("""
     select cast(agent_id as text) as agent_id, name, active, state, state_since, in_shift, capacity, load, extra, turn, last_assigned_at,
            cast(team_ids as text[]) as team_ids, cast(inbox_ids as text[]) as inbox_ids, presence_sequence,
-           directory_sequence, left_at, off_shift_at, released_at, given, skills
+           directory_sequence, left_at, off_shift_at, released_at, given, skills, offered, unanswered
     from agents where account_id = cast(:account as uuid) order by agent_id
 """)
 
@@ -24,19 +24,21 @@ _TEAMS = text("""
 
 _SAVE_AGENTS = text("""
     insert into agents as a (agent_id, account_id, name, active, state, state_since, in_shift, capacity, load, extra, turn,
-        last_assigned_at, team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at, given, skills)
+        last_assigned_at, team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at, given, skills, offered,
+        unanswered)
     select agent_id, cast(:account as uuid), name, active, state, state_since, in_shift, capacity, load, extra, turn, last_assigned_at,
-        team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at, given, skills
+        team_ids, inbox_ids, presence_sequence, directory_sequence, left_at, off_shift_at, released_at, given, skills, offered, unanswered
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, name text, active boolean, state text,
         state_since timestamptz, in_shift boolean, capacity integer, load integer, extra integer, turn bigint, last_assigned_at timestamptz,
         team_ids uuid[], inbox_ids uuid[], presence_sequence bigint, directory_sequence bigint, left_at timestamptz,
-        off_shift_at timestamptz, released_at timestamptz, given timestamptz[], skills jsonb)
+        off_shift_at timestamptz, released_at timestamptz, given timestamptz[], skills jsonb, offered integer,
+        unanswered integer)
     on conflict (agent_id) do update set name = excluded.name, active = excluded.active, state = excluded.state,
         state_since = excluded.state_since, in_shift = excluded.in_shift, capacity = excluded.capacity, load = excluded.load, extra = excluded.extra, turn = excluded.turn,
         last_assigned_at = excluded.last_assigned_at, team_ids = excluded.team_ids, inbox_ids = excluded.inbox_ids,
         presence_sequence = excluded.presence_sequence, directory_sequence = excluded.directory_sequence,
         left_at = excluded.left_at, off_shift_at = excluded.off_shift_at, released_at = excluded.released_at,
-        given = excluded.given, skills = excluded.skills
+        given = excluded.given, skills = excluded.skills, offered = excluded.offered, unanswered = excluded.unanswered
         where a.account_id = excluded.account_id
 """)
 
@@ -52,18 +54,23 @@ _SAVE_TEAMS = text("""
 
 _SAVE_AGENTS_THEN = text("""
     insert into agents_then (agent_id, account_id, run, step, at, active, state, in_shift, capacity, load, extra, team_ids,
-        inbox_ids, given, skills)
-    select agent_id, cast(:account as uuid), :run, step, at, active, state, in_shift, capacity, load, extra, team_ids, inbox_ids, given, skills
+        inbox_ids, given, skills, offered, unanswered)
+    select agent_id, cast(:account as uuid), :run, step, at, active, state, in_shift, capacity, load, extra, team_ids, inbox_ids,
+        given, skills, offered, unanswered
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (agent_id uuid, step integer, at timestamptz, active boolean, state text,
-        in_shift boolean, capacity integer, load integer, extra integer, team_ids uuid[], inbox_ids uuid[], given timestamptz[], skills jsonb)
+        in_shift boolean, capacity integer, load integer, extra integer, team_ids uuid[], inbox_ids uuid[], given timestamptz[], skills jsonb,
+        offered integer, unanswered integer)
 """)
 
 _WRONG_LOADS = text("""
-    select cast(a.agent_id as text) as agent_id, a.load * 100 + a.extra as used, coalesce(sum(h.weight), 0) as held
+    select cast(a.agent_id as text) as agent_id, (a.load + a.offered) * 100 + a.extra as used, coalesce(sum(h.weight), 0) as held
     from agents a
-    left join conversations_held h on h.assignee_id = a.agent_id and h.state = 'assigned' and h.account_id = a.account_id
+    left join conversations_held h on h.account_id = a.account_id and (
+        (h.state = 'assigned' and h.assignee_id = a.agent_id) or (h.state = 'offered' and h.offered_to = a.agent_id))
     group by a.agent_id
-    having a.load <> count(h.conversation_id) or a.load * 100 + a.extra <> coalesce(sum(h.weight), 0)
+    having a.load <> count(h.conversation_id) filter (where h.state = 'assigned')
+        or a.offered <> count(h.conversation_id) filter (where h.state = 'offered')
+        or (a.load + a.offered) * 100 + a.extra <> coalesce(sum(h.weight), 0)
 """)
 
 
@@ -91,6 +98,8 @@ async def agents(tx: Tx, account_id: str) -> list[Agent]:
             released_at=row.released_at,
             given=tuple(row.given),
             skills=row.skills,
+            offered=row.offered,
+            unanswered=row.unanswered,
         )
         for row in (await tx.execute(_AGENTS, {"account": account_id})).all()
     ]
@@ -126,6 +135,8 @@ async def save_agents(tx: Tx, account_id: str, changed: Iterable[Agent]) -> None
             "released_at": one.released_at,
             "given": one.given,
             "skills": dict(one.skills),
+            "offered": one.offered,
+            "unanswered": one.unanswered,
         }
         for one in changed
     ]
@@ -156,6 +167,8 @@ async def save_agents_then(
             "inbox_ids": None if one.inbox_ids is None else sorted(one.inbox_ids),
             "given": one.given or None,
             "skills": dict(one.skills) or None,
+            "offered": one.offered,
+            "unanswered": one.unanswered,
         }
         for (agent_id, step), one in changed.items()
     ]
@@ -182,5 +195,5 @@ async def save_teams(tx: Tx, account_id: str, changed: Iterable[Team]) -> None:
 
 
 async def wrong_loads(tx: Tx) -> list[tuple[str, int, int]]:
-    """The consistency check: agents whose load is not what they hold: in number, or by weight (used, held: hundredths)."""
+    """The consistency check: agents whose load is not what they hold, or are offered: in number, or by weight (used, held: hundredths)."""
     return [(row.agent_id, row.used, row.held) for row in (await tx.execute(_WRONG_LOADS)).all()]

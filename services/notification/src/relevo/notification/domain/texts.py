@@ -38,6 +38,10 @@ _TEMPLATES: Final[Mapping[str, Mapping[Language, tuple[str, str]]]] = {
         "es": ("Se te ha asignado la conversación #{number}", "Con {contact}."),
         "en": ("Conversation #{number} was assigned to you", "With {contact}."),
     },
+    "offer": {
+        "es": ("Se te ofrece la conversación #{number}", "Tienes {seconds} s para aceptarla."),
+        "en": ("Conversation #{number} is offered to you", "You have {seconds} s to accept it."),
+    },
     "mention": {
         "es": ("{author} te menciona en la conversación #{number}", "{text}"),
         "en": ("{author} mentioned you in conversation #{number}", "{text}"),

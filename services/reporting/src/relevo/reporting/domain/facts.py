@@ -11,7 +11,13 @@ from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
 
-from relevo.contracts.assignment import ConversationAssigned
+from relevo.contracts.assignment import (
+    AssignmentEvent,
+    ConversationAssigned,
+    ConversationOffered,
+    ConversationQueued,
+    ConversationUnassigned,
+)
 from relevo.contracts.automation import RuleExecuted, SlaBreached, SlaMet
 from relevo.contracts.base import Model
 from relevo.contracts.conversation import (
@@ -283,13 +289,34 @@ def _rated(envelope: Envelope, event: SurveyAnswered) -> list[Fact]:
     ]
 
 
-def _assigned(envelope: Envelope, event: ConversationAssigned) -> list[Fact]:
-    if event.waited_seconds is None:
+_ANSWERED: Final[Mapping[str, Metric]] = {
+    "accepted": "offers_accepted",
+    "declined": "offers_declined",
+    "timed_out": "offers_timed_out",
+}
+
+
+def _answered(envelope: Envelope, event: AssignmentEvent) -> list[Fact]:
+    """The offer that ended with it, of whoever was asked; one that was withdrawn was nobody's to answer."""
+    offer = event.ended_offer
+    metric = _ANSWERED.get(offer.outcome) if offer is not None else None
+    if offer is None or metric is None:
         return []
+    dimensions = Dimensions(
+        agent_id=offer.agent_id, team_id=event.team_id, inbox_id=event.inbox_id, channel=event.channel, state=offer.why
+    )
+    return [_fact(envelope, metric, dimensions, conversation_id=event.conversation_id)]
+
+
+def _assigned(envelope: Envelope, event: ConversationAssigned) -> list[Fact]:
+    answered = _answered(envelope, event)
+    if event.waited_seconds is None:
+        return answered
     dimensions = Dimensions(
         agent_id=event.assignee_id, team_id=event.team_id, inbox_id=event.inbox_id, channel=event.channel
     )
     return [
+        *answered,
         _fact(
             envelope,
             "wait_in_queue",
@@ -298,7 +325,7 @@ def _assigned(envelope: Envelope, event: ConversationAssigned) -> list[Fact]:
             start=event.queued_at,
             conversation_id=event.conversation_id,
             business=(event.waited_business_seconds, event.business_hours),
-        )
+        ),
     ]
 
 
@@ -352,6 +379,9 @@ _RULES: Final[Mapping[type[Model], Callable[[Envelope, Any], list[Fact]]]] = {
     SurveySent: _asked,
     SurveyAnswered: _rated,
     ConversationAssigned: _assigned,
+    ConversationOffered: _answered,
+    ConversationQueued: _answered,
+    ConversationUnassigned: _answered,
     RuleExecuted: _executed,
     SlaBreached: _kept,
     SlaMet: _kept,
