@@ -220,7 +220,7 @@ DEFECTS = {
     "credit_to_the_assignee": "messages_out",
     "days_of_24_hours": "by day, Europe/Madrid",
     "label_of_every_cycle": "'label': '",
-    "offers_of_the_assignee": "offers_accepted",
+    "offers_of_the_assignee": "offers_declined",
     "rates_forget_takeovers": "bot_resolution_rate",
     "clock_in_business_sums": "'business_hours': 'true'} first_response",
 }
