@@ -19,6 +19,7 @@ DEFECTS = {
     "judged_over_capacity": (DAY, "over capacity"),
     "judged_asked_again": (DAY, "asked again"),
     "judged_offers_weigh_nothing": (DAY, "over capacity"),
+    "notices_to_who_was_answered": ("test_notices.py", "test_who_has_an_agent_or_an_answer"),
     "offers_begin_the_wait_anew": ("test_offers.py", "test_who_declines_is_not_asked_again"),
     "judged_too_fast": (DAY, "too fast"),
     "judged_unskilled": (DAY, "unskilled"),

@@ -34,7 +34,7 @@ from relevo.assignment.domain.inputs import (
     decode,
     encode,
 )
-from relevo.assignment.domain.policy import Lighter, Overflow, Pace, Policy, RoutingRule, TakeBack
+from relevo.assignment.domain.policy import Lighter, Overflow, Pace, Policy, RoutingRule, TakeBack, WaitingNotice
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
 from relevo.assignment.domain.rules import Rules
@@ -657,9 +657,10 @@ class Matching(RuleBasedStateMachine):
         hand_over=st.sampled_from(["direct", "offer"]),
         seconds=st.sampled_from([5, 20]),
         most=st.none() | st.integers(1, 2),
+        notice=st.none() | st.builds(WaitingNotice, st.just({"es": "{{place}}"}), st.just(5), st.none() | st.just(60)),
     )
-    def ask_first(self, hand_over, seconds, most):
-        more = {"hand_over": hand_over, "offer_seconds": seconds, "most_unanswered": most}
+    def ask_first(self, hand_over, seconds, most, notice):
+        more = {"hand_over": hand_over, "offer_seconds": seconds, "most_unanswered": most, "waiting_notice": notice}
         self.policy = replace(self.policy, **more, version=self.policy.version + 1)
         self.take(PolicyEdited(self.policy))
 
@@ -690,6 +691,8 @@ class Matching(RuleBasedStateMachine):
             assert (one.state in ("queued", "offered")) == (one.queued_at is not None)
             offer = (one.offered_to, one.offered_at, one.offered_until)
             assert all((part is not None) == (one.state == "offered") for part in offer)
+            assert one.notices <= 3
+            assert one.id not in self.pool.to_tell or one.customer_since or one.state != "queued"
             assert one.ended is None, "each offer that ended was told of"
 
     @invariant()

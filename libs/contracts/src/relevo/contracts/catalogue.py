@@ -188,7 +188,7 @@ MESSAGES: tuple[Message, ...] = (
     _event("notification", notification.NotificationCreated, "realtime"),
     _event("notification", notification.NotificationsRead, "realtime"),
     _command("conversation", conversation.ChangeLabels, "automation"),
-    _command("conversation", conversation.SendMessage, "automation"),
+    _command("conversation", conversation.SendMessage, "automation", "assignment"),
     _command("conversation", conversation.ResolveConversation, "automation"),
     _command("conversation", conversation.Remind, "automation"),
     _command("conversation", conversation.SetPriority, "automation"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from relevo.assignment import asking, due, loads
+from relevo.assignment import asking, due, loads, noticing
 from relevo.assignment.domain.deciding import apply
 from relevo.assignment.domain.held import Decision, Had, Held, Refusal, Team
 from relevo.assignment.domain.inputs import (
@@ -332,6 +332,9 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int, *, governed: Pol
     await pools.save_pool(tx, account_id, turn=pool.turn, runs=run, governed=governed)
     await due.schedule(tx, account_id, dues(pool))
     await asking.tell(tx, account_id, made)
+    if pool.policy.waiting_notice is not None:
+        told = [pool.held[one] for one in sorted(pool.to_tell)]
+        await noticing.tell(tx, account_id, pool.policy.waiting_notice, told)
     waited = any(decision.waited_seconds is not None for _, decision in made)
     known = (await calendars(tx, [account_id]))[account_id] if waited else Calendars(())
     for decision_id, decision in made:

@@ -22,6 +22,7 @@ from relevo.assignment.domain.policy import (
     Seconds,
     Strategy,
     TakeBack,
+    WaitingNotice,
     endless,
     written,
 )
@@ -102,6 +103,11 @@ class PolicyBody(BaseModel):
         default=None,
         description="Who lets so many offers in a row pass gets nothing more until they change their status; null: that does not "
         "count.",
+    )
+    waiting_notice: WaitingNotice | None = Field(
+        default=None,
+        description="What customers who wait in the queue for an answer are told, after so long and every so often again; texts may name "
+        "`{{place}}` and `{{minutes}}`, which nobody may know: `{{minutes|unos}}`. null: nothing.",
     )
     rules: tuple[RoutingRule, ...] = Field(
         default=(),

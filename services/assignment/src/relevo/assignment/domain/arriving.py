@@ -27,6 +27,7 @@ def opened(pool: Pool, entry: Entry, given: Opened | Reopened) -> None:
     watched = pool.policy.watches_answers
     held.customer_since, held.needs = given.customer_since if watched else None, ()
     held.wait_anew()
+    held.notices, held.noticed_at = 0, None
     # Who began it themselves waits for the customer; what is opened again waits for people, whatever was said before.
     began = isinstance(given, Opened) and given.customer_since is None
     held.answered_at = given.at if watched and began else None

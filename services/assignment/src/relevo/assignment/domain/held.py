@@ -97,6 +97,9 @@ class Held:
     """Who got it last, whether they have it still or not; None: nobody, or nobody said yet whose it is."""
     had_at: datetime | None = None
     """When they got it; or, once it has left them, when it did. It never becomes earlier."""
+    notices: int = 0
+    """How often its customer was told, since it waits, how long it will."""
+    noticed_at: datetime | None = None
     weight: int = UNIT
     """What it takes of its holder's capacity, in hundredths of a unit, while it has one."""
     passed: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ everything else. An input that comes too early, or twice, changes nothing.
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from relevo.assignment.domain import offers, overflow, reasons, skills
+from relevo.assignment.domain import notices, offers, overflow, reasons, skills
 from relevo.assignment.domain.held import Held, Team
 from relevo.assignment.domain.inputs import AgentDue, ConversationDue, CustomerWaits, Entry, PolicyEdited
 from relevo.assignment.domain.policy import Lighter, Policy, TakeBack
@@ -32,6 +32,8 @@ def dues(pool: Pool) -> Iterator[tuple[ConversationDue | AgentDue, datetime]]:
             at = widens if at is None else min(at, widens)
         if held is not None and (lightens := _lightens(pool, held)) is not None:
             at = lightens if at is None else min(at, lightens)
+        if held is not None and (told := notices.due(pool, held)) is not None:
+            at = told if at is None else min(at, told)
         if held is not None and (gives_up := _owner_waited_for(pool, held)) is not None:
             at = gives_up
         if held is not None and (ends := offers.due(held)) is not None:
@@ -156,6 +158,7 @@ def conversation_came_due(pool: Pool, entry: Entry, given: ConversationDue) -> N
         return
     pool.due_anew[0].add(held.id)
     _weigh_anew(pool, held, entry.at)
+    notices.tell(pool, entry, held)
     ends = offers.due(held)
     if ends is not None and ends <= entry.at:
         offers.let_pass(pool, entry, held)

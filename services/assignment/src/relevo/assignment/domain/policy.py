@@ -5,11 +5,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter
 
 from relevo.assignment.domain import skills
 from relevo.assignment.domain.skills import MOST_NEEDS, Ladder, Level, Ring, SkillName
 from relevo.assignment.domain.units import UNIT, Share, Weight
+from relevo.kernel.text import clean
+from relevo.kernel.variables import unknown
 
 Strategy = Literal["round_robin", "least_loaded", "longest_idle", "most_skilled"]
 OwnerAbsent = Literal["anyone", "wait"]
@@ -20,6 +22,22 @@ LONGEST_SECONDS: Final = 30 * 86_400
 LONGEST_DAYS: Final = 3650
 Days = Annotated[int, Field(ge=0, le=LONGEST_DAYS)]
 Seconds = Annotated[int, Field(ge=0, le=LONGEST_SECONDS)]
+Language = Literal["es", "en"]
+VARIABLES: Final = ("place", "minutes")
+"""What a notice may name: the place in the queue, from 1, and the minutes that the wait is expected to last still, which nobody may
+know: {{minutes|some}}."""
+
+
+def _with_known_variables(text: str) -> str:
+    wrong = unknown(text, VARIABLES)
+    if wrong is not None:
+        raise ValueError(f"there is no variable {wrong}: there are {', '.join(VARIABLES)}")
+    return text
+
+
+NoticeText = Annotated[
+    str, AfterValidator(clean), StringConstraints(min_length=1, max_length=1000), AfterValidator(_with_known_variables)
+]
 OfferSeconds = Annotated[int, Field(ge=5, le=3600)]
 
 
@@ -97,6 +115,24 @@ class Pace:
         return len(given) >= self.most
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingNotice:
+    """What customers are told who wait in the queue for an answer: once they have for so long, and every so often again.
+
+    `texts` may name VARIABLES. At most `most` times in one wait; once where it is never told again.
+    """
+
+    texts: Annotated[Mapping[Language, NoticeText], Field(min_length=1)]
+    after_seconds: Annotated[int, Field(ge=5, le=86_400)] = 60
+    every_seconds: Annotated[int, Field(ge=60, le=86_400)] | None = None
+    most: Annotated[int, Field(ge=1, le=10)] = 3
+
+    def text(self, language: str) -> str:
+        """The text in the customer's language where there is one, else in the first in which there is."""
+        tag = language.lower().replace("_", "-").partition("-")[0]
+        return next((text for known, text in self.texts.items() if known == tag), next(iter(self.texts.values())))
+
+
 class Terms(NamedTuple):
     """On which terms conversations of one kind are given; those with the same terms have the same free agents.
 
@@ -165,6 +201,8 @@ class Policy:
     """How long an offer stands; without an answer until then it goes to the next one."""
     most_unanswered: Annotated[int, Field(ge=1, le=100)] | None = None
     """Who let so many offers in a row pass gets nothing more until their status is another one. None: that does not count."""
+    waiting_notice: WaitingNotice | None = None
+    """None: customers are not told how long they will wait."""
     rules: tuple[RoutingRule, ...] = ()
     """The first that fits a conversation counts; each has a name of its own."""
     version: int = 1
@@ -200,7 +238,7 @@ class Policy:
     @property
     def watches_answers(self) -> bool:
         """Whether it matters since when customers wait for an answer, or are waited for."""
-        return bool(self.taken_back) or self.lighter is not None
+        return bool(self.taken_back) or self.lighter is not None or self.waiting_notice is not None
 
     @property
     def weighs(self) -> bool:
@@ -244,6 +282,7 @@ class Policy:
                 one.owner_wait_seconds,
                 one.rules,
                 one.priority_worth_seconds,
+                one.waiting_notice,
             )
             for one in (self, other)
         )

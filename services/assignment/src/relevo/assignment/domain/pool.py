@@ -82,6 +82,8 @@ class Pool:
         self._had = dict(had or {})
         self._moved: set[str] = set()
         self._noted: set[tuple[str, int]] = set()
+        self.to_tell: set[str] = set()
+        """The conversations whose customers are to be told how long they will wait."""
         self.due_anew: tuple[set[str], set[str]] = set(), set()
         """Conversations and agents that may be due at another moment than they were, though they are the same."""
         self._queues: dict[GroupKey, _Queue] = {key: _Queue() for key in waiting}
@@ -382,6 +384,7 @@ class Pool:
     def hold(self, held: Held, agent: Agent, entry: Entry) -> None:
         held.state, held.assignee_id, held.queued_at, held.by_hand = "assigned", agent.id, None, False
         held.kept_for, held.held_since, held.needs, held.declined = None, entry.at, (), ()
+        held.notices, held.noticed_at = 0, None
         held.weight = self.policy.weight(held.channel)
         agent.load += 1
         agent.extra += held.weight - UNIT

@@ -116,7 +116,8 @@ def _check(was: Recorded) -> str:
 
 def _policies(one: Simulation) -> list[Sequence[str]]:
     policies = [written(policy) for policy in (one.was.policy, *([one.draft.policy] if one.draft else []))]
-    names = [field.name for field in fields(Policy) if field.name != "version"]
+    # What customers are told decides nothing.
+    names = [field.name for field in fields(Policy) if field.name not in ("version", "waiting_notice")]
     return [(name, *(_value(policy[name]) for policy in policies)) for name in names]
 
 

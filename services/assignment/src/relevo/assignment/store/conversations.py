@@ -23,7 +23,7 @@ _HELD_COLUMNS = """
     by_hand, cast(kept_for as text) as kept_for, hand_version, reason, held_since, customer_since, since,
     answered_at, weight, facts, rule, cast(contact_id as text) as contact_id, cast(had_by as text) as had_by, had_at,
     cast(passed as text[]) as passed, cast(declined as text[]) as declined, needs, cast(offered_to as text) as offered_to,
-    offered_at, offered_until
+    offered_at, offered_until, notices, noticed_at
 """
 _HELD = text(f"""
     select {_HELD_COLUMNS} from conversations_held
@@ -149,16 +149,17 @@ _SAVE_HELD = text("""
     insert into conversations_held as h (conversation_id, account_id, inbox_id, channel, state, version, team_id,
         assignee_id, opened_at, queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
         held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at, needs,
-        declined, offered_to, offered_at, offered_until)
+        declined, offered_to, offered_at, offered_until, notices, noticed_at)
     select conversation_id, cast(:account as uuid), inbox_id, channel, state, version, team_id, assignee_id, opened_at,
         queued_at, rank, sequence, by_hand, kept_for, hand_version, reason, decision_id,
         held_since, customer_since, passed, queue_key, since, answered_at, weight, facts, rule, contact_id, had_by, had_at, needs,
-        declined, offered_to, offered_at, offered_until
+        declined, offered_to, offered_at, offered_until, notices, noticed_at
     from jsonb_to_recordset(cast(:rows as jsonb)) as n (conversation_id uuid, inbox_id uuid, channel text, state text,
         version bigint, team_id uuid, assignee_id uuid, opened_at timestamptz, queued_at timestamptz, rank smallint,
         sequence bigint, by_hand boolean, kept_for uuid, hand_version bigint, reason jsonb, decision_id uuid,
         held_since timestamptz, customer_since timestamptz, passed uuid[],
-        declined uuid[], offered_to uuid, offered_at timestamptz, offered_until timestamptz, queue_key uuid, since timestamptz, answered_at timestamptz, weight integer, facts jsonb, rule text,
+        declined uuid[], offered_to uuid, offered_at timestamptz, offered_until timestamptz, notices smallint,
+        noticed_at timestamptz, queue_key uuid, since timestamptz, answered_at timestamptz, weight integer, facts jsonb, rule text,
         contact_id uuid, had_by uuid, had_at timestamptz, needs jsonb)
     on conflict (conversation_id) do update set state = excluded.state, version = excluded.version,
         team_id = excluded.team_id, assignee_id = excluded.assignee_id, opened_at = excluded.opened_at,
@@ -169,6 +170,7 @@ _SAVE_HELD = text("""
         facts = excluded.facts, rule = excluded.rule, contact_id = excluded.contact_id, had_by = excluded.had_by,
         had_at = excluded.had_at, needs = excluded.needs, declined = excluded.declined, offered_to = excluded.offered_to,
         offered_at = excluded.offered_at, offered_until = excluded.offered_until,
+        notices = excluded.notices, noticed_at = excluded.noticed_at,
         decision_id = coalesce(excluded.decision_id, h.decision_id)
         where h.account_id = excluded.account_id
 """)
@@ -267,6 +269,8 @@ def _held_of(row: Any) -> Held:
         offered_to=row.offered_to,
         offered_at=row.offered_at,
         offered_until=row.offered_until,
+        notices=row.notices,
+        noticed_at=row.noticed_at,
         needs=needs_of(row.needs),
     )
 
@@ -349,6 +353,8 @@ async def save_held(tx: Tx, account_id: str, changed: Iterable[Held], decision_o
             "offered_to": one.offered_to,
             "offered_at": one.offered_at,
             "offered_until": one.offered_until,
+            "notices": one.notices,
+            "noticed_at": one.noticed_at,
             "needs": dict(one.needs),
             "queue_key": _queue_key(one.key),
         }
