@@ -54,9 +54,9 @@ class Api:
         """Post once in effect, however often it takes: the request carries an Idempotency-Key. Raises Refused."""
         return await self._ask("POST", path, json=body, headers={"Idempotency-Key": key or new_id()})
 
-    async def put(self, path: str, body: Any) -> Any:
+    async def put(self, path: str, body: Any, *, if_match: str | None = None) -> Any:
         """Raises Refused."""
-        return await self._ask("PUT", path, json=body)
+        return await self._ask("PUT", path, json=body, headers={} if if_match is None else {"If-Match": if_match})
 
     async def delete(self, path: str) -> None:
         """Raises Refused; what is gone already is no error."""
