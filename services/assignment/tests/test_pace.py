@@ -53,6 +53,16 @@ def test_what_people_decide_does_not_count():
     assert clock.opened("d")[0].kind == "queued"
 
 
+def test_what_is_given_because_somebody_decided_on_another_one_counts():
+    clock = Clock("ana", default_capacity=1, pace=TWO_A_MINUTE)
+    for one in "abc":
+        clock.opened(one)
+    aside, given = clock(Assign("a", "agent:boss", "manual", set_assignee=True))
+    assert (aside.kind, given.conversation_id, given.mode) == ("unassigned", "b", "automatic")
+    assert [one.kind for one in clock(Assign("b", "agent:boss", "manual", set_assignee=True))] == ["unassigned"]
+    assert [one.conversation_id for one in clock.wait(60)] == ["c"]
+
+
 def test_another_pace_counts_at_once():
     clock = Clock("ana", pace=Pace(1, 600))
     clock.opened("a")

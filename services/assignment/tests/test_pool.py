@@ -496,7 +496,7 @@ class Matching(RuleBasedStateMachine):
             given_now = decision.kind == "offered" or (
                 decision.kind == "assigned" and decision.reason.code != "accepted"
             )
-            if given_now and self.policy.pace and not isinstance(given, Assign):
+            if given_now and self.policy.pace and decision.mode == "automatic":
                 self.in_pace(decision, entry.at)
             self.asked_of_nobody_twice(decision)
             if decision.reason.code in (*STRATEGIES, "last_agent", "same_agent", "woken"):

@@ -28,7 +28,7 @@ from typing import Literal
 
 from relevo.assignment.domain import reasons, skills
 from relevo.assignment.domain.held import Decision, Ended, Had, Held, Place, Team
-from relevo.assignment.domain.inputs import Assign, Entry, OfferAnswered
+from relevo.assignment.domain.inputs import Assign, Entry
 from relevo.assignment.domain.policy import Policy, Terms
 from relevo.assignment.domain.roster import FREE, Agent, GroupKey, Roster
 from relevo.assignment.domain.skills import Needs
@@ -389,8 +389,10 @@ class Pool:
         agent.load += 1
         agent.extra += held.weight - UNIT
         agent.last_assigned_at = entry.at
-        # What was taken was counted when it was offered.
-        if not isinstance(entry.given, Assign | OfferAnswered):
+        given = entry.given
+        by_hand = isinstance(given, Assign) and given.conversation_id == held.id
+        # What was accepted was counted when it was offered.
+        if not by_hand and not (held.ended is not None and held.ended.outcome == "accepted"):
             self._in_pace(agent, entry)
         self._had_by(held, agent.id, entry.at)
         self.touch(agent)
