@@ -6,7 +6,7 @@ from math import ceil
 from relevo.assignment.domain.held import Held
 from relevo.assignment.domain.policy import WaitingNotice
 from relevo.assignment.store import waits
-from relevo.assignment.store.waits import Of
+from relevo.assignment.store.waits import Queue
 from relevo.chassis.database import Tx
 from relevo.contracts.base import now
 from relevo.contracts.conversation import SendMessage
@@ -17,7 +17,7 @@ async def tell(tx: Tx, account_id: str, notice: WaitingNotice, told: Collection[
     """Have these customers told, as it is after all that was decided: who does not wait any more is not."""
     if not told:
         return
-    found = await waits.expected(tx, account_id, {one.id: Of(one.inbox_id, one.team_id) for one in told}, at=now())
+    found = await waits.expected(tx, account_id, {one.id: Queue(one.inbox_id, one.team_id) for one in told}, at=now())
     for held in told:
         if held.id not in found:
             continue

@@ -20,7 +20,6 @@ conversations_held = Table(
     Column("rank", SmallInteger, nullable=False),
     Column("since", DateTime(timezone=True)),
     Column("reason", JSONB),
-    Column("version", BigInteger, nullable=False),
     Column("needs", JSONB, nullable=False),
     Column("offered_to", _ID),
     Column("offered_at", DateTime(timezone=True)),

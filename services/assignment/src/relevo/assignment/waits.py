@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from relevo.assignment.api import Reader, seen_facts
 from relevo.assignment.domain.waits import Unknown
 from relevo.assignment.store import waits
-from relevo.assignment.store.waits import Of
+from relevo.assignment.store.waits import Queue
 from relevo.chassis.http import Db
 from relevo.chassis.problems import Problem
 from relevo.contracts.base import Id, now
@@ -31,7 +31,7 @@ async def get_expected_wait(conversation_id: UUID, who: Reader, db: Db) -> WaitO
     """How long the conversation will still wait for an agent: its place over how fast its queue was served lately."""
     facts = await seen_facts(db, who, str(conversation_id))
     async with db.begin() as tx:
-        asked = {str(conversation_id): Of(facts.inbox_id, facts.team_id)}
+        asked = {str(conversation_id): Queue(facts.inbox_id, facts.team_id)}
         found = await waits.expected(tx, who.account_id, asked, at=now())
     if not found:
         raise Problem(

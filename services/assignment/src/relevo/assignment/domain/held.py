@@ -139,6 +139,11 @@ class Held:
         passed = tuple(sorted({*self.passed, *self.declined})) if self.declined else self.passed
         return GroupKey(self.inbox_id, self.team_id, passed, self.channel, self.rule, self.needs)
 
+    @property
+    def accepted(self) -> bool:
+        """Whether whoever it was offered to has just taken it."""
+        return self.ended is not None and self.ended.outcome == "accepted"
+
     def wait_anew(self) -> None:
         """Whoever let it lie, or declined it, may be given it again: it waits with somebody else, or for another reason."""
         self.passed = self.declined = ()

@@ -25,25 +25,21 @@ def dues(pool: Pool) -> Iterator[tuple[ConversationDue | AgentDue, datetime]]:
     conversations, agents = pool.due_anew
     for one in sorted(conversations | pool.changed_held):
         held = pool.held.get(one)
-        at = None if held is None else min((at for _, at in _of_conversation(pool, held)), default=None)
-        if held is not None and (flows := overflow.due(pool, held)) is not None:
-            at = flows
-        if held is not None and (widens := _widens(pool, held)) is not None:
-            at = widens if at is None else min(at, widens)
-        if held is not None and (lightens := _lightens(pool, held)) is not None:
-            at = lightens if at is None else min(at, lightens)
-        if held is not None and (told := notices.due(pool, held)) is not None:
-            at = told if at is None else min(at, told)
-        if held is not None and (gives_up := _owner_waited_for(pool, held)) is not None:
-            at = gives_up
-        if held is not None and (ends := offers.due(held)) is not None:
-            at = ends
+        at = None if held is None else min(_of_held(pool, held), default=None)
         if at is not None:
             yield ConversationDue(one), at
     for one in sorted(agents | pool.changed_agents):
         at = min(_of_agent(pool.roster.agents[one], pool.policy), default=None)
         if at is not None:
             yield AgentDue(one), at
+
+
+def _of_held(pool: Pool, held: Held) -> Iterator[datetime]:
+    """When anything at all is to be done about it, as things are."""
+    yield from (at for _, at in _of_conversation(pool, held))
+    for due in (overflow.due, offers.due, notices.due, _widens, _lightens, _owner_waited_for):
+        if (at := due(pool, held)) is not None:
+            yield at
 
 
 def _of_conversation(pool: Pool, held: Held) -> Iterator[tuple[TakeBack, datetime]]:
@@ -159,7 +155,7 @@ def conversation_came_due(pool: Pool, entry: Entry, given: ConversationDue) -> N
     pool.due_anew[0].add(held.id)
     _weigh_anew(pool, held, entry.at)
     notices.tell(pool, entry, held)
-    ends = offers.due(held)
+    ends = offers.due(pool, held)
     if ends is not None and ends <= entry.at:
         offers.let_pass(pool, entry, held)
         return

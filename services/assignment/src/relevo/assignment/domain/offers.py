@@ -36,7 +36,7 @@ def answered(pool: Pool, entry: Entry, given: OfferAnswered) -> Refusal | None:
     return None
 
 
-def due(held: Held) -> datetime | None:
+def due(_: Pool, held: Held) -> datetime | None:
     """When the time of its offer is up; None: it is not offered."""
     return held.offered_until if held.state == "offered" else None
 

@@ -392,7 +392,7 @@ class Pool:
         given = entry.given
         by_hand = isinstance(given, Assign) and given.conversation_id == held.id
         # What was accepted was counted when it was offered.
-        if not by_hand and not (held.ended is not None and held.ended.outcome == "accepted"):
+        if not by_hand and not held.accepted:
             self._in_pace(agent, entry)
         self._had_by(held, agent.id, entry.at)
         self.touch(agent)
@@ -479,7 +479,6 @@ class Pool:
         """Note what the conversation has become. `since`: when its wait, which ends here, began; `needs`: what was needed."""
         given = entry.given
         hand = given if isinstance(given, Assign) and given.conversation_id == held.id else None
-        taken = kind == "assigned" and held.ended is not None and held.ended.outcome == "accepted" and hand is None
         held.version += 1
         held.reason = why
         self.changed(held)
@@ -494,7 +493,7 @@ class Pool:
                 from_assignee_id=held.shown_assignee_id,
                 from_team_id=held.shown_team_id,
                 mode=hand.mode if hand else "automatic",
-                actor=hand.actor if hand else f"agent:{held.assignee_id}" if taken else "system",
+                actor=hand.actor if hand else f"agent:{held.assignee_id}" if held.accepted else "system",
                 reason=why,
                 queued_at=held.queued_at,
                 waited_seconds=None if since is None else max((entry.at - since).total_seconds(), 0.0),

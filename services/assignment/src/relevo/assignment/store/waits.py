@@ -44,15 +44,15 @@ _AT_WORK = text("""
 """)
 
 
-class Of(NamedTuple):
-    """Where a conversation waits."""
+class Queue(NamedTuple):
+    """In which queue a conversation waits: that of its team, or of none; its inbox says who works on it."""
 
     inbox_id: str
     team_id: str | None
 
 
 async def expected(
-    tx: Tx, account_id: str, asked: Mapping[str, Of], *, at: datetime
+    tx: Tx, account_id: str, asked: Mapping[str, Queue], *, at: datetime
 ) -> dict[str, tuple[int, Expected]]:
     """The places of these conversations among those that wait for the same team, or for none, from 1, and how long they will.
 
@@ -63,7 +63,7 @@ async def expected(
     given: dict[str, Any] = {"account": account_id, "ids": sorted(asked)} | ({} if worth is None else {"worth": worth})
     found = {row.conversation_id: row.place for row in (await tx.execute(counted, given)).all()}
     lately: dict[str | None, list[datetime]] = {}
-    at_work: dict[Of, bool] = {}
+    at_work: dict[Queue, bool] = {}
     for one in {asked[id_] for id_ in found}:
         where = {"account": account_id, "inbox": one.inbox_id, "team": one.team_id, "since": at - waits.WINDOW}
         at_work[one] = bool((await tx.execute(_AT_WORK, where)).scalar_one())
