@@ -1,5 +1,6 @@
 """Who is asked first has it only when they say so; meanwhile it is nobody else's, and nobody is asked too much."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -328,6 +329,8 @@ async def test_an_offer_that_nobody_answers_goes_on_by_itself(service, world, se
     assert last["ended_offer"]["outcome"] == "timed_out"
     loads = (await service.http.get("/routing/agents", headers=world.as_(boss))).json()["items"]
     assert [item["paused"] for item in loads if item["agent_id"] == ana] == [True]
+    said = [json.loads(body) for _, _, body in await service.admin.stored("CMD_NOTIFICATION")]
+    assert [(one["agent_id"], one["template"]) for one in said] == [(ana, "offer"), (ana, "offers_paused")]
     await world.status(ana, "away")
     await world.status(ana, "available")
     await settled()

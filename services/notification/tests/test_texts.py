@@ -9,7 +9,7 @@ from relevo.notification.domain import texts
 
 def test_every_text_exists_in_both_languages_with_the_same_places():
     names = ("number", "contact", "author", "text", "title", "account", "link", "inviter", "name", "until", "at", "by")
-    names += ("comment", "transcript", "host", "error", "minutes", "rule", "words", "seconds")
+    names += ("comment", "transcript", "host", "error", "minutes", "rule", "words", "seconds", "count")
     data = {name: f"<{name}>" for name in names}
     for template in texts.TEMPLATES:
         es, en = (texts.fill(template, language, data) for language in ("es", "en"))

@@ -331,7 +331,7 @@ async def _write(tx: Tx, account_id: str, pool: Pool, run: int, *, governed: Pol
     await decisions.save_decisions(tx, account_id, run, made)
     await pools.save_pool(tx, account_id, turn=pool.turn, runs=run, governed=governed)
     await due.schedule(tx, account_id, dues(pool))
-    await asking.tell(tx, account_id, made)
+    await asking.tell(tx, account_id, made, pool.roster)
     if pool.policy.waiting_notice is not None:
         told = [pool.held[one] for one in sorted(pool.to_tell)]
         await noticing.tell(tx, account_id, pool.policy.waiting_notice, told)

@@ -42,6 +42,16 @@ _TEMPLATES: Final[Mapping[str, Mapping[Language, tuple[str, str]]]] = {
         "es": ("Se te ofrece la conversación #{number}", "Tienes {seconds} s para aceptarla."),
         "en": ("Conversation #{number} is offered to you", "You have {seconds} s to accept it."),
     },
+    "offers_paused": {
+        "es": (
+            "No recibes más conversaciones",
+            "Dejaste pasar {count} ofertas: cambia de estado cuando puedas atender.",
+        ),
+        "en": (
+            "You get no more conversations",
+            "You let {count} offers pass: change your status when you can take some.",
+        ),
+    },
     "mention": {
         "es": ("{author} te menciona en la conversación #{number}", "{text}"),
         "en": ("{author} mentioned you in conversation #{number}", "{text}"),
