@@ -1,6 +1,7 @@
 """The matcher on a real database decides what the pure pool decides, whatever the batches; and it is quick."""
 
 import asyncio
+import random
 
 import pytest
 from psycopg.errors import CheckViolation
@@ -8,15 +9,15 @@ from sqlalchemy import text
 
 from relevo.assignment import matcher
 from relevo.assignment.domain.deciding import decide
-from relevo.assignment.domain.inputs import CapacitySet
+from relevo.assignment.domain.inputs import CapacitySet, Entry
 from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Roster
 from relevo.assignment.matcher import Matcher
 from relevo.assignment.store import journals, people, pools
 from relevo.assignment.store.journals import Note
-from relevo.chassis.database import Tx
-from relevo.chassis.tenancy import Entry
+from relevo.chassis import tenancy
+from relevo.chassis.database import Database, Tx
 from relevo.contracts.base import new_id
 
 from .journals import journal
@@ -33,8 +34,26 @@ async def test_the_same_journal_gives_the_same_decisions_in_any_batches(database
         await journals.append(tx, [Note(account, given) for given in journal(seed)])
     async with database.begin(account) as tx:
         entries = await journals.take(tx, account, 1000)
-    taken = await Matcher(database, batch).work()
-    assert taken == len(entries)
+    assert await Matcher(database, batch).work() == len(entries)
+    await _are_decided_on(database, account, entries)
+
+
+@pytest.mark.parametrize("seed", range(6, 12))
+async def test_replicas_that_take_turns_know_what_the_others_did(database, seed):
+    account, replicas, turns = new_id(), [Matcher(database, 500) for _ in range(3)], random.Random(seed)
+    entries: list[Entry] = []
+    every = list(journal(seed))
+    while every:
+        some = [every.pop(0) for _ in range(min(len(every), turns.randint(1, 5)))]
+        async with database.begin(account) as tx:
+            await journals.append(tx, [Note(account, given) for given in some])
+            entries += [row for row in await journals.take(tx, account, 1000) if row.id not in {e.id for e in entries}]
+        await turns.choice(replicas).work()
+    await _are_decided_on(database, account, entries)
+
+
+async def _are_decided_on(database: Database, account: str, entries: list[Entry]) -> None:
+    """As the pure pool decides on them."""
     async with database.begin(account) as tx:
         assert await people.wrong_loads(tx) == []
         stored = (
@@ -79,7 +98,7 @@ async def test_a_row_that_commits_late_with_a_smaller_id_is_not_skipped(database
     async with database.begin(account) as tx:
         await journals.append(tx, [Note(account, CapacitySet(new_id(), 1))])
     async with database.pool.connection() as slow:
-        await slow.execute(Entry.into([account]).begin(), prepare=False)
+        await slow.execute(tenancy.Entry.into([account]).begin(), prepare=False)
         await journals.append(Tx("assignment", slow), [Note(account, CapacitySet(new_id(), 2))])
         async with database.begin(account) as quick:
             await journals.append(quick, [Note(account, CapacitySet(new_id(), 3))])

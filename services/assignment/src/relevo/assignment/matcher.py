@@ -80,7 +80,7 @@ class Matcher:
     """Decides for pools, and remembers their agents between runs.
 
     The memory of a pool is good as long as the pool's counter of runs is what this process left there: nothing else
-    changes agents and teams.
+    changes agents and teams. When another replica has run since, the agents that it changed are read again, and only they.
     """
 
     def __init__(self, database: Database, batch: int) -> None:
@@ -121,14 +121,13 @@ class Matcher:
         return taken
 
     async def _one_run(self, account_id: str, limit: int) -> int:
-        known = self._memory.pop(account_id, None)
         began = time.perf_counter()
         async with self.database.begin(account_id) as tx:
             pool_row = await pools.lock_pool(tx, account_id, wait=False)
             if pool_row is None:
                 return 0
-            if known is None or known.runs != pool_row.runs:
-                known = await _load(tx, pool_row)
+            # Forgotten until this is committed: what fails leaves in memory what is not so.
+            known = await _up_to_date(tx, pool_row, self._memory.pop(account_id, None))
             run = await decide(tx, pool_row, known.roster, known.teams, limit=limit)
             crash_point("matcher.before_commit")
         crash_point("matcher.after_commit")
@@ -161,6 +160,16 @@ def _of_the_input(error: Exception) -> bool:
     # A constraint of ours has a name; a table that lacks a partition for the day does not.
     named = error.diag.constraint_name is not None
     return state.startswith("22") or (state.startswith("23") and named)
+
+
+async def _up_to_date(tx: Tx, pool: PoolRow, known: _Remembered | None) -> _Remembered:
+    if known is None or known.roster.policy != pool.policy:
+        return await _load(tx, pool)
+    if known.runs == pool.runs:
+        return known
+    for agent in await people.changed_agents(tx, pool.account_id, after_run=known.runs):
+        known.roster.put(agent)
+    return _Remembered(pool.runs, known.roster, await people.teams(tx, pool.account_id))
 
 
 async def _load(tx: Tx, pool: PoolRow) -> _Remembered:

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
@@ -75,6 +75,11 @@ class Agent:
     offered: int = 0
     unanswered: int = 0
     """How many offers in a row they let pass, in this status."""
+
+    @property
+    def belongs(self) -> Hashable:
+        """What says on which conversations they work at all."""
+        return self.active, self.team_ids, self.inbox_ids, frozenset(self.skills.items())
 
     @property
     def idle_since(self) -> datetime | None:
@@ -185,6 +190,17 @@ class Roster:
             found = self.agents[agent_id] = Agent(agent_id)
             self._enter(found)
         return found
+
+    def put(self, agent: Agent) -> None:
+        """What an agent has become elsewhere, in the place of what was known."""
+        before = self.agents.get(agent.id)
+        self.agents[agent.id] = agent
+        if before is None:
+            self._enter(agent)
+        if before is not None and before.belongs == agent.belongs:
+            self.loaded(agent)
+        else:
+            self.moved(agent)
 
     def terms(self, key: GroupKey) -> Terms:
         """On which terms conversations of this key are given."""

@@ -3,19 +3,30 @@
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from relevo.assignment.domain.held import Team
 from relevo.assignment.domain.roster import Agent
 from relevo.chassis.database import Tx
 
-_AGENTS = text("""
+_AGENTS_OF = """
     select cast(agent_id as text) as agent_id, name, active, state, state_since, in_shift, capacity, load, extra, turn, last_assigned_at,
            cast(team_ids as text[]) as team_ids, cast(inbox_ids as text[]) as inbox_ids, presence_sequence,
            directory_sequence, left_at, off_shift_at, released_at, given, skills, offered, unanswered
-    from agents where account_id = cast(:account as uuid) order by agent_id
-""")
+    from agents where account_id = cast(:account as uuid) {some} order by agent_id
+"""
+_AGENTS = text(_AGENTS_OF.format(some=""))
+# Whatever a run changes of an agent, it keeps what the agent became. As an array: they are few, and looked up by their ids.
+_CHANGED_AGENTS = text(
+    _AGENTS_OF.format(
+        some="""
+        and agent_id = any(array(
+            select agent_id from agents_then where account_id = cast(:account as uuid) and run > :after_run))
+        """
+    )
+)
 
 _TEAMS = text("""
     select cast(team_id as text) as team_id, name, auto_assign, deleted, sequence
@@ -76,33 +87,39 @@ _WRONG_LOADS = text("""
 
 async def agents(tx: Tx, account_id: str) -> list[Agent]:
     """Every agent of the account, also those that are gone."""
-    return [
-        Agent(
-            id=row.agent_id,
-            name=row.name,
-            active=row.active,
-            state=row.state,
-            state_since=row.state_since,
-            in_shift=row.in_shift,
-            capacity=row.capacity,
-            load=row.load,
-            extra=row.extra,
-            turn=row.turn,
-            last_assigned_at=row.last_assigned_at,
-            team_ids=frozenset(row.team_ids),
-            inbox_ids=None if row.inbox_ids is None else frozenset(row.inbox_ids),
-            presence_sequence=row.presence_sequence,
-            directory_sequence=row.directory_sequence,
-            left_at=row.left_at,
-            off_shift_at=row.off_shift_at,
-            released_at=row.released_at,
-            given=tuple(row.given),
-            skills=row.skills,
-            offered=row.offered,
-            unanswered=row.unanswered,
-        )
-        for row in (await tx.execute(_AGENTS, {"account": account_id})).all()
-    ]
+    return [_agent(row) for row in await tx.execute(_AGENTS, {"account": account_id})]
+
+
+async def changed_agents(tx: Tx, account_id: str, *, after_run: int) -> list[Agent]:
+    """The agents of a locked pool that any run after this one changed."""
+    return [_agent(row) for row in await tx.execute(_CHANGED_AGENTS, {"account": account_id, "after_run": after_run})]
+
+
+def _agent(row: Row[Any]) -> Agent:
+    return Agent(
+        id=row.agent_id,
+        name=row.name,
+        active=row.active,
+        state=row.state,
+        state_since=row.state_since,
+        in_shift=row.in_shift,
+        capacity=row.capacity,
+        load=row.load,
+        extra=row.extra,
+        turn=row.turn,
+        last_assigned_at=row.last_assigned_at,
+        team_ids=frozenset(row.team_ids),
+        inbox_ids=None if row.inbox_ids is None else frozenset(row.inbox_ids),
+        presence_sequence=row.presence_sequence,
+        directory_sequence=row.directory_sequence,
+        left_at=row.left_at,
+        off_shift_at=row.off_shift_at,
+        released_at=row.released_at,
+        given=tuple(row.given),
+        skills=row.skills,
+        offered=row.offered,
+        unanswered=row.unanswered,
+    )
 
 
 async def teams(tx: Tx, account_id: str) -> dict[str, Team]:
