@@ -3,18 +3,21 @@
 import asyncio
 import importlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import iscoroutinefunction, isfunction
 from typing import Any, Literal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from relevo.chassis import directory
 from relevo.chassis.auth import access_token, new_key
+from relevo.chassis.service import application
 from relevo.chassis.testing import Running, running
 from relevo.contracts.base import new_id, now
 from relevo.contracts.catalogue import SERVICES
@@ -121,6 +124,24 @@ async def asked(service: str, servers: TestServers, tmp: str) -> AsyncIterator[t
     environment = {name: value for name, value in _placeholders().items() if name != "RELEVO_DATABASE_URL"}
     async with running(build, servers, **environment, RELEVO_FILES=tmp) as one:
         yield one, await People(one).gathered()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_nothing_that_an_endpoint_depends_on_is_run_on_a_thread(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The framework runs plain functions, and classes, on a thread each: a request would wait for it several times."""
+    for name, value in _placeholders().items():
+        monkeypatch.setenv(name, value)
+    app = application(importlib.import_module(f"relevo.{service}.app").build())
+
+    def called(dependant: Any) -> Iterator[Any]:
+        yield dependant.call
+        for one in dependant.dependencies:
+            yield from called(one)
+
+    routes = [context for context in iter_route_contexts(app.routes) if isinstance(context.original_route, APIRoute)]
+    assert routes
+    every = {call for context in routes for call in called(context.dependant)}
+    assert not [call for call in every if not iscoroutinefunction(call if isfunction(call) else type(call).__call__)]
 
 
 REFUSALS = {"missing_credential", "wrong_credential", "permission_missing"}

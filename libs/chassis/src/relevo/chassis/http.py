@@ -34,12 +34,14 @@ log = structlog.get_logger("relevo.http")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def _runtime(request: Request) -> "Runtime":
+# Here and in every service, what an endpoint depends on is awaited: the framework runs a plain function on a thread, and waits
+# for that one to have its turn.
+async def _runtime(request: Request) -> "Runtime":
     runtime: Runtime = request.app.state.runtime
     return runtime
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.runtime.database
 
     def caller() -> tuple[str, ...]:

@@ -134,7 +134,7 @@ class Once:
         return {"account": who.account_id, "actor": who.actor, "key": self._key}
 
 
-def _once(
+async def _once(
     request: Request,
     key: Annotated[
         str | None,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from relevo.automation.domain.webhooks import TYPES, trial_payload
@@ -15,7 +15,7 @@ from relevo.chassis import Runtime, paging
 from relevo.chassis.auth import Principal, require
 from relevo.chassis.database import Tx
 from relevo.chassis.editing import IfMatch, check_match, tag
-from relevo.chassis.http import Db
+from relevo.chassis.http import Db, Rt
 from relevo.chassis.idempotency import Idempotency
 from relevo.chassis.paging import Cursor, Limit, Page
 from relevo.chassis.problems import FieldError, Problem, invalid_fields
@@ -116,14 +116,6 @@ class TriedOut(BaseModel):
     error: str | None
 
 
-def _runtime(request: Request) -> Runtime:
-    runtime: Runtime = request.app.state.runtime
-    return runtime
-
-
-Here = Annotated[Runtime, Depends(_runtime)]
-
-
 @router.get("")
 async def list_webhooks(who: Manager, db: Db, limit: Limit = 50, cursor: Cursor = None) -> Page[WebhookOut]:
     """The account's endpoints, in the order in which they were made."""
@@ -135,7 +127,7 @@ async def list_webhooks(who: Manager, db: Db, limit: Limit = 50, cursor: Cursor 
 
 @router.post("", status_code=201)
 async def create_webhook(
-    *, body: NewWebhook, who: Manager, db: Db, once: Idempotency, here: Here, response: Response
+    *, body: NewWebhook, who: Manager, db: Db, once: Idempotency, here: Rt, response: Response
 ) -> WebhookOut:
     """Make an endpoint: events from now on go there. Ask for its secret next (`POST …/secret`)."""
     settings = _settings(here)
@@ -185,7 +177,7 @@ async def edit_webhook(
     body: WebhookChange,
     who: Manager,
     db: Db,
-    here: Here,
+    here: Rt,
     response: Response,
     if_match: IfMatch = None,
 ) -> WebhookOut:
@@ -219,7 +211,7 @@ async def delete_webhook(webhook_id: UUID, who: Manager, db: Db, *, if_match: If
 
 
 @router.post("/{webhook_id}/secret", status_code=201)
-async def renew_webhook_secret(webhook_id: UUID, who: Manager, db: Db, here: Here) -> SecretOut:
+async def renew_webhook_secret(webhook_id: UUID, who: Manager, db: Db, here: Rt) -> SecretOut:
     """Make a secret and show it, this once. For a day deliveries are signed with the one before too."""
     secret = sender.new_secret()
     async with db.begin() as tx:
@@ -230,7 +222,7 @@ async def renew_webhook_secret(webhook_id: UUID, who: Manager, db: Db, here: Her
 
 
 @router.post("/{webhook_id}/test")
-async def test_webhook(webhook_id: UUID, who: Manager, db: Db, here: Here) -> TriedOut:
+async def test_webhook(webhook_id: UUID, who: Manager, db: Db, here: Rt) -> TriedOut:
     """Post something of the type `relevo.webhook.test.v1` now, whatever waits, and tell what came of it."""
     async with db.begin() as tx:
         found = await _found(tx, who, webhook_id)
@@ -244,7 +236,7 @@ async def test_webhook(webhook_id: UUID, who: Manager, db: Db, here: Here) -> Tr
 
 
 @router.post("/{webhook_id}/resume")
-async def resume_webhook(webhook_id: UUID, who: Manager, db: Db, here: Here, response: Response) -> WebhookOut:
+async def resume_webhook(webhook_id: UUID, who: Manager, db: Db, here: Rt, response: Response) -> WebhookOut:
     """Try an endpoint again at once, paused or not, with all that waits for it, in its order."""
     async with db.begin() as tx:
         await _found(tx, who, webhook_id, lock=True)
@@ -272,7 +264,7 @@ async def list_webhook_deliveries(
 
 
 @router.post("/{webhook_id}/deliveries/{delivery_id}/replay")
-async def replay_webhook_delivery(webhook_id: UUID, delivery_id: UUID, who: Manager, db: Db, here: Here) -> DeliveryOut:
+async def replay_webhook_delivery(webhook_id: UUID, delivery_id: UUID, who: Manager, db: Db, here: Rt) -> DeliveryOut:
     """Send something again that was delivered or given up, under the same `webhook-id`, behind what waits."""
     refused = Problem(
         409,
@@ -287,7 +279,7 @@ async def replay_webhook_delivery(webhook_id: UUID, delivery_id: UUID, who: Mana
 
 
 @router.post("/{webhook_id}/deliveries/{delivery_id}/skip")
-async def skip_webhook_delivery(webhook_id: UUID, delivery_id: UUID, who: Manager, db: Db, here: Here) -> DeliveryOut:
+async def skip_webhook_delivery(webhook_id: UUID, delivery_id: UUID, who: Manager, db: Db, here: Rt) -> DeliveryOut:
     """Give up something that waits, so that what waits behind it goes on."""
     refused = Problem(
         409, "does_not_wait", es="Ya no espera: no hay nada que saltar.", en="It waits no more: nothing to skip."

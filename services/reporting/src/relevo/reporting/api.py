@@ -130,7 +130,7 @@ def _reach(principal: Principal) -> store.Reach:
     return store.Reach(agent_id=agent_id)
 
 
-def selection(
+async def selection(
     *,
     who: Annotated[
         Principal, Depends(require(Permission.REPORTS_OWN, Permission.REPORTS_TEAM, Permission.REPORTS_ALL))
@@ -217,7 +217,7 @@ def bad_query(name: str, *, es: str, en: str) -> Problem:
     )
 
 
-def zone_of(
+async def zone_of(
     tz: Annotated[str, Query(max_length=100, description="IANA time zone, such as Europe/Madrid.")] = "UTC",
 ) -> ZoneInfo:
     if tz not in _ZONES:

@@ -106,7 +106,7 @@ class Written:
         yield buffer.getvalue().encode()
 
 
-def _written(
+async def _written(
     request: Request,
     *,
     bom: Annotated[bool, Query(description="Begin with a byte-order mark, so that Excel reads the accents.")] = False,

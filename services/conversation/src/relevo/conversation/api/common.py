@@ -72,7 +72,11 @@ class ActOnce:
             return await self._once.finish(tx, state)
 
 
-Acting = Annotated[ActOnce, Depends()]
+async def _acting(db: Db, once: Idempotency, response: Response) -> ActOnce:
+    return ActOnce(db, once, response)
+
+
+Acting = Annotated[ActOnce, Depends(_acting)]
 
 
 async def locked(tx: Tx, who: Principal, conversation_id: UUID) -> Conversation:

@@ -45,7 +45,7 @@ class AuditOut(BaseModel):
     user_agent: str
 
 
-def _filters(  # noqa: PLR0917
+async def _filters(  # noqa: PLR0917
     actor: Filter = None,
     action: Filter = None,
     entity_kind: Filter = None,

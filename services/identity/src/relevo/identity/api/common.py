@@ -138,7 +138,7 @@ class Caller:
             )
 
 
-def _caller(request: Request, rt: Rt) -> Caller:
+async def _caller(request: Request, rt: Rt) -> Caller:
     settings = rt.settings
     assert isinstance(settings, IdentitySettings)
     return Caller(request, settings, rt.extra["passwords"], rt.extra["bus_access"])

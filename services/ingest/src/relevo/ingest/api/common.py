@@ -16,7 +16,7 @@ from relevo.ingest.fairness import Fairness
 from relevo.ingest.settings import Settings
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.runtime.settings
     return settings
 
@@ -25,7 +25,7 @@ Config = Annotated[Settings, Depends(_settings)]
 """The service's settings, in an endpoint's signature."""
 
 
-def _fairness(request: Request) -> Fairness:
+async def _fairness(request: Request) -> Fairness:
     fairness: Fairness = request.app.state.runtime.extra["fairness"]
     return fairness
 
