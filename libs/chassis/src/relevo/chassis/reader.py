@@ -86,8 +86,9 @@ class Reader:
         stirred: asyncio.Event,
         *,
         gone: Gone | None = None,
+        urgent: bool = False,
     ) -> None:
-        """``stirred`` is set when something waits; what is of accounts that are ``gone`` is passed over."""
+        """``stirred`` is set when something waits; what is of accounts that are ``gone`` is passed over; ``urgent``: see `pause`."""
         self.bus = bus
         self._gone = gone or Gone()
         self.database = database
@@ -96,6 +97,7 @@ class Reader:
         self._history = history
         self._arrived = asyncio.Event()
         self._stirred = stirred
+        self._urgent = urgent
         self._sources = [
             _Source(
                 stream,
@@ -178,7 +180,7 @@ class Reader:
                 for feed, _ in batch:
                     await feed.more()
                 size = sum(len(events) for _, events in batch)
-                await asyncio.sleep(pause(size, MAX_BATCH, time.perf_counter() - began))
+                await asyncio.sleep(pause(size, MAX_BATCH, time.perf_counter() - began, urgent=self._urgent))
 
     def _fell_silent(self, feed: Feed) -> None:
         """What stops one feed mostly stops all: those that fall silent within TOGETHER are said in one line a stream."""

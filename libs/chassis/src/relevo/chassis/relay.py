@@ -75,8 +75,8 @@ class _Row:
 class Relay:
     """One relay a process, for all lanes that it holds."""
 
-    def __init__(self, bus: Bus, database: Database, stirred: asyncio.Event) -> None:
-        """``stirred`` is set when something waits."""
+    def __init__(self, bus: Bus, database: Database, stirred: asyncio.Event, *, urgent: bool = False) -> None:
+        """``stirred`` is set when something waits; ``urgent``: see `pause`."""
         self._bus = bus
         self._database = database
         self._streams = tuple(published_by(bus.service))
@@ -94,6 +94,7 @@ class Relay:
         self._foreign: set[int] = set()
         self._published = 0
         self._stirred = stirred
+        self._urgent = urgent
         self._oldest: datetime | None = None
 
     @property
@@ -159,7 +160,8 @@ class Relay:
             if self._stopping and (drained or not self._held):
                 return
             if drained:
-                await asyncio.sleep(pause(self._published, MAX_ROWS, time.perf_counter() - began))
+                took = time.perf_counter() - began
+                await asyncio.sleep(pause(self._published, MAX_ROWS, took, urgent=self._urgent))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(POLL):
                         await self._wake.wait()

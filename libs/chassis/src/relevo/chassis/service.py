@@ -62,7 +62,8 @@ class Service:
     ``personal`` says what is held of people, where anything is. ``placed`` is the stream of its own whose stories are told
     (`stories`). ``account_columns`` names the column of tables whose account has another one than ``account_id``;
     ``drop_outside`` removes what is kept of an account outside of the database, ``drop_finish`` ends its drop where
-    identity need not be told. ``exported`` is what is told of an account that is exported.
+    identity need not be told. ``exported`` is what is told of an account that is exported. ``urgent``: people wait for
+    what comes of its events, so that none of them waits for more to come (`pacing`).
     """
 
     name: str
@@ -81,6 +82,7 @@ class Service:
     exported: Exported = field(default_factory=Exported)
     drop_outside: Outside | None = None
     drop_finish: Finish | None = None
+    urgent: bool = False
 
 
 class Runtime:
@@ -109,9 +111,11 @@ class Runtime:
         self.stories = None if service.placed is None else Stories(self.database, self.archive, service.placed)
         self._teller = HistoryServer(self.bus, owned)
         stirred = asyncio.Event()
-        self.relay = Relay(self.bus, self.database, stirred)
+        self.relay = Relay(self.bus, self.database, stirred, urgent=service.urgent)
         self.gone = Gone()
-        self.reader = Reader(self.bus, self.database, self._handlers(), self.history, stirred, gone=self.gone)
+        self.reader = Reader(
+            self.bus, self.database, self._handlers(), self.history, stirred, gone=self.gone, urgent=service.urgent
+        )
         self._pressure = Pressure(
             self.bus, stirred, lambda: [*self.reader.waiting_since(), *self.relay.waiting_since()]
         )

@@ -43,4 +43,5 @@ def build() -> Service:
             Projection("conversation_facts", ("conversation_facts",), {streams.EVT_CONVERSATION: project_facts}),
         ),
         personal=PERSONAL,
+        urgent=True,
     )

@@ -23,4 +23,5 @@ def build() -> Service:
         exported=EXPORTED,
         router=api.router,
         timers={changes.TIMER: handlers.alarm(limits)},
+        urgent=True,
     )
