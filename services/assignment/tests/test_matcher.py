@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from relevo.assignment import matcher
 from relevo.assignment.domain.deciding import decide
-from relevo.assignment.domain.inputs import CapacitySet, Entry
+from relevo.assignment.domain.inputs import AgentEdited, CapacitySet, Entry, Input, Opened, StatusGiven
 from relevo.assignment.domain.policy import Policy
 from relevo.assignment.domain.pool import Pool
 from relevo.assignment.domain.roster import Roster
@@ -18,7 +18,7 @@ from relevo.assignment.store import journals, people, pools
 from relevo.assignment.store.journals import Note
 from relevo.chassis import tenancy
 from relevo.chassis.database import Database, Tx
-from relevo.contracts.base import new_id
+from relevo.contracts.base import new_id, now
 
 from .journals import journal
 
@@ -50,6 +50,24 @@ async def test_replicas_that_take_turns_know_what_the_others_did(database, seed)
             entries += [row for row in await journals.take(tx, account, 1000) if row.id not in {e.id for e in entries}]
         await turns.choice(replicas).work()
     await _are_decided_on(database, account, entries)
+
+
+async def test_a_replica_knows_of_the_queue_that_another_one_made(database):
+    account, agent, inbox = new_id(), new_id(), new_id()
+    one, other = Matcher(database, 500), Matcher(database, 500)
+
+    async def decide_on(given: Input, by: Matcher) -> None:
+        async with database.begin(account) as tx:
+            await journals.append(tx, [Note(account, given)])
+        assert await by.work() == 1
+
+    await decide_on(AgentEdited(agent, "Ana", active=True, team_ids=(), inbox_ids=None, sequence=1), one)
+    await decide_on(StatusGiven(agent, "away", now(), 1), one)
+    await decide_on(Opened(new_id(), inbox, "web", now(), 1), other)
+    await decide_on(StatusGiven(agent, "available", now(), 2), one)
+    async with database.begin(account) as tx:
+        (given,) = await tx.execute(text("select assignee_id from decisions where kind = 'assigned'"))
+    assert str(given.assignee_id) == agent
 
 
 async def _are_decided_on(database: Database, account: str, entries: list[Entry]) -> None:

@@ -25,6 +25,7 @@ DEFECTS = {
     "judged_unskilled": (DAY, "unskilled"),
     "judged_widened_early": (DAY, "rings"),
     "judged_part_of_a_unit": (DAY, "over capacity"),
+    "memory_of_no_queue": ("test_matcher.py", "test_a_replica_knows_of_the_queue_that_another_one_made"),
     "memory_of_who_reaches_what": ("test_matcher.py", "test_replicas_that_take_turns_know_what_the_others_did"),
     "light_for_ever": ("test_units.py", "a customer who writes is not sent away"),
     "judged_two_holders": (DAY, "two holders"),

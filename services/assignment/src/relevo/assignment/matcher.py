@@ -169,6 +169,7 @@ async def _up_to_date(tx: Tx, pool: PoolRow, known: _Remembered | None) -> _Reme
         return known
     for agent in await people.changed_agents(tx, pool.account_id, after_run=known.runs):
         known.roster.put(agent)
+    known.roster.gained = True  # what waits since then may be for somebody who was free before
     return _Remembered(pool.runs, known.roster, await people.teams(tx, pool.account_id))
 
 
