@@ -163,6 +163,19 @@ class Agent:
         return (inboxes is None or key[0] in inboxes) and (key[1] is None or key[1] in teams)
 
 
+@dataclass(frozen=True)
+class Brought:
+    """A conversation that came to an agent since their status changed at `since`, by presence's own time."""
+
+    agent_id: str
+    since: datetime
+    conversation_id: str
+    version: int
+    """Of the decision."""
+    told: datetime
+    """When the broker stored that they have it, or are offered it."""
+
+
 @dataclass
 class Verdict:
     """`faults` by kind, each with examples; empty: all four hold. `figures`: how much was judged."""
@@ -181,7 +194,7 @@ class Verdict:
 
 
 class Judge:
-    """Takes the events in the order of the broker's clock. `delays`: see there."""
+    """Takes the events in the order of the broker's clock."""
 
     def __init__(
         self,
@@ -242,9 +255,9 @@ class Judge:
         self.waits: list[Waiting] = []
         self.given: list[Given] = []
         self.became: dict[str, datetime] = {}
-        """Since when agents can take one of those that wait, by the event's own time: the moment just before its commit."""
-        self.delays: list[float] = []
-        """Seconds from a change in presence to the first conversation that it brought."""
+        """Since when agents can take one of those that wait, by the event's own time: when presence was asked to change it."""
+        self.brought: list[Brought] = []
+        """What changes in presence brought, of each the first."""
         self.beside: dict[tuple[str, Key], datetime] = {}
         """Since when an agent who could take one is beside a queue that is not empty."""
         self.told: set[tuple[str, Key]] = set()
@@ -354,7 +367,7 @@ class Judge:
         by_turn = given and data["reason"]["code"] in GIVEN_BY_TURN
         whom = data["agent_id"] if event.type == "conversation_offered" else holder
         if given and (since := self.became.pop(whom, None)) is not None and waited is not None:
-            self.delays.append((event.at - since).total_seconds())
+            self.brought.append(Brought(whom, since, one, data["version"], event.at))
         needs = _needs(data.get("needs") or {})
         if by_turn and not self._agent(whom).can(needs):
             self.verdict.blame("unskilled", f"{one}: to {whom}, who lacks some of {needs}")

@@ -23,9 +23,12 @@ from typing import Any
 
 import httpx
 import nats
+from judging import commits
+from judging.door import Door
 from judging.judge import Verdict, judge, lines, percentile, read
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
+from websockets.asyncio.client import ClientConnection, connect
 from whole_stack import Account, WholeStack, message, until
 
 from relevo.stack.seed import role_id
@@ -34,8 +37,12 @@ SEED = int(os.environ.get("RELEVO_JUDGED_SEED") or random.SystemRandom().randran
 EVENTS = os.environ.get("RELEVO_JUDGED_EVENTS", "")
 """A file for the events that were judged; none is written without it."""
 HIRED_AT_ONCE = 4
+BY_SOCKET = 20
+"""One agent in so many comes by opening a socket and goes by signing out there; the others say it over HTTP."""
 SENT_AT_ONCE = 200
 KNOWN_WITHIN = 60.0
+COMMITTED = "from commit to commit (ms), p50/p99/max of"
+"""What the change in presence took to become an assignment, by the database's clock."""
 _NOT_YET = {401, 403, 404, 409, 422, 503}
 
 
@@ -60,7 +67,10 @@ class Worker:
 
     id: str
     token: str = field(repr=False)
+    by_socket: bool
     available: bool = False
+    socket: ClientConnection | None = None
+    listening: asyncio.Task[None] | None = None
 
 
 @dataclass
@@ -103,12 +113,13 @@ class Load:
 
     stack: WholeStack
     account: Account
-    http: httpx.AsyncClient
+    door: Door
     followed: Followed
     luck: random.Random
     workers: list[Worker] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     flipped: int = 0
+    by_socket: int = 0
     resolved: int = 0
     killed: int = 0
 
@@ -116,19 +127,12 @@ class Load:
         """Until it is known everywhere whom and what it is about."""
         end = time.monotonic() + KNOWN_WITHIN
         while True:
-            head = {"If-Match": "*"} | ({"Authorization": f"Bearer {token}"} if token else {})
-            try:
-                answer = await self.http.request(method, f"/api/v1{path}", json=body, headers=head)
-            except httpx.TransportError as error:
-                told = type(error).__name__
-                again = True
-            else:
-                if answer.is_success:
-                    return answer.json() if answer.content else None
-                told = f"{answer.status_code} {answer.text[:300]}"
-                again = answer.status_code in _NOT_YET
+            answer = await self.door.ask(method, f"/api/v1{path}", token, body)
+            if answer.is_success:
+                return answer.json()
+            told = f"{answer.status} {answer.body[:300].decode(errors='replace')}"
             self.refused[f"{method} {told.partition(' ')[0]}"] += 1
-            if not again or time.monotonic() > end:
+            if answer.status not in _NOT_YET or time.monotonic() > end:
                 raise RuntimeError(f"{method} {path}: {told}")
             await asyncio.sleep(0.1)
 
@@ -141,8 +145,9 @@ class Load:
             async with places:
                 made = await self.ask("POST", "/agents", self.account.api_token, who)
                 session = await self.ask("POST", "/sessions", "", {"email": mail, "password": password})
-                worker = Worker(made["id"], session["access_token"])
-                await self.ask("PUT", "/presence/me", worker.token, {"state": "away"})
+                worker = Worker(made["id"], session["access_token"], by_socket=n % BY_SOCKET == 0)
+                if not worker.by_socket:
+                    await self.ask("PUT", "/presence/me", worker.token, {"state": "away"})
             self.workers.append(worker)
 
         await asyncio.gather(*map(one, range(number)))
@@ -182,8 +187,11 @@ class Load:
 
     async def _flip(self, worker: Worker) -> None:
         """Come; or leave, and resolve what one has."""
-        state = "away" if worker.available else "available"
-        await self.ask("PUT", "/presence/me", worker.token, {"state": state})
+        if worker.by_socket:
+            await self._by_socket(worker)
+        else:
+            state = "away" if worker.available else "available"
+            await self.ask("PUT", "/presence/me", worker.token, {"state": state})
         worker.available = not worker.available
         self.flipped += 1
         if not worker.available:
@@ -191,6 +199,18 @@ class Load:
                 await self.ask("POST", f"/conversations/{one}/resolve", worker.token)
                 self.followed.holds[worker.id].discard(one)
                 self.resolved += 1
+
+    async def _by_socket(self, worker: Worker) -> None:
+        if worker.socket is not None and worker.listening is not None:
+            await worker.socket.send('{"type": "sign_out"}')
+            await worker.listening
+            worker.socket = worker.listening = None
+        else:
+            ticket = (await self.ask("POST", "/socket/tickets", worker.token))["ticket"]
+            address = self.stack.edge_url.replace("http", "ws", 1) + f"/api/v1/socket?ticket={ticket}"
+            worker.socket = await connect(address, compression=None)
+            worker.listening = asyncio.create_task(_listen(worker.socket))
+        self.by_socket += 1
 
     async def kill(self, every: float) -> None:
         """One replica of assignment after the other; each is started again."""
@@ -200,6 +220,12 @@ class Load:
             await asyncio.sleep(every)
             names = sorted(name for name in self.stack.running() if name.split("-")[0] == "assignment")
             self.killed += self.stack.signal(names[n % len(names)], signal.SIGKILL)
+
+
+async def _listen(socket: ClientConnection) -> None:
+    """As a client does: everything that the agent may see comes this way, until it ends."""
+    async for _ in socket:
+        pass
 
 
 @asynccontextmanager
@@ -215,15 +241,14 @@ async def _bus(stack: WholeStack) -> AsyncIterator[Client]:
 async def judged(stack: WholeStack, size: Size, log: Any = print) -> Verdict:
     """The load, and what the judge says of it."""
     log(f"\nseed {SEED}, {size}")
-    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     async with (
         stack.account() as account,
         _bus(stack) as client,
-        httpx.AsyncClient(base_url=stack.edge_url, limits=limits, timeout=30) as http,
+        Door(stack.edge_url) as door,
     ):
         followed = Followed()
         following = asyncio.create_task(followed.follow(client, account.id))
-        load = Load(stack, account, http, followed, random.Random(SEED))
+        load = Load(stack, account, door, followed, random.Random(SEED))
         try:
             policy = {"strategy": "round_robin", "default_capacity": 1, "busy_as_fallback": False}
             await load.ask("PUT", "/routing/policy", account.api_token, policy)
@@ -243,28 +268,33 @@ async def judged(stack: WholeStack, size: Size, log: Any = print) -> Verdict:
             after = await steps(stack)
         finally:
             following.cancel()
+            await asyncio.gather(*(one.socket.close() for one in load.workers if one.socket is not None))
         events = await read(client, account.id)
         if EVENTS:
             await asyncio.to_thread(Path(EVENTS).write_text, "\n".join(lines(events)))
         began = time.monotonic()
         verdict, found = judge(events, capacity=1, until=ended)
-        delays = found.delays
+        told = [(one.told - one.since).total_seconds() for one in found.brought]
+        matched = await asyncio.to_thread(commits.between, stack, found.brought)
         verdict.figures |= {
             "events": len(events),
             "seconds of load": round((ended - start).total_seconds() - 3, 1),
             "changes of status": load.flipped,
+            "of these by opening and leaving a socket": load.by_socket,
             "resolved": load.resolved,
             "replicas killed": load.killed,
             "asked again, by answer": dict(load.refused),
-            "from change to assignment told (ms), p50/p99/max of": [
-                *(round(1000 * percentile(delays, share), 1) for share in (0.5, 0.99, 1)),
-                len(delays),
-            ],
+            COMMITTED: _spread(matched),
+            "from the request to the broker's having it (ms)": _spread(told),
             "matching alone, share within 20 ms": _within("matching", before, after),
             "runs of the matcher with their commits, share within 20 ms": _within("run", before, after),
             "judged in (s)": round(time.monotonic() - began, 1),
         }
         return verdict
+
+
+def _spread(seconds: list[float]) -> list[float]:
+    return [*(round(1000 * percentile(seconds, share), 1) for share in (0.5, 0.99, 1)), len(seconds)]
 
 
 async def steps(stack: WholeStack) -> dict[int | None, Counter[str]]:

@@ -127,7 +127,7 @@ def test_a_day_without_fault(log: Log) -> None:
     log.decided(4, "c1", "bea", "manual", mode="manual")
     verdict, one = judge(log.events, capacity=1)
     assert not verdict.faults
-    assert one.delays == [pytest.approx(0.052)]
+    assert [(some.told - some.since).total_seconds() for some in one.brought] == [pytest.approx(0.052)]
     assert verdict.figures["given by turn out of the queue"] == 2
 
 

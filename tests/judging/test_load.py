@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from judging.load import SHORT, Size, judged
+from judging import commits
+from judging.load import COMMITTED, SHORT, Size, judged
 from whole_stack import WholeStack, shared_folder
 
 FULL = bool(os.environ.get("RELEVO_JUDGED_FULL"))
 MOST_SECONDS = 0.25
-"""From a change of status to the assignment that it brings, of 99 in 100, with the whole load."""
+"""From the commit of a status to that of the assignment which it brings, of 99 in 100, with the whole load."""
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def stack() -> Iterator[WholeStack]:
     with shared_folder() as folder:
         one = WholeStack(folder)
         try:
-            one.up("--scale", "assignment=3")
+            commits.up(one, "--scale", "assignment=3")
             yield one
         finally:
             one.down()
@@ -31,5 +32,5 @@ async def test_no_fault_is_found_while_agents_come_and_go_and_replicas_are_kille
     assert not verdict.faults, verdict.text()
     assert verdict.figures["given by turn out of the queue"] > 0
     if FULL:
-        _, p99, *_ = verdict.figures["from change to assignment told (ms), p50/p99/max of"]
+        _, p99, *_ = verdict.figures[COMMITTED]
         assert p99 < 1000 * MOST_SECONDS, verdict.text()

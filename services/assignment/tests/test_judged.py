@@ -155,4 +155,4 @@ async def test_a_day_on_three_replicas_has_no_fault(servers):
         assert verdict.figures["given by turn out of the queue"] > 10
         assert verdict.figures["taken back from who had gone"] >= 10
         assert verdict.figures["offers accepted"] > 0
-        assert len(found.delays) >= 6
+        assert len(found.brought) >= 6
